@@ -1,0 +1,2 @@
+//! Being moved in.
+fn main() {}
