@@ -1,1 +1,37 @@
-//! (being moved in)
+//! The domain of vDVS: what a volume is, who owns it, and what may happen next.
+//!
+//! Everything here is a pure function of its arguments: no I/O, no clock, no randomness, no runtime. Values are
+//! parsed once, at the edge, into the types of this crate; inside, an invalid name, capacity or state cannot exist.
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`names`] | volume, datastore, vmgroup and file-system names; `name@datastore` addresses |
+//! | [`capacity`] | sizes of disks in bytes, and the forms people write them in |
+//! | [`ids`] | volumes, requests, hosts, vmgroups, virtual machines, epochs, points in time |
+//! | [`options`] | the options of *create* |
+//! | [`record`] | what a datastore remembers about one volume |
+//! | [`filesystem`] | whether a volume may be formatted (never by guess) |
+//! | [`ownership`] | who may write a volume: the state machine and its transition table |
+//! | [`access`] | may this VM do this here? |
+//! | [`error`] | every failure a caller can see, with its wire code, machine string and exit code |
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod access;
+pub mod capacity;
+pub mod error;
+pub mod filesystem;
+pub mod ids;
+pub mod names;
+pub mod options;
+pub mod ownership;
+pub mod record;
+
+pub use capacity::Capacity;
+pub use error::{Error, ErrorKind};
+pub use filesystem::{Filesystem, FilesystemState};
+pub use ids::{Epoch, GroupId, HostId, RequestId, Timestamp, VmId, VmRef, VolumeId};
+pub use names::{DatastoreName, FsType, GroupName, VolumeAddress, VolumeName};
+pub use options::{Access, AttachAs, CreateOptions, DiskFormat, Failover, Layout};
+pub use ownership::{Owner, Ownership};
+pub use record::{Operation, OperationKind, VolumeRecord};

@@ -1,0 +1,198 @@
+//! Capacity: how large a disk is, in bytes, and the ways people write it.
+//!
+//! Units are binary whatever their spelling (`1gb` = 1 GiB), as the original had them; `MiB`, `GiB`, `TiB` are
+//! accepted for people who want to be exact.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes in a disk sector.
+pub const SECTOR: u64 = 512;
+/// The smallest disk we make: every supported file system fits.
+pub const MIN_BYTES: u64 = 1024 * 1024;
+/// The largest: the hypervisor's 62 TB limit for a virtual disk.
+pub const MAX_BYTES: u64 = 62 * 1024 * 1024 * 1024 * 1024;
+
+/// A disk's size: a whole number of sectors within [`MIN_BYTES`] and [`MAX_BYTES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Capacity(u64);
+
+/// Why a text or number is not a capacity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CapacityError {
+    /// Not a number with a unit.
+    #[error(
+        "Invalid format for size. \nValid sizes must be of form X[mMgGtT]b where X is an integer. Default = 1gb (also accepted: MiB, GiB, TiB); got '{0}'"
+    )]
+    Format(String),
+    /// Zero, or below [`MIN_BYTES`].
+    #[error("Invalid volume size specified. The smallest volume is 1mb; got {0} bytes")]
+    TooSmall(u64),
+    /// Above [`MAX_BYTES`].
+    #[error("Invalid volume size specified. The largest volume is 62tb")]
+    TooLarge,
+    /// Not a multiple of [`SECTOR`].
+    #[error("a disk of {0} bytes does not end on a sector of 512 bytes")]
+    NotSectors(u64),
+}
+
+impl Capacity {
+    /// What *create* makes when no size is asked for: 1 GiB.
+    pub const DEFAULT: Self = Self(1024 * 1024 * 1024);
+
+    /// A capacity of `bytes`.
+    ///
+    /// # Errors
+    /// [`CapacityError`] when outside the limits or not whole sectors.
+    pub const fn from_bytes(bytes: u64) -> Result<Self, CapacityError> {
+        if bytes < MIN_BYTES {
+            Err(CapacityError::TooSmall(bytes))
+        } else if bytes > MAX_BYTES {
+            Err(CapacityError::TooLarge)
+        } else if bytes.is_multiple_of(SECTOR) {
+            Ok(Self(bytes))
+        } else {
+            Err(CapacityError::NotSectors(bytes))
+        }
+    }
+
+    /// Reads `10mb`, `2GB`, `1tb`, `512MiB`, `3GiB`: digits and a unit, nothing between or around them.
+    ///
+    /// # Errors
+    /// [`CapacityError::Format`] for any other form, the limits' errors otherwise.
+    pub fn parse(text: &str) -> Result<Self, CapacityError> {
+        let format = || CapacityError::Format(text.chars().take(40).collect());
+        let split = text
+            .find(|c: char| !c.is_ascii_digit())
+            .ok_or_else(format)?;
+        let (digits, unit) = text.split_at(split);
+        let number: u64 = match digits.parse() {
+            Ok(n) => n,
+            // Digits only, so the one thing that can be wrong with a non-empty text is its size.
+            Err(_) if !digits.is_empty() && is_unit(unit) => return Err(CapacityError::TooLarge),
+            Err(_) => return Err(format()),
+        };
+        let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+            "mb" | "mib" => 1 << 20,
+            "gb" | "gib" => 1 << 30,
+            "tb" | "tib" => 1 << 40,
+            _ => return Err(format()),
+        };
+        Self::from_bytes(number.checked_mul(factor).ok_or(CapacityError::TooLarge)?)
+    }
+
+    /// Size in bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// Size in sectors of 512 bytes.
+    #[must_use]
+    pub const fn sectors(self) -> u64 {
+        self.0 / SECTOR
+    }
+}
+
+fn is_unit(unit: &str) -> bool {
+    ["mb", "mib", "gb", "gib", "tb", "tib"]
+        .iter()
+        .any(|u| unit.eq_ignore_ascii_case(u))
+}
+
+/// Prints any number of bytes as the original printed sizes: `100MB`, `1GB`, with at most two decimals.
+#[must_use]
+pub fn human(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [
+        ("TB", 1 << 40),
+        ("GB", 1 << 30),
+        ("MB", 1 << 20),
+        ("KB", 1 << 10),
+    ];
+    for (unit, size) in UNITS {
+        if bytes >= size {
+            let whole = bytes / size;
+            let hundredths = (bytes % size) * 100 / size;
+            return match (hundredths / 10, hundredths % 10) {
+                (0, 0) => format!("{whole}{unit}"),
+                (tenths, 0) => format!("{whole}.{tenths}{unit}"),
+                _ => format!("{whole}.{hundredths:02}{unit}"),
+            };
+        }
+    }
+    format!("{bytes}B")
+}
+
+impl fmt::Display for Capacity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&human(self.0))
+    }
+}
+
+impl From<Capacity> for u64 {
+    fn from(c: Capacity) -> Self {
+        c.0
+    }
+}
+
+impl TryFrom<u64> for Capacity {
+    type Error = CapacityError;
+    fn try_from(bytes: u64) -> Result<Self, CapacityError> {
+        Self::from_bytes(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_originals_test_vectors_hold() {
+        for good in ["10mb", "10MB", "10Mb"] {
+            assert_eq!(Capacity::parse(good).unwrap().bytes(), 10 << 20, "{good}");
+        }
+        for bad in [
+            "10", "mb", "-1gb", "1.5gb", "10kb", "10 gb", "10²mb", "", " 1gb", "1gb ",
+        ] {
+            let err = Capacity::parse(bad).unwrap_err();
+            assert!(matches!(err, CapacityError::Format(_)), "{bad}: {err}");
+        }
+        assert!(matches!(
+            Capacity::parse("0mb"),
+            Err(CapacityError::TooSmall(0))
+        ));
+        assert_eq!(
+            Capacity::parse("99999999999999999999tb"),
+            Err(CapacityError::TooLarge)
+        );
+        assert_eq!(
+            Capacity::parse("3GiB").unwrap(),
+            Capacity::parse("3gb").unwrap()
+        );
+    }
+
+    #[test]
+    fn sizes_print_as_the_original_printed_them() {
+        assert_eq!(human(100 << 20), "100MB");
+        assert_eq!(human(1 << 30), "1GB");
+        assert_eq!(human((1 << 30) + (1 << 29)), "1.5GB");
+        assert_eq!(human(0), "0B");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,64}") {
+            drop(Capacity::parse(&text));
+        }
+
+        #[test]
+        fn whole_megabytes_survive_printing_and_parsing(n in 1u64..1024) {
+            let c = Capacity::parse(&format!("{n}mb")).unwrap();
+            prop_assert_eq!(Capacity::parse(&c.to_string().to_lowercase()).unwrap(), c);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What a datastore remembers about one volume: the record, and the name claim beside it.
+//!
+//! The record is changed only by *swap* (see the engine), so every version is complete. It says what is about to
+//! happen ([`Operation`]) before it happens; whoever finds an operation later finishes or undoes it by looking at the
+//! disk and at the VM's device list, never by guessing. Everything in it can be rebuilt from disks and VM
+//! configurations, except that a rebuilt file-system state is `unknown`.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::capacity::Capacity;
+use crate::filesystem::Filesystem;
+use crate::ids::{Epoch, GroupId, HostId, RequestId, Timestamp, VmRef, VolumeId};
+use crate::names::VolumeName;
+use crate::options::{CreateOptions, Layout};
+use crate::ownership::Ownership;
+
+/// Version of the record's format that this program writes. A newer one is refused untouched.
+pub const FORMAT: u32 = 1;
+/// Answers kept for retries. A guest has at most a handful of requests for one volume under way.
+pub const MAX_RESULTS: usize = 8;
+
+/// What is being done to a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationKind {
+    /// The disk is being made. The volume does not exist yet for anybody.
+    Create,
+    /// The disk is being attached to the VM named by the ownership.
+    Attach,
+    /// The disk is being detached from that VM.
+    Detach,
+    /// The disk is being taken out of a VM that is proven dead.
+    Release,
+    /// The disk is being removed. The volume exists no more for anybody.
+    Delete,
+}
+
+impl OperationKind {
+    /// The verb, for messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Attach => "attach",
+            Self::Detach => "detach",
+            Self::Release => "release",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// An operation under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// What is being done.
+    pub kind: OperationKind,
+    /// The request that asked for it.
+    pub request: RequestId,
+    /// Who asked for what, so that a request id used twice for different things is noticed.
+    pub fingerprint: Fingerprint,
+    /// The host that is doing it.
+    pub host: HostId,
+    /// When it began.
+    pub started: Timestamp,
+    /// When the caller stops waiting. Recovery never completes an attach after this.
+    pub deadline: Timestamp,
+}
+
+/// Digest of caller, verb, volume and arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fingerprint(pub String);
+
+/// The answer to a finished request, kept for its retries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestResult {
+    /// The request.
+    pub request: RequestId,
+    /// What it asked.
+    pub fingerprint: Fingerprint,
+    /// What it got.
+    pub answer: Answer,
+}
+
+/// What a finished request did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The volume was created.
+    Created,
+    /// It was attached with this epoch.
+    Attached {
+        /// Epoch of the attachment.
+        epoch: Epoch,
+    },
+    /// It was detached, or needed no detach.
+    Detached,
+    /// It is to be formatted with this UUID.
+    FormatBegun {
+        /// The UUID for `mkfs`.
+        uuid: Uuid,
+    },
+    /// Its file system is ready.
+    FormatFinished,
+}
+
+/// Who made a volume, when and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    /// When.
+    pub at: Timestamp,
+    /// The VM that asked; none when an administrator did.
+    pub by: Option<VmRef>,
+    /// The host that made it.
+    pub host: HostId,
+}
+
+/// A volume's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRecord {
+    /// [`FORMAT`] of the writer.
+    pub format: u32,
+    /// The volume.
+    pub id: VolumeId,
+    /// Its name, without datastore.
+    pub name: VolumeName,
+    /// The vmgroup it belongs to.
+    pub group: GroupId,
+    /// Size of its disk.
+    pub capacity: Capacity,
+    /// Options it was made with.
+    pub options: CreateOptions,
+    /// Where its data lies in the file system.
+    pub layout: Layout,
+    /// Its making.
+    pub created: Created,
+    /// Its file system.
+    pub filesystem: Filesystem,
+    /// Whose it is.
+    pub ownership: Ownership,
+    /// Count of attachments.
+    pub epoch: Epoch,
+    /// What is being done to it.
+    pub operation: Option<Operation>,
+    /// Answers to recent requests, oldest first, at most [`MAX_RESULTS`].
+    pub results: Vec<RequestResult>,
+}
+
+impl VolumeRecord {
+    /// Whether the volume exists for people: its creation finished and its removal has not begun.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        !matches!(
+            self.operation,
+            Some(Operation {
+                kind: OperationKind::Create | OperationKind::Delete,
+                ..
+            })
+        )
+    }
+
+    /// Keeps an answer for retries, dropping the oldest beyond [`MAX_RESULTS`].
+    pub fn remember(&mut self, result: RequestResult) {
+        self.results.retain(|r| r.request != result.request);
+        self.results.push(result);
+        let excess = self.results.len().saturating_sub(MAX_RESULTS);
+        self.results.drain(..excess);
+    }
+
+    /// The answer an earlier run of this request got.
+    #[must_use]
+    pub fn recall(&self, request: RequestId) -> Option<&RequestResult> {
+        self.results.iter().find(|r| r.request == request)
+    }
+
+    /// File name of the disk's descriptor: `<name>.<id8>.vmdk`. Never reused, since the id is not.
+    #[must_use]
+    pub fn disk_file(&self) -> String {
+        format!("{}.{}.vmdk", self.name, self.id.id8())
+    }
+}
+
+/// The claim on a name in one group on one datastore: made by exclusive create, never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameClaim {
+    /// [`FORMAT`] of the writer.
+    pub format: u32,
+    /// The volume that has the name.
+    pub id: VolumeId,
+    /// The name, so that a claim found alone explains itself.
+    pub name: VolumeName,
+    /// The request that made the claim.
+    pub request: RequestId,
+    /// The host that made it.
+    pub host: HostId,
+    /// When.
+    pub at: Timestamp,
+}
