@@ -1,1 +1,5 @@
-//! (being moved in)
+//! The use cases: create, delete, get, list, attach, detach, format, report. See the modules.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod ports;

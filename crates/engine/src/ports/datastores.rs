@@ -1,0 +1,225 @@
+//! Datastores: folders that several hosts share, with small files and virtual disks in them.
+//!
+//! What an implementation must give, because *swap* stands on it: [`Datastores::create_new`] is exclusive among all
+//! hosts, and a look-up after it sees every file created before it by anybody. Where `--probe` cannot show that, a
+//! datastore serves one host only.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use uuid::Uuid;
+use vdvs_domain::{Capacity, DatastoreName, DiskFormat};
+
+/// A relative path below a datastore: components joined by `/`, none empty, `.` or `..`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DsPath(String);
+
+/// Not a path below a datastore.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a path below a datastore")]
+pub struct DsPathError(String);
+
+impl DsPath {
+    /// Checks a relative path.
+    ///
+    /// # Errors
+    /// [`DsPathError`] when it is empty, absolute or has an empty, `.` or `..` component, or a NUL.
+    pub fn new(path: &str) -> Result<Self, DsPathError> {
+        let good = |c: &str| !c.is_empty() && c != "." && c != ".." && !c.contains('\0');
+        if path.split('/').all(good) {
+            Ok(Self(path.to_owned()))
+        } else {
+            Err(DsPathError(path.chars().take(80).collect()))
+        }
+    }
+
+    /// This path with one more component.
+    ///
+    /// # Errors
+    /// [`DsPathError`] when `component` is not one component.
+    pub fn join(&self, component: &str) -> Result<Self, DsPathError> {
+        if component.contains('/') {
+            return Err(DsPathError(component.chars().take(80).collect()));
+        }
+        Self::new(&format!("{}/{component}", self.0))
+    }
+
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The last component.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit_once('/').map_or(&self.0, |(_, last)| last)
+    }
+}
+
+impl fmt::Display for DsPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Kind of a datastore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatastoreKind {
+    /// VMFS
+    Vmfs,
+    /// NFS
+    Nfs,
+    /// vSAN
+    Vsan,
+    /// Virtual volumes
+    Vvol,
+}
+
+impl fmt::Display for DatastoreKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vmfs => "vmfs",
+            Self::Nfs => "nfs",
+            Self::Vsan => "vsan",
+            Self::Vvol => "vvol",
+        })
+    }
+}
+
+/// A datastore this host has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatastoreInfo {
+    /// Name.
+    pub name: DatastoreName,
+    /// Kind.
+    pub kind: DatastoreKind,
+    /// Whether it can be read now; false: anything may be on it.
+    pub accessible: bool,
+    /// Size in bytes.
+    pub capacity_bytes: u64,
+    /// Free bytes.
+    pub free_bytes: u64,
+}
+
+/// Something in a folder.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Last component. Entries whose names are not UTF-8 are left out.
+    pub name: String,
+    /// A folder.
+    pub is_dir: bool,
+}
+
+/// A disk to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSpec {
+    /// Size.
+    pub capacity: Capacity,
+    /// Allocation.
+    pub format: DiskFormat,
+    /// `ddb.uuid` of the descriptor.
+    pub uuid: Uuid,
+}
+
+/// A disk as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskStat {
+    /// Size.
+    pub capacity: Capacity,
+    /// Bytes it occupies on the datastore.
+    pub allocated_bytes: u64,
+}
+
+/// A storage call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StorageError {
+    /// File, folder, disk or datastore is not there (the datastore itself answered).
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// It is there already.
+    #[error("{0} exists already")]
+    AlreadyExists(String),
+    /// No room.
+    #[error("no space left")]
+    NoSpace,
+    /// The file is larger than the reader allows.
+    #[error("{0} is too large")]
+    TooLarge(String),
+    /// Anything else: the datastore cannot answer, or did not in time. The effect of a change is unknown.
+    #[error("{0}")]
+    Io(String),
+}
+
+/// Datastores of this host.
+#[async_trait]
+pub trait Datastores: Send + Sync + fmt::Debug {
+    /// All datastores this host knows, also those it cannot read now.
+    async fn list(&self) -> Result<Vec<DatastoreInfo>, StorageError>;
+
+    /// Entries of a folder, fresh, in no particular order. [`StorageError::NotFound`] when the folder is not there.
+    async fn read_dir(&self, ds: &DatastoreName, dir: &DsPath) -> Result<Vec<Entry>, StorageError>;
+
+    /// Makes a folder and its parents, durably; success when it is there already.
+    async fn make_dir(&self, ds: &DatastoreName, dir: &DsPath) -> Result<(), StorageError>;
+
+    /// Creates an empty file, exclusively among all hosts. [`StorageError::AlreadyExists`] when it is there.
+    async fn create_new(&self, ds: &DatastoreName, file: &DsPath) -> Result<(), StorageError>;
+
+    /// Writes the whole content of an existing file and makes it and its name durable.
+    async fn write(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+        bytes: &[u8],
+    ) -> Result<(), StorageError>;
+
+    /// Reads a file of at most `max` bytes. [`StorageError::TooLarge`] when it is larger.
+    async fn read(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+        max: usize,
+    ) -> Result<Vec<u8>, StorageError>;
+
+    /// Removes a file. `false`: it was not there.
+    async fn remove(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError>;
+
+    /// Makes a virtual disk whose descriptor is `file`. [`StorageError::AlreadyExists`] when the descriptor is there.
+    /// A failure leaves nothing that [`Datastores::stat_disk`] would show; leftovers go with
+    /// [`Datastores::delete_disk`].
+    async fn create_disk(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+        spec: &DiskSpec,
+        deadline: Instant,
+    ) -> Result<(), StorageError>;
+
+    /// Removes a virtual disk, descriptor and extents, also a half-made one. `false`: nothing was there.
+    async fn delete_disk(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError>;
+
+    /// The disk as it is; none when there is no descriptor.
+    async fn stat_disk(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+    ) -> Result<Option<DiskStat>, StorageError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_never_leaves_its_datastore() {
+        for bad in ["", "/a", "a//b", "a/..", "../a", ".", "a/", "a\0b"] {
+            assert!(DsPath::new(bad).is_err(), "{bad:?}");
+        }
+        let path = DsPath::new("dockvols/x").unwrap();
+        assert_eq!(path.join("v.vmdk").unwrap().as_str(), "dockvols/x/v.vmdk");
+        assert!(path.join("../y").is_err() && path.join("..").is_err());
+        assert_eq!(path.join("v.vmdk").unwrap().file_name(), "v.vmdk");
+    }
+}

@@ -1,0 +1,203 @@
+//! The hypervisor: virtual machines registered on this host, their disks, the lock on a disk.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use vdvs_domain::ownership::Locator;
+use vdvs_domain::{DatastoreName, HostId, VmId};
+
+use super::DsPath;
+
+/// Who this host is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostIdentity {
+    /// Identity that survives restarts.
+    pub id: HostId,
+    /// Name for messages.
+    pub name: String,
+    /// `esxi`, `lab` or `sim`.
+    pub kind: &'static str,
+}
+
+/// Whether a VM runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// Running.
+    On,
+    /// Not running; it cannot write.
+    Off,
+    /// Suspended: it does not run, yet its disks are still its own.
+    Suspended,
+}
+
+/// A VM registered on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vm {
+    /// Identity.
+    pub id: VmId,
+    /// Display name.
+    pub name: String,
+    /// Power state.
+    pub power: Power,
+    /// The datastore its configuration file lies on.
+    pub home: Option<DatastoreName>,
+}
+
+/// A virtual disk: descriptor's path below a datastore.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DiskPath {
+    /// Datastore.
+    pub datastore: DatastoreName,
+    /// Path of the descriptor.
+    pub path: DsPath,
+}
+
+impl fmt::Display for DiskPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {}", self.datastore, self.path)
+    }
+}
+
+/// A disk in a VM's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmDisk {
+    /// Which disk.
+    pub disk: DiskPath,
+    /// Attached read-only.
+    pub read_only: bool,
+    /// Where the guest finds it; none while the VM is off.
+    pub locator: Option<Locator>,
+}
+
+/// The answer of a successful attach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachedDisk {
+    /// Where the guest finds the disk.
+    pub locator: Locator,
+    /// The disk's UUID as the guest's SCSI layer shows it, where the host exposes it.
+    pub disk_uuid: Option<String>,
+}
+
+/// What a detach did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detached {
+    /// The disk was in the VM's configuration and is not any more.
+    Removed,
+    /// It was not there.
+    WasAbsent,
+}
+
+/// The hypervisor's lock on a disk: the sole arbiter of who writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskLock {
+    /// Nobody has it open.
+    Free,
+    /// Somebody has; in the host's words.
+    Held {
+        /// By whom.
+        by: String,
+    },
+    /// The host cannot say. Never proof of anything.
+    Unknown {
+        /// Why not.
+        why: String,
+    },
+}
+
+/// A host call failed. [`HostError::outcome_is_unknown`] tells whether it may still have had its effect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// No such VM is registered here.
+    #[error("VM {vm} is not registered on this host")]
+    NoSuchVm {
+        /// Its identity in words.
+        vm: String,
+    },
+    /// The VM does not run.
+    #[error("VM {vm} is not powered on")]
+    PoweredOff {
+        /// Its name.
+        vm: String,
+    },
+    /// The disk does not exist.
+    #[error("disk {disk} does not exist")]
+    NoSuchDisk {
+        /// Which.
+        disk: String,
+    },
+    /// Somebody else has the disk open.
+    #[error("disk is locked by {holder}")]
+    Locked {
+        /// Who, in the host's words.
+        holder: String,
+    },
+    /// The guest still uses the device.
+    #[error("the device is still in use inside the VM")]
+    Busy,
+    /// No free place on the VM's controllers.
+    #[error("no free unit on the controllers of VM {vm}")]
+    NoSlot {
+        /// Its name.
+        vm: String,
+    },
+    /// The host refused or failed; it had no effect.
+    #[error("{why}")]
+    Failed {
+        /// In the host's words.
+        why: String,
+    },
+    /// No answer, a broken connection, a time-out: the call may or may not have had its effect.
+    #[error("no answer from the host: {why}")]
+    NoAnswer {
+        /// What happened.
+        why: String,
+    },
+}
+
+impl HostError {
+    /// True when the only way to learn what happened is to look.
+    #[must_use]
+    pub const fn outcome_is_unknown(&self) -> bool {
+        matches!(self, Self::NoAnswer { .. })
+    }
+}
+
+/// The hypervisor of this host. All calls may fail at any time and may be repeated.
+#[async_trait]
+pub trait Host: Send + Sync + fmt::Debug {
+    /// Who this host is. Never changes.
+    fn identity(&self) -> HostIdentity;
+
+    /// Every VM registered on this host, in any power state.
+    async fn vms(&self) -> Result<Vec<Vm>, HostError>;
+
+    /// The disks in a VM's configuration, whether it runs or not.
+    async fn disks(&self, vm: &VmId) -> Result<Vec<VmDisk>, HostError>;
+
+    /// Hot-adds the disk. Opening it takes the hypervisor's lock; [`HostError::Locked`] is an ordinary answer.
+    /// Repeating it for a disk the VM already has, in the same mode, returns the same place.
+    async fn attach(
+        &self,
+        vm: &VmId,
+        disk: &DiskPath,
+        read_only: bool,
+        deadline: Instant,
+    ) -> Result<AttachedDisk, HostError>;
+
+    /// Removes the disk from the VM's configuration, keeping its files; for a running VM a hot-remove.
+    /// [`HostError::Busy`] when the host can see that the guest still uses it.
+    async fn detach(
+        &self,
+        vm: &VmId,
+        disk: &DiskPath,
+        deadline: Instant,
+    ) -> Result<Detached, HostError>;
+
+    /// The lock on a disk.
+    async fn lock(&self, disk: &DiskPath) -> DiskLock;
+
+    /// Waits until VMs were registered, changed power or devices since `generation` (0: the beginning), or until
+    /// `deadline`; returns the present generation. A hint only: the engine also looks by itself.
+    async fn changed(&self, generation: u64, deadline: Instant) -> Result<u64, HostError>;
+}

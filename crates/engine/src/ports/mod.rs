@@ -1,0 +1,20 @@
+//! What the engine needs from the world. Every implementation (a real ESXi host, the lab, the simulator) keeps the
+//! promises written on the methods; the engine relies on nothing else.
+//!
+//! * [`Host`]: virtual machines, their disks, and the lock on a disk.
+//! * [`Datastores`]: small files, folders and virtual disks.
+//! * [`Store`]: what this host keeps for itself; rebuildable, the audit apart.
+//! * [`Clock`], [`Ids`]: time and fresh identities, so that a simulation controls both.
+
+mod datastores;
+mod host;
+mod local;
+
+pub use datastores::{
+    DatastoreInfo, DatastoreKind, Datastores, DiskSpec, DiskStat, DsPath, DsPathError, Entry,
+    StorageError,
+};
+pub use host::{
+    AttachedDisk, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power, Vm, VmDisk,
+};
+pub use local::{AuditEntry, AuditOutcome, Clock, Ids, KeptConfig, Store, StoreError};
