@@ -2,4 +2,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod api;
+mod engine;
 pub mod ports;
+
+pub use engine::Engine;
