@@ -1,0 +1,147 @@
+//! A VM as its folder tells it: `vm.json` (who it is, which process runs it) and `devices.json` (its disks).
+//!
+//! The lab runner makes the folder and `vm.json`; from then on only labhv writes both. They are written before what
+//! they announce is done, so that after a crash the folder names everything that may exist.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::init::{Init, InitId};
+use crate::files;
+use crate::protocol::{Disk, LabError, LabErrorKind};
+
+/// Places on a VM's four controllers, numbered through; each controller is itself number 7 of its sixteen.
+const UNITS: u32 = 64;
+
+/// `vm.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmFile {
+    /// Name; the folder's.
+    pub name: String,
+    /// Instance UUID.
+    pub instance_uuid: Uuid,
+    /// Configuration file, for example `[vsanDatastore] swarm01/swarm01.vmx`.
+    pub config_path: String,
+    /// The process that runs it; none: off.
+    #[serde(default)]
+    pub init: Option<InitId>,
+}
+
+/// `devices.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevicesFile {
+    /// In the order of attaching.
+    pub devices: Vec<ConfiguredDisk>,
+}
+
+/// A disk in a VM's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfiguredDisk {
+    /// Which.
+    pub disk: Disk,
+    /// Not writable for the guest.
+    pub read_only: bool,
+    /// Place on the controllers.
+    pub unit: u32,
+    /// The loop device it was last open on; a hint for finding it again.
+    #[serde(default, rename = "loop", skip_serializing_if = "Option::is_none")]
+    pub loop_hint: Option<u32>,
+}
+
+/// A configured disk and whether it is open.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) configured: ConfiguredDisk,
+    /// What is opened; the disk's identity, whichever way it is named.
+    pub(crate) extent: PathBuf,
+    /// The loop device the host has it open on.
+    pub(crate) open: Option<u32>,
+}
+
+/// A registered VM.
+#[derive(Debug)]
+pub(crate) struct Vm {
+    dir: PathBuf,
+    pub(crate) file: VmFile,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) init: Option<Init>,
+    pub(crate) generation: u64,
+}
+
+impl Vm {
+    /// Reads a VM's folder; `resolve` finds a disk's extent. The VM is off until its init is held.
+    pub(crate) fn load(dir: &Path, resolve: impl Fn(&Disk) -> PathBuf) -> io::Result<Self> {
+        let file: VmFile = read_json(&dir.join("vm.json"))?;
+        if dir.file_name().and_then(|n| n.to_str()) != Some(&file.name) {
+            return Err(io::Error::other("the folder has another name than the VM"));
+        }
+        let devices: DevicesFile = match read_json(&dir.join("devices.json")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => DevicesFile::default(),
+            other => other?,
+        };
+        let devices = devices.devices.into_iter().map(|configured| Device {
+            extent: resolve(&configured.disk),
+            configured,
+            open: None,
+        });
+        Ok(Self {
+            dir: dir.to_owned(),
+            file,
+            devices: devices.collect(),
+            init: None,
+            generation: 0,
+        })
+    }
+
+    /// Writes which process runs the VM.
+    pub(crate) fn save_init(&mut self, init: Option<InitId>) -> io::Result<()> {
+        let file = VmFile {
+            init,
+            ..self.file.clone()
+        };
+        write_json(&self.dir.join("vm.json"), &file)?;
+        self.file = file;
+        Ok(())
+    }
+
+    /// Writes the configuration as it stands in memory.
+    pub(crate) fn save_devices(&self) -> io::Result<()> {
+        let devices = self
+            .devices
+            .iter()
+            .map(|d| ConfiguredDisk {
+                loop_hint: d.open.or(d.configured.loop_hint),
+                ..d.configured.clone()
+            })
+            .collect();
+        write_json(&self.dir.join("devices.json"), &DevicesFile { devices })
+    }
+
+    pub(crate) fn find(&self, extent: &Path) -> Option<usize> {
+        self.devices.iter().position(|d| d.extent == extent)
+    }
+
+    /// The lowest free place.
+    pub(crate) fn free_unit(&self) -> Result<u32, LabError> {
+        let taken = |unit| self.devices.iter().any(|d| d.configured.unit == unit);
+        (0..UNITS)
+            .find(|u| u % 16 != 7 && !taken(*u))
+            .ok_or_else(|| {
+                LabError::new(
+                    LabErrorKind::NoSpace,
+                    format!("VM {} has no free place on its controllers", self.file.name),
+                )
+            })
+    }
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<T> {
+    Ok(serde_json::from_str(&files::read_text(path)?)?)
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    files::replace(path, &serde_json::to_vec_pretty(value)?)
+}

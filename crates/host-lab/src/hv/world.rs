@@ -1,0 +1,290 @@
+//! The state of a host and the calls that change VMs: registration and power. Devices are in [`super::devices`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::read_dir;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::StartError;
+use super::devices::Closing;
+use super::disks;
+use super::init::{Init, InitId, start_time};
+use super::vm::Vm;
+use crate::config::HostConfig;
+use crate::protocol::{self, Answer, LabError, LabErrorKind, Power, VmState};
+
+/// How long a killed init may take to end with all its processes; 20 to 30 ms are usual.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// How long a call waits for devices to close after power was lost; the rest closes while nobody waits.
+const SETTLE: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(crate) struct World {
+    host_dir: PathBuf,
+    pub(super) config: HostConfig,
+    pub(super) vms: BTreeMap<String, Vm>,
+    pub(super) closing: Vec<Closing>,
+    /// Folders that could not be read, so that each is told once.
+    unreadable: BTreeSet<PathBuf>,
+    generation: u64,
+}
+
+impl World {
+    pub(super) fn start(host_dir: &Path) -> Result<Self, StartError> {
+        let config = HostConfig::load(host_dir)?;
+        // Larger than any number an earlier run gave out, so that nobody takes a new world for the one he knows.
+        let own = i32::try_from(process::id()).unwrap_or(0);
+        let started = start_time(own).map_err(StartError::Stock)?;
+        let mut world = Self {
+            host_dir: host_dir.to_owned(),
+            config,
+            vms: BTreeMap::new(),
+            closing: Vec::new(),
+            unreadable: BTreeSet::new(),
+            generation: started << 20,
+        };
+        world.scan();
+        world.revive();
+        world.take_stock().map_err(StartError::Stock)?;
+        world.bump(None);
+        Ok(world)
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Something changed, about this VM or in general.
+    pub(super) fn bump(&mut self, vm: Option<&str>) {
+        self.generation += 1;
+        if let Some(vm) = vm.and_then(|name| self.vms.get_mut(name)) {
+            vm.generation = self.generation;
+        }
+    }
+
+    /// Brings the picture up to date with the machine: ended VMs, folders that came or went, closed devices.
+    pub(super) fn refresh(&mut self) {
+        let ended: Vec<String> = self
+            .vms
+            .iter()
+            .filter(|(_, vm)| vm.init.as_ref().is_some_and(|i| !i.alive().unwrap_or(true)))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in ended {
+            info!(vm = name, "power lost");
+            self.power_lost(&name);
+        }
+        self.scan();
+        self.settle(Duration::ZERO);
+    }
+
+    /// Reads the folders of all VMs that do not run; what runs is known better here.
+    fn scan(&mut self) {
+        let dirs = match read_dir(self.host_dir.join("vms")) {
+            Ok(dirs) => dirs,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return,
+            Err(e) => {
+                error!(error = %e, "cannot list the VMs");
+                return;
+            }
+        };
+        let mut seen = BTreeSet::new();
+        for dir in dirs.flatten().map(|d| d.path()) {
+            let Some(name) = dir.file_name().and_then(|n| n.to_str()).map(str::to_owned) else {
+                continue;
+            };
+            seen.insert(name.clone());
+            if self.vms.get(&name).is_some_and(|vm| vm.init.is_some()) {
+                continue;
+            }
+            match Vm::load(&dir, |disk| disks::extent_of(&self.config, disk)) {
+                Ok(vm) => self.register(name, vm),
+                // A folder that is being filled.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) if self.unreadable.insert(dir.clone()) => {
+                    error!(folder = %dir.display(), error = %e, "not a VM");
+                }
+                Err(_) => {}
+            }
+        }
+        let gone: Vec<String> = self
+            .vms
+            .iter()
+            .filter(|(name, vm)| vm.init.is_none() && !seen.contains(*name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            info!(vm = name, "unregistered");
+            self.vms.remove(&name);
+            self.bump(None);
+        }
+    }
+
+    fn register(&mut self, name: String, mut vm: Vm) {
+        let known = self.vms.get(&name);
+        if known.is_some_and(|k| {
+            k.file == vm.file
+                && k.devices
+                    .iter()
+                    .map(|d| &d.configured)
+                    .eq(vm.devices.iter().map(|d| &d.configured))
+        }) {
+            return;
+        }
+        if known.is_none() {
+            info!(vm = name, "registered");
+        }
+        vm.generation = known.map_or(0, |k| k.generation);
+        self.vms.insert(name.clone(), vm);
+        self.bump(Some(&name));
+    }
+
+    /// After a start: takes hold of the inits that still live.
+    fn revive(&mut self) {
+        for (name, vm) in &mut self.vms {
+            let Some(id) = vm.file.init else { continue };
+            match Init::hold(id) {
+                Ok(Some(init)) => {
+                    info!(vm = name, pid = id.pid, "runs");
+                    vm.init = Some(init);
+                }
+                Ok(None) => {
+                    if let Err(e) = vm.save_init(None) {
+                        error!(vm = name, error = %e, "cannot write that the VM is off");
+                    }
+                }
+                Err(e) => error!(vm = name, error = %e, "cannot tell whether the VM runs"),
+            }
+        }
+    }
+
+    pub(super) fn list(&self) -> Vec<VmState> {
+        let state = |vm: &Vm| VmState {
+            name: vm.file.name.clone(),
+            instance_uuid: vm.file.instance_uuid,
+            config_path: vm.file.config_path.clone(),
+            power: if vm.init.is_some() {
+                Power::On
+            } else {
+                Power::Off
+            },
+            generation: vm.generation,
+        };
+        self.vms.values().map(state).collect()
+    }
+
+    pub(super) fn devices(&self, vm: &str) -> Result<Vec<protocol::Device>, LabError> {
+        Ok(self
+            .vm(vm)?
+            .devices
+            .iter()
+            .map(super::devices::shown)
+            .collect())
+    }
+
+    pub(super) fn vm(&self, name: &str) -> Result<&Vm, LabError> {
+        self.vms.get(name).ok_or_else(|| no_such_vm(name))
+    }
+
+    pub(super) fn vm_mut(&mut self, name: &str) -> Result<&mut Vm, LabError> {
+        self.vms.get_mut(name).ok_or_else(|| no_such_vm(name))
+    }
+
+    /// Handles for somebody who waits for the end of any VM.
+    pub(super) fn watches(&self) -> Vec<OwnedFd> {
+        self.vms
+            .values()
+            .filter_map(|vm| vm.init.as_ref()?.watch().ok())
+            .collect()
+    }
+
+    pub(super) fn power_on(&mut self, name: &str, id: InitId) -> Result<Answer, LabError> {
+        let vm = self.vm_mut(name)?;
+        match &vm.init {
+            Some(init) if init.id == id => {
+                self.open_all(name)?;
+                return Ok(Answer::PoweredOn);
+            }
+            Some(init) => {
+                return Err(LabError::new(
+                    LabErrorKind::Invalid,
+                    format!("VM {name} runs already, as process {}", init.id.pid),
+                ));
+            }
+            None => {}
+        }
+        let init = Init::hold(id)
+            .map_err(|e| disks::io(format!("cannot take hold of process {}: {e}", id.pid)))?
+            .ok_or_else(|| {
+                LabError::new(
+                    LabErrorKind::Invalid,
+                    format!("process {} does not live or is another one", id.pid),
+                )
+            })?;
+        vm.save_init(Some(id))
+            .map_err(|e| disks::io(format!("cannot write vm.json: {e}")))?;
+        vm.init = Some(init);
+        self.settle(SETTLE);
+        if let Err(refused) = self.open_all(name) {
+            warn!(vm = name, error = %refused, "cannot power on");
+            self.power_lost(name);
+            return Err(refused);
+        }
+        info!(vm = name, pid = id.pid, "powered on");
+        self.bump(Some(name));
+        Ok(Answer::PoweredOn)
+    }
+
+    pub(super) fn power_off(&mut self, name: &str) -> Result<Answer, LabError> {
+        let Some(init) = &self.vm(name)?.init else {
+            return Ok(Answer::PoweredOff);
+        };
+        init.kill()
+            .map_err(|e| disks::io(format!("cannot kill the init of VM {name}: {e}")))?;
+        match init.wait_end(KILL_LIMIT) {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(disks::io(format!("the init of VM {name} does not end")));
+            }
+            Err(e) => {
+                return Err(disks::io(format!(
+                    "cannot wait for the end of VM {name}: {e}"
+                )));
+            }
+        }
+        info!(vm = name, "powered off");
+        self.power_lost(name);
+        Ok(Answer::PoweredOff)
+    }
+
+    /// The VM does not run any more: its disks close, its configuration stays.
+    fn power_lost(&mut self, name: &str) {
+        let Some(vm) = self.vms.get_mut(name) else {
+            return;
+        };
+        vm.init = None;
+        // First the file: a crash between the two leaves devices that nobody's running VM names, which a start closes.
+        if let Err(e) = vm.save_init(None) {
+            error!(vm = name, error = %e, "cannot write that the VM is off");
+        }
+        let open: Vec<usize> = (0..vm.devices.len()).collect();
+        for index in open {
+            self.close(name, index);
+        }
+        self.settle(SETTLE);
+        self.bump(Some(name));
+    }
+}
+
+fn no_such_vm(name: &str) -> LabError {
+    let shown: String = name.chars().take(80).collect();
+    LabError::new(
+        LabErrorKind::NoSuchVm,
+        format!("there is no VM '{shown}' on this host"),
+    )
+}
