@@ -1,1 +1,50 @@
-//! (being moved in)
+//! How bytes reach the agent, and from whom. This room knows bytes and peers; it knows nothing of volumes.
+//!
+//! ```text
+//!   guest:  Address ──dial──► stream ──channel──► tonic client
+//!   host:   UnixSocket::bind ──Acceptor──► first bytes ─┬─ HTTP/2 preface ──► Conn (with its Peer) ──► tonic server
+//!                                                       ├─ the original's frame: closed (not served yet)
+//!                                                       └─ anything else, or silence: closed
+//! ```
+//!
+//! Invariants:
+//! * **A peer's identity is the listener's**, fixed when the listener is made. Nothing a peer sends can change it.
+//! * **One peer cannot hurt another**: connections per listener are bounded, a peer that says nothing is closed, a
+//!   pending connection that fails is forgotten, and no step of one connection runs in the accept loop.
+//! * **An accept error is about the pending connection, about the host, or about the listener.** The first two are
+//!   retried, only the last ends the loop.
+//! * Every stream is carried by `tokio::net::UnixStream`, also a vSocket: the shipped daemon drives descriptors with
+//!   `poll(2)`, where the runtime re-arms only its own socket types. So the stream's own address methods are never
+//!   called; addresses are read before wrapping.
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`address`] | where an agent listens: `unix:/path`, `vsock:CID:PORT` |
+//! | [`unix`] | a listening Unix socket with a stated mode, that takes over only a dead one |
+//! | [`vsock`] | dialling from a privileged port: which port next, what an error means |
+//! | [`sniff`] | which protocol the first bytes choose |
+//! | [`peer`] | who is at the other end |
+//! | [`accept`] | the accept loop |
+//! | [`conn`] | an accepted connection |
+//! | [`grpc`] | settings of both ends of gRPC, dialling included |
+//! | [`backoff`] | how long to wait before trying again |
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod accept;
+pub mod address;
+pub mod backoff;
+pub mod conn;
+pub mod grpc;
+pub mod peer;
+pub mod sniff;
+pub mod unix;
+pub mod vsock;
+
+pub use accept::{Acceptor, Limits};
+pub use address::{Address, AddressError};
+pub use backoff::Backoff;
+pub use conn::Conn;
+pub use grpc::{channel, dial};
+pub use peer::{Identity, Peer};
+pub use unix::{BindError, UnixSocket};

@@ -1,0 +1,65 @@
+//! Who is at the other end of a connection. Given by the listener, never by what the peer says.
+
+use std::fmt;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+/// Whom a listener serves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// A virtual machine, as the hypervisor names it.
+    Vm {
+        /// Its instance UUID.
+        instance_uuid: Uuid,
+        /// The path of its configuration file.
+        config_path: String,
+        /// Its name, for messages only.
+        name: String,
+    },
+    /// The host's administrator: only root can open the socket.
+    Admin,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vm { name, .. } => write!(f, "VM {name}"),
+            Self::Admin => f.write_str("administrator"),
+        }
+    }
+}
+
+/// One connection's other end. Handlers find it in a request's extensions.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    identity: Arc<Identity>,
+    connection: u64,
+}
+
+impl Peer {
+    pub(crate) fn new(identity: Arc<Identity>, connection: u64) -> Self {
+        Self {
+            identity,
+            connection,
+        }
+    }
+
+    /// Whom it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Number of the connection on its listener, for logs: 1 is the first.
+    #[must_use]
+    pub const fn connection(&self) -> u64 {
+        self.connection
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (connection {})", self.identity, self.connection)
+    }
+}
