@@ -22,12 +22,14 @@
 
 pub mod client;
 pub mod config;
-
+pub mod datastores;
 mod files;
-
+pub mod host;
 pub mod hv;
 pub mod protocol;
 mod sys;
 
 pub use client::{BlockingClient, ClientError, LabClient};
 pub use config::HostConfig;
+pub use datastores::LabDatastores;
+pub use host::LabHost;

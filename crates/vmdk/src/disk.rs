@@ -11,7 +11,7 @@
 //! | delete 2: extent unlinked, folder synced | nothing |
 //!
 //! [`DiskFiles::delete`] finishes any of these states and succeeds when there is nothing left to do, so recovery of an
-//! interrupted create is delete, then create. A create that fails, or is cancelled, removes what it made.
+//! interrupted create is delete, then create. A create that still goes on holds a lock on its extent, and delete refuses. A create that fails, or is cancelled, removes what it made.
 //!
 //! A descriptor that cannot be parsed, or that is not one raw extent of the conventional name (chains, split disks,
 //! URLs), is never deleted: its meaning is unknown here.
@@ -77,6 +77,9 @@ pub enum Error {
         /// What it is instead.
         what: String,
     },
+    /// Another process is making this disk right now.
+    #[error("'{0}' is being made by somebody else")]
+    Busy(PathBuf),
     /// The progress callback said stop; nothing is left.
     #[error("creating '{0}' was cancelled")]
     Cancelled(PathBuf),
@@ -188,7 +191,8 @@ impl DiskFiles {
     /// extent really is provisioned: where the file system cannot reserve blocks, `ZeroedThick` becomes `Thin`.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::NoSpace`], [`Error::Cancelled`], [`Error::Io`]; in each case nothing new is left.
+    /// [`Error::Exists`], [`Error::NoSpace`], [`Error::Cancelled`], [`Error::Busy`], [`Error::Io`]; in each case nothing
+    /// new is left.
     pub fn create(
         &self,
         disk: &NewDisk,
@@ -203,6 +207,8 @@ impl DiskFiles {
             .mode(MODE)
             .open(&self.extent)
             .map_err(|e| fault("create", &self.extent, e))?;
+        // Nothing of the name is ours unless the lock is: a delete may have taken the extent for a left-over.
+        self.own(&file)?;
         let made = self.fill(&file, disk, progress).and_then(|real| {
             let text = NewDisk {
                 provisioning: real,
@@ -218,6 +224,22 @@ impl DiskFiles {
             self.withdraw();
         }
         made
+    }
+
+    /// Locks the extent, as whoever makes or removes one without a descriptor does, and sees that it still has its name.
+    /// Processes of one machine see each other's locks; between machines the record's operation keeps order.
+    fn own(&self, file: &File) -> Result<(), Error> {
+        file.try_lock()
+            .map_err(|_| Error::Busy(self.descriptor.clone()))?;
+        let links = file
+            .metadata()
+            .map_err(|e| fault("look at", &self.extent, e))?
+            .nlink();
+        if links == 0 {
+            Err(Error::Busy(self.descriptor.clone()))
+        } else {
+            Ok(())
+        }
     }
 
     /// Sizes the extent and makes it durable.
@@ -276,7 +298,8 @@ impl DiskFiles {
     /// Removes the disk, or what an interrupted create or delete left of it. True if there was anything.
     ///
     /// # Errors
-    /// [`Error::Damaged`] and [`Error::Unsupported`] with everything still in place; [`Error::Io`].
+    /// [`Error::Damaged`] and [`Error::Unsupported`] with everything still in place; [`Error::Busy`] while somebody
+    /// makes the disk; [`Error::Io`].
     pub fn delete(&self) -> Result<bool, Error> {
         match self.read() {
             Ok(descriptor) => {
@@ -285,6 +308,8 @@ impl DiskFiles {
             Err(Error::NotFound(_)) => {}
             Err(other) => return Err(other),
         }
+        // Held until the extent is gone.
+        let _lock = self.lock_extent()?;
         let mut any = false;
         for path in [
             &files::temp_of(&self.descriptor),
@@ -298,6 +323,15 @@ impl DiskFiles {
             }
         }
         Ok(any)
+    }
+
+    /// The extent, locked; none when there is none.
+    fn lock_extent(&self) -> Result<Option<File>, Error> {
+        match File::open(&self.extent) {
+            Ok(file) => self.own(&file).map(|()| Some(file)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(fault("open", &self.extent, e)),
+        }
     }
 
     /// Reads the descriptor.

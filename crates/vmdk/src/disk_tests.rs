@@ -161,6 +161,23 @@ fn delete_finishes_what_a_crash_left() {
 }
 
 #[test]
+fn a_disk_that_is_being_made_is_not_taken_for_a_left_over() {
+    let dir = TempDir::new().unwrap();
+    let files = here(&dir);
+    let mut refused = 0;
+    files
+        .create(&disk(2 * MIB, Provisioning::EagerZeroedThick), &mut |_| {
+            assert!(matches!(here(&dir).delete().unwrap_err(), Error::Busy(_)));
+            refused += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(refused, 2);
+    assert_eq!(files.check().unwrap(), []);
+    assert!(files.delete().unwrap());
+}
+
+#[test]
 fn a_descriptor_that_is_not_understood_is_never_deleted() {
     let dir = TempDir::new().unwrap();
     let files = here(&dir);

@@ -76,7 +76,10 @@ impl World {
             self.forget(name, index);
             return Err(refused);
         }
-        self.save(name)?;
+        // Only the hint is new; without it the device is found again all the same.
+        if let Err(e) = self.save(name) {
+            warn!(vm = name, error = %e, "cannot note the device's number");
+        }
         self.bump(Some(name));
         let device = self.vm(name)?.devices.get(index).map(shown);
         let device = device.ok_or_else(|| disks::io("the device went away".to_owned()))?;

@@ -1,6 +1,8 @@
 //! `vdvs-labhv` as a process, with real loop devices and real namespaces.
 
 #[cfg(test)]
+mod ports;
+#[cfg(test)]
 mod rig;
 
 use std::fs;

@@ -1,0 +1,277 @@
+//! The engine's ports on a lab host, with a real labhv behind them.
+
+use std::fs;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+use vdvs_domain::ownership::Locator;
+use vdvs_domain::{Capacity, DatastoreName, DiskFormat, VmId};
+use vdvs_engine::ports::{
+    DatastoreKind, Datastores, Detached, DiskLock, DiskPath, DiskSpec, DsPath, Host, HostError,
+    Power, StorageError,
+};
+use vdvs_host_lab::{LabDatastores, LabHost};
+
+use crate::rig::{PATIENCE, Rig, can_run};
+
+fn ds() -> DatastoreName {
+    DatastoreName::new("vsanDatastore").unwrap()
+}
+
+fn path(text: &str) -> DsPath {
+    DsPath::new(text).unwrap()
+}
+
+fn soon() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+fn spec(format: DiskFormat) -> DiskSpec {
+    DiskSpec {
+        capacity: Capacity::parse("16mb").unwrap(),
+        format,
+        uuid: Uuid::new_v4(),
+    }
+}
+
+#[tokio::test]
+async fn small_files_are_exclusive_bounded_and_told_apart_when_missing() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new();
+    let stores = LabDatastores::new(&rig.host_dir()).unwrap();
+    let (dir, file) = (path("dockvols/g/.vdvs"), path("dockvols/g/.vdvs/r.1"));
+    assert!(matches!(
+        stores.create_new(&ds(), &file).await,
+        Err(StorageError::NotFound(_))
+    ));
+    stores.make_dir(&ds(), &dir).await.unwrap();
+    stores.make_dir(&ds(), &dir).await.unwrap();
+    assert!(matches!(
+        stores.write(&ds(), &file, b"x").await,
+        Err(StorageError::NotFound(_))
+    ));
+    stores.create_new(&ds(), &file).await.unwrap();
+    let again = stores.create_new(&ds(), &file).await;
+    assert!(
+        matches!(again, Err(StorageError::AlreadyExists(_))),
+        "{again:?}"
+    );
+    stores.write(&ds(), &file, b"longer content").await.unwrap();
+    stores.write(&ds(), &file, b"content").await.unwrap();
+    assert_eq!(stores.read(&ds(), &file, 7).await.unwrap(), b"content");
+    assert!(matches!(
+        stores.read(&ds(), &file, 6).await,
+        Err(StorageError::TooLarge(_))
+    ));
+    let mut names = Vec::new();
+    for entry in stores.read_dir(&ds(), &path("dockvols/g")).await.unwrap() {
+        names.push((entry.name, entry.is_dir));
+    }
+    assert_eq!(names, [(".vdvs".to_owned(), true)]);
+    assert!(stores.remove(&ds(), &file).await.unwrap());
+    assert!(!stores.remove(&ds(), &file).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_datastore_that_is_not_there_never_says_not_found() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new();
+    let stores = LabDatastores::new(&rig.host_dir()).unwrap();
+    let known = stores.list().await.unwrap();
+    assert_eq!(known.len(), 1);
+    assert_eq!(
+        (known[0].kind, known[0].accessible),
+        (DatastoreKind::Vsan, true)
+    );
+    assert!(known[0].free_bytes > 0 && known[0].capacity_bytes >= known[0].free_bytes);
+    fs::remove_dir_all(rig.dir.path().join("datastores/vsanDatastore")).unwrap();
+    assert!(!stores.list().await.unwrap()[0].accessible);
+    let file = path("dockvols/a");
+    assert!(matches!(
+        stores.read(&ds(), &file, 9).await,
+        Err(StorageError::Io(_))
+    ));
+    assert!(matches!(
+        stores.read_dir(&ds(), &file).await,
+        Err(StorageError::Io(_))
+    ));
+    assert!(matches!(
+        stores.make_dir(&ds(), &file).await,
+        Err(StorageError::Io(_))
+    ));
+    assert!(matches!(
+        stores.stat_disk(&ds(), &path("a.vmdk")).await,
+        Err(StorageError::Io(_))
+    ));
+    let other = DatastoreName::new("other").unwrap();
+    assert!(matches!(
+        stores.read(&other, &file, 9).await,
+        Err(StorageError::Io(_))
+    ));
+}
+
+#[tokio::test]
+async fn disks_are_made_seen_and_removed_also_half_made_ones() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new();
+    let stores = LabDatastores::new(&rig.host_dir()).unwrap();
+    let disk = path("dockvols/v.1234.vmdk");
+    assert_eq!(stores.stat_disk(&ds(), &disk).await.unwrap(), None);
+    assert!(!stores.delete_disk(&ds(), &disk).await.unwrap());
+    stores
+        .create_disk(&ds(), &disk, &spec(DiskFormat::Thin), soon())
+        .await
+        .unwrap();
+    let stat = stores.stat_disk(&ds(), &disk).await.unwrap().unwrap();
+    assert_eq!(stat.capacity.bytes(), 16 << 20);
+    assert!(stat.allocated_bytes < 1 << 20);
+    let again = stores
+        .create_disk(&ds(), &disk, &spec(DiskFormat::Thin), soon())
+        .await;
+    assert!(
+        matches!(again, Err(StorageError::AlreadyExists(_))),
+        "{again:?}"
+    );
+    fs::remove_file(
+        rig.dir
+            .path()
+            .join("datastores/vsanDatastore")
+            .join(disk.as_str()),
+    )
+    .unwrap();
+    assert_eq!(stores.stat_disk(&ds(), &disk).await.unwrap(), None);
+    assert!(stores.delete_disk(&ds(), &disk).await.unwrap());
+    assert!(!stores.delete_disk(&ds(), &disk).await.unwrap());
+    assert!(
+        !stores
+            .delete_disk(&ds(), &path("no/such/folder.vmdk"))
+            .await
+            .unwrap()
+    );
+    let late = Instant::now() - Duration::from_millis(1);
+    stores
+        .create_disk(&ds(), &disk, &spec(DiskFormat::EagerZeroedThick), late)
+        .await
+        .unwrap_err();
+}
+
+#[tokio::test]
+async fn the_host_port_attaches_locks_and_detaches() {
+    if !can_run() {
+        return;
+    }
+    let mut rig = Rig::new();
+    rig.vm("swarm01");
+    rig.vm("swarm02");
+    let host = LabHost::new(&rig.host_dir()).unwrap();
+    let stores = LabDatastores::new(&rig.host_dir()).unwrap();
+    assert_eq!(
+        (host.identity().kind, host.identity().name.as_str()),
+        ("lab", "esx01")
+    );
+    let known = host.changed(0, soon()).await.unwrap();
+    let vms = host.vms().await.unwrap();
+    assert!(
+        vms.iter()
+            .all(|vm| vm.power == Power::On && vm.home == Some(ds()))
+    );
+    let [first, second] = &vms[..] else {
+        panic!("{vms:?}")
+    };
+    let file = path("dockvols/v.1234.vmdk");
+    let disk = DiskPath {
+        datastore: ds(),
+        path: file.clone(),
+    };
+    let missing = host.attach(&first.id, &disk, false, soon()).await;
+    assert!(
+        matches!(missing, Err(HostError::NoSuchDisk { .. })),
+        "{missing:?}"
+    );
+    stores
+        .create_disk(&ds(), &file, &spec(DiskFormat::Thin), soon())
+        .await
+        .unwrap();
+    assert_eq!(host.lock(&disk).await, DiskLock::Free);
+    let attached = host.attach(&first.id, &disk, false, soon()).await.unwrap();
+    let Locator::Path(node) = &attached.locator else {
+        panic!("{attached:?}")
+    };
+    assert!(rig.sees("swarm01", node));
+    assert_eq!(
+        host.attach(&first.id, &disk, false, soon()).await.unwrap(),
+        attached
+    );
+    let refused = host.attach(&second.id, &disk, false, soon()).await;
+    assert_eq!(
+        refused,
+        Err(HostError::Locked {
+            holder: "swarm01".to_owned()
+        })
+    );
+    assert_eq!(
+        host.lock(&disk).await,
+        DiskLock::Held {
+            by: "swarm01".to_owned()
+        }
+    );
+    let locked = stores.delete_disk(&ds(), &file).await.unwrap_err();
+    assert!(locked.to_string().contains("swarm01"), "{locked}");
+    let disks = host.disks(&first.id).await.unwrap();
+    assert!(
+        matches!(&disks[..], [d] if d.disk == disk && d.locator.as_ref() == Some(&attached.locator))
+    );
+    assert!(host.changed(known, soon()).await.unwrap() > known);
+    assert_eq!(
+        host.detach(&first.id, &disk, soon()).await,
+        Ok(Detached::Removed)
+    );
+    assert_eq!(
+        host.detach(&first.id, &disk, soon()).await,
+        Ok(Detached::WasAbsent)
+    );
+    assert!(stores.delete_disk(&ds(), &file).await.unwrap());
+    let stranger = VmId {
+        instance_uuid: Uuid::new_v4(),
+        ..first.id.clone()
+    };
+    let nobody = host.disks(&stranger).await;
+    assert!(
+        matches!(nobody, Err(HostError::NoSuchVm { .. })),
+        "{nobody:?}"
+    );
+}
+
+#[tokio::test]
+async fn without_labhv_nothing_happened_and_no_lock_is_known() {
+    if !can_run() {
+        return;
+    }
+    let mut rig = Rig::new();
+    rig.vm("swarm01");
+    let host = LabHost::new(&rig.host_dir()).unwrap();
+    let stores = LabDatastores::new(&rig.host_dir()).unwrap();
+    let vm = host.vms().await.unwrap().remove(0).id;
+    let file = path("dockvols/v.vmdk");
+    let disk = DiskPath {
+        datastore: ds(),
+        path: file.clone(),
+    };
+    rig.kill_labhv();
+    let error = host.attach(&vm, &disk, false, soon()).await.unwrap_err();
+    assert!(!error.outcome_is_unknown(), "{error}");
+    assert!(matches!(host.lock(&disk).await, DiskLock::Unknown { .. }));
+    stores
+        .create_disk(&ds(), &file, &spec(DiskFormat::Thin), soon())
+        .await
+        .unwrap();
+    stores.delete_disk(&ds(), &file).await.unwrap_err();
+    assert!(stores.stat_disk(&ds(), &file).await.unwrap().is_some());
+}
