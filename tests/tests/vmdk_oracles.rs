@@ -14,8 +14,7 @@ use std::os::unix::fs::FileExt;
 
 use tempfile::TempDir;
 use tools::{
-    LIBVMDK_SHA, MIB, Oracles, both_readers_agree, both_readers_open, create, new_disk, noise, run,
-    sha256,
+    MIB, Oracles, both_readers_agree, both_readers_open, create, new_disk, noise, run, sha256,
 };
 use vdvs_vmdk::{Descriptor, Finding, Provisioning};
 
@@ -171,6 +170,6 @@ fn descriptors_that_others_write_are_understood() {
         fs::write(&path, descriptor.render()).unwrap();
         let info = run(&oracles.qemu_img, &["info", "-f", "vmdk", name]).good();
         assert!(info.contains("3 GiB"), "{info}");
-        run(&oracles.python, &["-c", LIBVMDK_SHA, name]).good();
+        run(&oracles.vmdkinfo, &[name]).good();
     }
 }

@@ -9,7 +9,7 @@ use vdvs_domain::Capacity;
 use vdvs_vmdk::{Adapter, DiskFiles, DiskUuid, NewDisk, Provisioning};
 
 /// Reads a disk through libvmdk from end to end; prints its size and the hash of its content.
-pub(crate) const LIBVMDK_SHA: &str = "
+const LIBVMDK_SHA: &str = "
 import hashlib, pyvmdk, sys
 h = pyvmdk.handle()
 h.open(sys.argv[1])
