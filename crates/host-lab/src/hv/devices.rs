@@ -390,11 +390,8 @@ impl World {
                 }
             }
         }
-        for orphan in ours {
-            info!(number = orphan.number, backing = %orphan.backing.display(), "closing a device nobody names");
-            let vm = self.holder(orphan.number).unwrap_or_default();
-            self.unbind(orphan.number, &orphan.backing, &vm, CLOSE_LIMIT);
-        }
+        ours.into_iter()
+            .for_each(|orphan| self.close_orphan(&orphan));
         let running: Vec<String> = self
             .vms
             .iter()
@@ -407,5 +404,27 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A device of ours that no living VM's configuration names: a VM that ended with the last labhv, or a detach that
+    /// was cut off after its first step.
+    fn close_orphan(&mut self, orphan: &LoopState) {
+        let vm = self.holder(orphan.number).unwrap_or_default();
+        if self.is_unreadable(&vm) {
+            error!(
+                number = orphan.number,
+                vm, "left alone: the VM it belongs to cannot be read"
+            );
+            return;
+        }
+        // Before the number can be used again; nobody else's node can have it yet.
+        for (name, living) in &self.vms {
+            if let Some(Err(e)) = living.init.as_ref().map(|i| i.remove_node(orphan.number)) {
+                error!(number = orphan.number, vm = name, error = %e, "cannot take a device from the VM");
+                return;
+            }
+        }
+        info!(number = orphan.number, vm, backing = %orphan.backing.display(), "closing a device nobody names");
+        self.unbind(orphan.number, &orphan.backing, &vm, CLOSE_LIMIT);
     }
 }

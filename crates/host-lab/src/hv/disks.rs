@@ -1,9 +1,10 @@
 //! From a disk's name to the file that is opened, and who on this machine has it open.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use vdvs_engine::ports::DsPath;
-use vdvs_vmdk::{DiskFiles, Error as VmdkError};
+use vdvs_vmdk::{DiskFiles, Error as VmdkError, Finding};
 
 use crate::config::HostConfig;
 use crate::protocol::{Disk, LabError, LabErrorKind};
@@ -47,8 +48,8 @@ pub(crate) fn sound(config: &HostConfig, disk: &Disk) -> Result<PathBuf, LabErro
     let files = locate(config, disk)?;
     let findings = files
         .check()
-        .map_err(|e| io(format!("disk '{disk}': {e}")))?;
-    if findings.is_empty() || matches!(findings.as_slice(), [vdvs_vmdk::Finding::LeftOver(_)]) {
+        .map_err(|e| io(format!("disk '{disk}': {}", chain(&e))))?;
+    if findings.is_empty() || matches!(findings.as_slice(), [Finding::LeftOver(_)]) {
         return Ok(files.extent().to_owned());
     }
     match files.read() {
@@ -81,4 +82,15 @@ pub(crate) fn openers(extent: &Path) -> Result<Vec<LoopState>, LabError> {
 
 pub(crate) fn io(text: String) -> LabError {
     LabError::new(LabErrorKind::Io, text)
+}
+
+/// An error with its causes, for an answer that has one text only.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    text
 }

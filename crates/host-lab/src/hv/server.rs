@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::Builder;
+use std::thread::{Builder, sleep};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -26,6 +26,8 @@ const IDLE: Duration = Duration::from_secs(600);
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// New VM folders and closing devices are looked for so often; the end of a VM is noticed at once.
 const LOOK: u16 = 200;
+/// After a failure that would otherwise be met again at once, such as no free descriptors.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Serving ended or could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +68,7 @@ pub fn serve(host_dir: &Path) -> Result<(), ServeError> {
             Ok(stream) => stream,
             Err(e) => {
                 warn!(error = %e, "cannot accept a connection");
+                sleep(PAUSE);
                 continue;
             }
         };
@@ -164,7 +167,11 @@ fn watch(hypervisor: &Hypervisor) {
             .collect();
         match poll(&mut fds, PollTimeout::from(LOOK)) {
             Ok(_) | Err(Errno::EINTR) => hypervisor.tick(),
-            Err(e) => error!(error = %e, "cannot watch the VMs"),
+            Err(e) => {
+                error!(error = %e, "cannot watch the VMs");
+                sleep(PAUSE);
+                hypervisor.tick();
+            }
         }
     }
 }

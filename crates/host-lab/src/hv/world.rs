@@ -49,7 +49,7 @@ impl World {
             generation: started << 20,
         };
         world.scan();
-        world.revive();
+        world.revive().map_err(StartError::Stock)?;
         world.take_stock().map_err(StartError::Stock)?;
         world.bump(None);
         Ok(world)
@@ -144,23 +144,30 @@ impl World {
         self.bump(Some(&name));
     }
 
-    /// After a start: takes hold of the inits that still live.
-    fn revive(&mut self) {
+    /// After a start: takes hold of the inits that still live. Where that cannot be told the start fails: to take a
+    /// running VM for one that is off would close its disks under it.
+    fn revive(&mut self) -> io::Result<()> {
         for (name, vm) in &mut self.vms {
             let Some(id) = vm.file.init else { continue };
-            match Init::hold(id) {
-                Ok(Some(init)) => {
-                    info!(vm = name, pid = id.pid, "runs");
-                    vm.init = Some(init);
-                }
-                Ok(None) => {
-                    if let Err(e) = vm.save_init(None) {
-                        error!(vm = name, error = %e, "cannot write that the VM is off");
-                    }
-                }
-                Err(e) => error!(vm = name, error = %e, "cannot tell whether the VM runs"),
+            if let Some(init) = Init::hold(id)? {
+                info!(vm = name, pid = id.pid, "runs");
+                vm.init = Some(init);
+            } else if let Err(e) = vm.save_init(None) {
+                error!(vm = name, error = %e, "cannot write that the VM is off");
             }
         }
+        Ok(())
+    }
+
+    /// True for a VM whose folder is there and could not be understood: whether it runs and what it has is unknown.
+    /// Names in labels may be cut short.
+    pub(super) fn is_unreadable(&self, label_name: &str) -> bool {
+        let cut = |dir: &PathBuf| {
+            dir.file_name()
+                .and_then(|n| n.to_str())
+                .is_some_and(|n| n.starts_with(label_name))
+        };
+        self.unreadable.iter().any(cut)
     }
 
     pub(super) fn list(&self) -> Vec<VmState> {

@@ -8,6 +8,7 @@ mod rig;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::Duration;
 
 use rig::{PATIENCE, Rig, can_run, kind, until};
@@ -265,7 +266,7 @@ fn a_new_labhv_closes_what_ended_with_the_old_one() {
     rig.vm("swarm02");
     let (dead, unnamed) = (rig.disk("dead"), rig.disk("unnamed"));
     rig.client().attach("swarm01", &dead, false).unwrap();
-    rig.client().attach("swarm02", &unnamed, false).unwrap();
+    let (device, _) = rig.client().attach("swarm02", &unnamed, false).unwrap();
     rig.kill_labhv();
     let init = rig.init("swarm01").to_string();
     assert!(
@@ -286,6 +287,85 @@ fn a_new_labhv_closes_what_ended_with_the_old_one() {
     assert_eq!(rig.client().devices("swarm01").unwrap().len(), 1);
     assert_eq!(rig.loops(), [""; 0]);
     assert_eq!(rig.client().lock(&unnamed).unwrap().0, LockState::Free);
+    let node = device.locator.unwrap();
+    assert!(
+        !rig.sees("swarm02", &node),
+        "the node stayed when its number became free"
+    );
+}
+
+#[test]
+fn the_devices_of_a_vm_whose_folder_is_damaged_are_left_alone() {
+    if !can_run() {
+        return;
+    }
+    let mut rig = Rig::new();
+    rig.vm("swarm01");
+    let disk = rig.disk("v");
+    let (device, _) = rig.client().attach("swarm01", &disk, false).unwrap();
+    rig.kill_labhv();
+    let devices = rig.host_dir().join("vms/swarm01/devices.json");
+    let good = fs::read(&devices).unwrap();
+    fs::write(&devices, b"{").unwrap();
+    rig.start_labhv();
+    let node = device.locator.clone().unwrap();
+    assert!(rig.inside("swarm01", &format!("echo mine > {node}")));
+    let held = (LockState::Held, Some("swarm01".to_owned()));
+    assert_eq!(rig.client().lock(&disk).unwrap(), held);
+    rig.kill_labhv();
+    fs::write(&devices, good).unwrap();
+    rig.start_labhv();
+    assert_eq!(rig.client().devices("swarm01").unwrap(), [device]);
+}
+
+#[test]
+fn wherever_labhv_is_killed_what_is_open_is_what_is_configured() {
+    const ROUNDS: u64 = 25;
+    if !can_run() {
+        return;
+    }
+    let mut rig = Rig::new();
+    rig.vm("swarm01");
+    let disks = [rig.disk("a"), rig.disk("b")];
+    for round in 0..ROUNDS {
+        let client = rig.client();
+        let work = disks.clone();
+        let busy = thread::spawn(move || {
+            // Until labhv is gone.
+            for disk in work.iter().cycle() {
+                let done = match client.attach("swarm01", disk, false) {
+                    Ok((_, true)) => Ok(true),
+                    _ => client.detach("swarm01", disk),
+                };
+                if done.is_err() {
+                    return;
+                }
+            }
+        });
+        // Spread over the few milliseconds that a call takes.
+        thread::sleep(Duration::from_micros(2_000 + round * 437));
+        rig.kill_labhv();
+        busy.join().unwrap();
+        rig.start_labhv();
+        let devices = rig.client().devices("swarm01").unwrap();
+        let mut open: Vec<String> = devices.iter().map(|d| d.locator.clone().unwrap()).collect();
+        open.sort();
+        let mut bound = rig.loops();
+        bound.sort();
+        assert_eq!(open, bound, "round {round}");
+        for node in &open {
+            assert!(rig.sees("swarm01", node), "round {round}");
+        }
+        let nodes = fs::read_dir(format!("/proc/{}/root/dev", rig.init("swarm01"))).unwrap();
+        let loops = nodes
+            .flatten()
+            .filter(|n| n.file_name().to_string_lossy().starts_with("loop"));
+        assert_eq!(loops.count(), open.len(), "round {round}");
+    }
+    for disk in &disks {
+        rig.client().detach("swarm01", disk).unwrap();
+    }
+    assert_eq!(rig.loops(), [""; 0]);
 }
 
 #[test]
