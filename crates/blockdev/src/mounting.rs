@@ -1,0 +1,178 @@
+//! mount(2) and umount(2).
+//!
+//! Every mount is `nodev`: device nodes in a volume would have been made by whoever owned it before. Programs with the
+//! set-user-id bit keep working, because images put them into volumes.
+//!
+//! | type | option | why |
+//! |---|---|---|
+//! | ext2, 3, 4 | `errors=remount-ro` | the built-in default goes on writing after the file system is known to be broken |
+//! | ext4 | `noinit_itable` | zeroing inode tables in the background would fill a thin disk with zeros over zeros |
+//! | xfs | `nouuid` | clones of the original carry their source's UUID and must be usable beside it; that one device is not mounted twice is ensured by the kernel's exclusive open |
+//!
+//! btrfs has no such option: two file systems of one UUID would be taken for one. Clones need a new UUID there.
+//! Journals are replayed by the kernel. A read-only disk whose journal is not empty cannot be mounted, and is not
+//! mounted without replay either, since it might show half a transaction.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount as sys_mount, umount2};
+use vdvs_domain::FsType;
+
+use crate::Device;
+use crate::error::{DeviceError, Os};
+use crate::mountinfo::{self, MountEntry};
+
+const READ_ONLY_HINT: &str =
+    " (a read-only disk whose journal must be replayed first: mount the volume for writing once)";
+
+/// Options for this type. See the module's table.
+pub(crate) fn options(fs: &FsType) -> &'static str {
+    match fs.as_str() {
+        "ext2" | "ext3" => "errors=remount-ro",
+        "ext4" => "errors=remount-ro,noinit_itable",
+        "xfs" => "nouuid",
+        _ => "",
+    }
+}
+
+/// Reads the table of this process's mount namespace.
+pub(crate) fn table() -> Result<Vec<MountEntry>, DeviceError> {
+    let bytes = fs::read("/proc/self/mountinfo")
+        .map_err(|error| DeviceError::MountTable(error.to_string()))?;
+    mountinfo::parse(&bytes).map_err(DeviceError::MountTable)
+}
+
+/// Mounts; already mounted there is success.
+pub(crate) fn mount(
+    device: &Device,
+    fs: &FsType,
+    at: &Path,
+    read_only: bool,
+) -> Result<(), DeviceError> {
+    make_mount_point(at)?;
+    if let Some(entry) = mountinfo::topmost(&table()?, at) {
+        if entry.is_of(&device.path, device.major_minor) && entry.read_only() == read_only {
+            return Ok(());
+        }
+        return Err(DeviceError::Occupied {
+            device: device.path.clone(),
+            at: at.to_owned(),
+            found: format!("{} ({})", entry.source.display(), entry.options),
+        });
+    }
+    let mut flags = MsFlags::MS_NODEV;
+    flags.set(MsFlags::MS_RDONLY, read_only);
+    let data = options(fs);
+    sys_mount(
+        Some(&device.path),
+        at,
+        Some(fs.as_str()),
+        flags,
+        (!data.is_empty()).then_some(data),
+    )
+    .map_err(|errno| DeviceError::Mount {
+        device: device.path.clone(),
+        at: at.to_owned(),
+        os: Os(errno),
+        hint: if read_only && matches!(errno, Errno::EROFS | Errno::EACCES) {
+            READ_ONLY_HINT
+        } else {
+            ""
+        },
+    })
+}
+
+fn make_mount_point(at: &Path) -> Result<(), DeviceError> {
+    match fs::create_dir_all(at) {
+        Ok(()) => Ok(()),
+        // A lost device mounted here cannot even be looked at; mount(2) will say so better.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(DeviceError::NotADirectory(at.to_owned()))
+        }
+        Err(error) => Err(DeviceError::Io {
+            doing: "making mount point",
+            path: at.to_owned(),
+            os: error.into(),
+        }),
+    }
+}
+
+/// Unmounts one mount and removes the mount point if it is then empty.
+pub(crate) fn unmount(at: &Path, lazy: bool) -> Result<(), DeviceError> {
+    let mut flags = MntFlags::UMOUNT_NOFOLLOW;
+    flags.set(MntFlags::MNT_DETACH, lazy);
+    match umount2(at, flags) {
+        // EINVAL: not a mount point. Detach must work from what is observable, so both count as done.
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+        Err(errno) => {
+            return Err(DeviceError::Unmount {
+                at: at.to_owned(),
+                os: Os(errno),
+            });
+        }
+    }
+    // Never removes anything but an empty folder; what is not empty or busy stays, and that harms nobody.
+    if let Err(error) = fs::remove_dir(at) {
+        tracing::debug!(at = %at.display(), %error, "mount point stays");
+    }
+    Ok(())
+}
+
+/// Whether `at` is the root of a mounted file system: writing a volume's files into the system disk because a mount
+/// is missing would look like success.
+pub(crate) fn require_mounted(at: &Path) -> Result<(), DeviceError> {
+    let not_mounted = || DeviceError::NotMounted(at.to_owned());
+    let here = fs::symlink_metadata(at)
+        .map_err(|error| DeviceError::on_device("looking at", at.to_owned(), error))?;
+    let parent = at.parent().ok_or_else(not_mounted)?;
+    let above = fs::metadata(parent).map_err(|_| not_mounted())?;
+    if here.is_dir() && here.dev() != above.dev() {
+        Ok(())
+    } else {
+        Err(not_mounted())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_the_way_is_named_with_the_originals_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("x");
+        fs::write(&at, "").unwrap();
+        let text = make_mount_point(&at).unwrap_err().to_string();
+        assert!(text.ends_with("x already exists and it's not a directory"));
+    }
+
+    #[test]
+    fn unmounting_what_is_not_mounted_succeeds_and_keeps_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("full");
+        fs::create_dir(&at).unwrap();
+        fs::write(at.join("file"), "x").unwrap();
+        assert!(matches!(
+            unmount(&at, false),
+            // Without the privilege the kernel says so before it looks.
+            Ok(())
+                | Err(DeviceError::Unmount {
+                    os: Os(Errno::EPERM),
+                    ..
+                })
+        ));
+        assert!(at.join("file").exists());
+    }
+
+    #[test]
+    fn an_ordinary_folder_is_no_mounted_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("plain");
+        fs::create_dir(&at).unwrap();
+        assert_eq!(require_mounted(&at), Err(DeviceError::NotMounted(at)));
+    }
+}
