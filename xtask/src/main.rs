@@ -1,2 +1,74 @@
-//! Being moved in.
-fn main() {}
+//! The house's own tools: `cargo xtask <command>`.
+//!
+//! `ci` is what must pass before a change lands, `test` is its second half, `codegen` writes the generated code.
+//! Everything a person or a machine does to this clone beyond plain cargo is a command here, so there is one place
+//! to read how it is done. No command needs anything but the toolchain, the registry and Debian's packages.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "a command line tool talks on stdout")]
+
+mod check;
+mod ci;
+mod program;
+mod report;
+mod suites;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Builds, checks and plays with vDVS.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything that must pass before a change lands: checks of the sources, then all of `test`.
+    Ci,
+    /// Builds, then runs every suite stage by stage. Needs root: the suites make namespaces, mounts and loop devices.
+    Test {
+        /// Run only these stages (see CONTRIBUTING.md for their names).
+        #[arg(long = "stage", value_name = "NAME", value_enum)]
+        stages: Vec<suites::Name>,
+    },
+    /// Writes the Rust code generated from `proto/`.
+    Codegen,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// False: the command ran and said what is wrong.
+fn run(command: Command) -> Result<bool> {
+    match command {
+        Command::Ci => ci::run(),
+        Command::Test { stages } => suites::run(&stages),
+        Command::Codegen => codegen(),
+    }
+}
+
+/// The generator lives in the drift test, so that writing and checking cannot differ and no ordinary build pays for it.
+fn codegen() -> Result<bool> {
+    let args = [
+        "test",
+        "--locked",
+        "--package",
+        "vdvs-api",
+        "--test",
+        "drift",
+    ];
+    Ok(program::cargo(&args, &[("VDVS_BLESS", "1")])?.ok)
+}

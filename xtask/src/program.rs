@@ -1,0 +1,213 @@
+//! Runs cargo and git for the stages: output goes on to the person while it is searched for what the report repeats.
+//!
+//! This is the tool's own door to programs; the lab's programs go through the test side's process module. There is no
+//! time limit here: a first build takes what it takes, and nextest limits every test (`.config/nextest.toml`).
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// What cargo sets for the programs it starts; handed on, it would describe us to the crates of the inner build.
+const CARGO_OWN: &[&str] = &[
+    "CARGO_PKG_",
+    "CARGO_MANIFEST_",
+    "CARGO_BIN_",
+    "CARGO_PRIMARY_",
+];
+
+/// How a cargo command ended, and the lines of it worth repeating at the end.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) ok: bool,
+    /// The test runner's `Summary` lines.
+    pub(crate) summaries: Vec<String>,
+    /// The failing tests it listed after them.
+    pub(crate) failures: Vec<String>,
+}
+
+/// The folder the clone lives in.
+pub(crate) fn root() -> Result<PathBuf> {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    Ok(own
+        .parent()
+        .context("xtask has a parent folder")?
+        .to_path_buf())
+}
+
+/// Runs cargo in the clone and shows its output as it comes.
+pub(crate) fn cargo(args: &[&str], vars: &[(&str, &str)]) -> Result<Ran> {
+    println!("$ cargo {}", args.join(" "));
+    io::stdout().flush()?;
+    let colour = if io::stderr().is_terminal() {
+        "always"
+    } else {
+        "never"
+    };
+    let mut command = command(&cargo_path())?;
+    command
+        .args(args)
+        .env("CARGO_TERM_COLOR", colour)
+        .envs(vars.iter().copied());
+    let mut child = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start cargo")?;
+    let mut ran = Ran {
+        ok: false,
+        summaries: Vec::new(),
+        failures: Vec::new(),
+    };
+    let pipe = child.stderr.take().context("cargo's stderr is piped")?;
+    for line in BufReader::new(pipe).split(b'\n') {
+        let line = line.context("read cargo's output")?;
+        let text = String::from_utf8_lossy(&line);
+        eprintln!("{text}");
+        ran.note(&plain(&text));
+    }
+    ran.ok = child.wait().context("wait for cargo")?.success();
+    Ok(ran)
+}
+
+/// Runs cargo and returns its standard output.
+pub(crate) fn cargo_output(args: &[&str]) -> Result<Vec<u8>> {
+    output(&cargo_path(), args)
+}
+
+/// Whether `cargo <args>` works, without showing anything.
+pub(crate) fn cargo_has(args: &[&str]) -> bool {
+    output(&cargo_path(), args).is_ok()
+}
+
+/// Paths of all files in the clone that are tracked, or would be once added, relative to its root.
+pub(crate) fn tracked_files() -> Result<Vec<PathBuf>> {
+    let listing = output(
+        &OsString::from("git"),
+        &[
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--deduplicate",
+        ],
+    )?;
+    let text = String::from_utf8(listing).context("file names are UTF-8")?;
+    let root = root()?;
+    // Deleted but not yet committed: listed, and not there to be read.
+    let there = |path: &PathBuf| root.join(path).is_file();
+    Ok(text
+        .split_terminator('\0')
+        .map(PathBuf::from)
+        .filter(there)
+        .collect())
+}
+
+impl Ran {
+    fn note(&mut self, line: &str) {
+        let line = line.trim();
+        if line.starts_with("Summary [") {
+            self.summaries.push(line.to_owned());
+        } else if !self.summaries.is_empty() && line.contains(" [") {
+            self.failures.push(line.to_owned());
+        }
+    }
+}
+
+fn output(program: &OsString, args: &[&str]) -> Result<Vec<u8>> {
+    let mut command = command(program)?;
+    let done = command
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("start {}", program.display()))?;
+    if !done.status.success() {
+        let said = String::from_utf8_lossy(&done.stderr);
+        bail!(
+            "{} {}: {}: {}",
+            program.display(),
+            args.join(" "),
+            done.status,
+            said.trim()
+        );
+    }
+    Ok(done.stdout)
+}
+
+/// The cargo that runs us, so that all stages use one toolchain.
+fn cargo_path() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the tool's process module"
+)]
+fn command(program: &OsString) -> Result<Command> {
+    let mut command = Command::new(program);
+    for (name, _) in env::vars_os() {
+        let own = |name: &str| CARGO_OWN.iter().any(|prefix| name.starts_with(prefix));
+        if name.to_str().is_some_and(own) {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(root()?);
+    Ok(command)
+}
+
+/// A line without the terminal's colour sequences.
+fn plain(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            for c in chars.by_ref() {
+                if c.is_ascii_alphabetic() {
+                    break;
+                }
+            }
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_removed_before_a_line_is_understood() {
+        assert_eq!(
+            plain("\u{1b}[32;1m Summary\u{1b}[0m [ 1s] 2 tests"),
+            " Summary [ 1s] 2 tests"
+        );
+    }
+
+    #[test]
+    fn the_summary_and_the_failures_below_it_are_kept() {
+        let mut ran = Ran {
+            ok: false,
+            summaries: Vec::new(),
+            failures: Vec::new(),
+        };
+        for line in [
+            "        PASS [   0.1s] a b",
+            "     Summary [   0.2s] 2 tests run: 1 passed, 1 failed, 0 skipped",
+            "        FAIL [   0.1s] a c",
+            "error: test run failed",
+        ] {
+            ran.note(line);
+        }
+        assert_eq!(
+            ran.summaries,
+            ["Summary [   0.2s] 2 tests run: 1 passed, 1 failed, 0 skipped"]
+        );
+        assert_eq!(ran.failures, ["FAIL [   0.1s] a c"]);
+    }
+}

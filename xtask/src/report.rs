@@ -1,0 +1,250 @@
+//! Stages: each is announced, timed and remembered; all run, and what failed is said at the end.
+//!
+//! A budget is the time a kind of work may take on a plain machine. Beyond it the report warns and does not fail:
+//! a noisy neighbour is no defect of the change.
+
+use std::fmt::{self, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::program::Ran;
+
+/// Kinds of work with a ceiling of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Budget {
+    Checks,
+    Build,
+    Unit,
+    Engine,
+    Swarm,
+}
+
+impl Budget {
+    const ALL: [Self; 5] = [
+        Self::Checks,
+        Self::Build,
+        Self::Unit,
+        Self::Engine,
+        Self::Swarm,
+    ];
+
+    pub(crate) const fn ceiling(self) -> Duration {
+        let minutes = match self {
+            Self::Checks => 1,
+            // Building and clippy together, from nothing.
+            Self::Build | Self::Unit | Self::Swarm => 8,
+            Self::Engine => 5,
+        };
+        Duration::from_secs(minutes * 60)
+    }
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Checks => "checks of the sources",
+            Self::Build => "build and clippy",
+            Self::Unit => "unit, property and process tests",
+            Self::Engine => "one engine",
+            Self::Swarm => "swarm",
+        })
+    }
+}
+
+/// How a stage ended.
+#[derive(Debug)]
+struct Done {
+    name: String,
+    budget: Budget,
+    took: Duration,
+    problems: Vec<String>,
+}
+
+/// All stages of one run.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    stages: Vec<Done>,
+    summaries: Vec<String>,
+}
+
+impl Report {
+    /// Runs one check; its findings, or the error that kept it from looking, fail the stage.
+    pub(crate) fn check(&mut self, name: &str, check: impl FnOnce() -> Result<Vec<String>>) {
+        self.stage(name, Budget::Checks, check);
+    }
+
+    /// Runs one stage whose work returns what is wrong.
+    pub(crate) fn stage(
+        &mut self,
+        name: &str,
+        budget: Budget,
+        work: impl FnOnce() -> Result<Vec<String>>,
+    ) {
+        println!("\n=== {name}");
+        let start = Instant::now();
+        let problems = work().unwrap_or_else(|error| vec![format!("{error:#}")]);
+        let took = start.elapsed();
+        for problem in &problems {
+            println!("{problem}");
+        }
+        let verdict = if problems.is_empty() { "ok" } else { "FAILED" };
+        println!("--- {name}: {verdict} in {}", seconds(took));
+        self.stages.push(Done {
+            name: name.to_owned(),
+            budget,
+            took,
+            problems,
+        });
+    }
+
+    /// Runs one stage that is a cargo command, and keeps the test runner's summary for the end.
+    pub(crate) fn cargo(&mut self, name: &str, budget: Budget, work: impl FnOnce() -> Result<Ran>) {
+        let mut summaries = Vec::new();
+        self.stage(name, budget, || {
+            let ran = work()?;
+            summaries = ran.summaries;
+            let failed = || vec!["the command failed; its output is above".to_owned()];
+            Ok(match (ran.ok, ran.failures) {
+                (true, _) => Vec::new(),
+                (false, failures) if failures.is_empty() => failed(),
+                (false, failures) => failures,
+            })
+        });
+        self.summaries.append(&mut summaries);
+    }
+
+    /// Everything is well.
+    pub(crate) fn passed(&self) -> bool {
+        self.stages.iter().all(|stage| stage.problems.is_empty())
+    }
+
+    /// Prints the table, what failed, what took too long, and last the test runner's own summaries.
+    pub(crate) fn finish(self, what: &str) -> bool {
+        print!("{}", self.text(what));
+        self.passed()
+    }
+
+    fn text(&self, what: &str) -> String {
+        let mut text = format!("\n{:<28} {:>8} {:>9}  result\n", "stage", "time", "ceiling");
+        for stage in &self.stages {
+            let ceiling = stage.budget.ceiling().as_secs() / 60;
+            let verdict = if stage.problems.is_empty() {
+                "ok"
+            } else {
+                "FAILED"
+            };
+            let took = seconds(stage.took);
+            // Writing to a string cannot fail.
+            writeln!(
+                text,
+                "{:<28} {took:>8} {ceiling:>5} min  {verdict}",
+                stage.name
+            )
+            .ok();
+        }
+        for line in self.overruns().into_iter().chain(self.failures()) {
+            writeln!(text, "{line}").ok();
+        }
+        let verdict = if self.passed() { "PASS" } else { "FAIL" };
+        writeln!(text, "{what}: {verdict}").ok();
+        for summary in &self.summaries {
+            writeln!(text, "{summary}").ok();
+        }
+        text
+    }
+
+    fn failures(&self) -> Vec<String> {
+        let failed = self
+            .stages
+            .iter()
+            .filter(|stage| !stage.problems.is_empty());
+        failed
+            .flat_map(|stage| {
+                stage
+                    .problems
+                    .iter()
+                    .map(|problem| format!("{}: {problem}", stage.name))
+            })
+            .collect()
+    }
+
+    /// Stages of one budget count together.
+    fn overruns(&self) -> Vec<String> {
+        let spent = |budget| -> Duration {
+            self.stages
+                .iter()
+                .filter(|stage| stage.budget == budget)
+                .map(|stage| stage.took)
+                .sum()
+        };
+        Budget::ALL
+            .into_iter()
+            .filter(|budget| spent(*budget) > budget.ceiling())
+            .map(|budget| {
+                let ceiling = budget.ceiling().as_secs() / 60;
+                let took = seconds(spent(budget));
+                format!("WARNING: {budget} took {took}, above its ceiling of {ceiling} min")
+            })
+            .collect()
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(name: &str, budget: Budget, minutes: u64, problems: &[&str]) -> Done {
+        let problems = problems.iter().map(|text| (*text).to_owned()).collect();
+        Done {
+            name: name.to_owned(),
+            budget,
+            took: Duration::from_secs(minutes * 60),
+            problems,
+        }
+    }
+
+    #[test]
+    fn one_failed_stage_fails_the_run_and_the_others_still_count() {
+        let mut report = Report::default();
+        report.check("first", || Ok(vec!["wrong edge".to_owned()]));
+        report.check("second", || Ok(Vec::new()));
+        report.check("third", || anyhow::bail!("cannot look"));
+        assert!(!report.passed());
+        assert_eq!(
+            report.failures(),
+            ["first: wrong edge", "third: cannot look"]
+        );
+    }
+
+    #[test]
+    fn stages_of_one_budget_count_together_and_an_overrun_only_warns() {
+        let stages = vec![
+            done("clippy", Budget::Build, 5, &[]),
+            done("build", Budget::Build, 4, &[]),
+        ];
+        let report = Report {
+            stages,
+            summaries: Vec::new(),
+        };
+        assert_eq!(
+            report.overruns(),
+            ["WARNING: build and clippy took 540.0 s, above its ceiling of 8 min"]
+        );
+        assert!(report.passed());
+    }
+
+    #[test]
+    fn the_output_ends_with_the_test_runners_summaries() {
+        let stages = vec![done("unit", Budget::Unit, 1, &["FAIL a b"])];
+        let summaries = vec!["Summary [ 1s] 2 tests run: 1 passed".to_owned()];
+        let text = Report { stages, summaries }.text("test");
+        assert!(
+            text.ends_with("unit: FAIL a b\ntest: FAIL\nSummary [ 1s] 2 tests run: 1 passed\n")
+        );
+    }
+}

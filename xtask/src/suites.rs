@@ -1,0 +1,113 @@
+//! `cargo xtask test`: the suites, stage by stage, cheapest first.
+//!
+//! The suites that drive a real engine or a swarm own the machine's devices and namespaces, so they run after the
+//! others and one at a time (`.config/nextest.toml`). They are told apart by the names of their test binaries.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+
+use crate::program::{self, Ran};
+use crate::report::{Budget, Report};
+
+/// A stage a person can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Name {
+    /// Programs and test binaries are built.
+    Build,
+    /// Unit, property and process tests.
+    Unit,
+    /// Examples in the documentation.
+    Doc,
+    /// Suites with one real engine: test binaries `engine_*`.
+    Engine,
+    /// Suites with a real swarm: test binaries `swarm_*`.
+    Swarm,
+}
+
+/// Runs the stages asked for, all if none is named. False: something failed.
+pub(crate) fn run(only: &[Name]) -> Result<bool> {
+    let mut report = Report::default();
+    stages(&mut report, only);
+    Ok(report.finish("test"))
+}
+
+/// Adds the stages to a report. None runs where none could pass.
+pub(crate) fn stages(report: &mut Report, only: &[Name]) {
+    let mut ready = false;
+    report.stage("prerequisites", Budget::Build, || {
+        prerequisites()?;
+        ready = true;
+        Ok(Vec::new())
+    });
+    if !ready {
+        return;
+    }
+    let wanted = |name| only.is_empty() || only.contains(&name);
+    if wanted(Name::Build) || wanted(Name::Engine) || wanted(Name::Swarm) {
+        let args = ["build", "--locked", "--workspace", "--bins"];
+        report.cargo("build programs", Budget::Build, || {
+            program::cargo(&args, &[])
+        });
+    }
+    if wanted(Name::Build) {
+        let args = ["nextest", "run", "--locked", "--workspace", "--no-run"];
+        report.cargo("build tests", Budget::Build, || program::cargo(&args, &[]));
+    }
+    if wanted(Name::Unit) {
+        report.cargo("unit and process tests", Budget::Unit, || {
+            nextest("not binary(/^(engine|swarm)_/)")
+        });
+    }
+    if wanted(Name::Doc) {
+        let args = ["test", "--locked", "--workspace", "--doc", "--quiet"];
+        report.cargo("documentation tests", Budget::Unit, || {
+            program::cargo(&args, &[])
+        });
+    }
+    if wanted(Name::Engine) {
+        report.cargo("one engine", Budget::Engine, || {
+            nextest("binary(/^engine_/)")
+        });
+    }
+    if wanted(Name::Swarm) {
+        report.cargo("swarm", Budget::Swarm, || nextest("binary(/^swarm_/)"));
+    }
+}
+
+/// No test at all is a failure: a suite that vanished must not look like one that passed.
+fn nextest(filter: &str) -> Result<Ran> {
+    let args = [
+        "nextest",
+        "run",
+        "--locked",
+        "--workspace",
+        "--no-tests=fail",
+        "--filterset",
+        filter,
+    ];
+    program::cargo(&args, &[])
+}
+
+fn prerequisites() -> Result<()> {
+    // The owner of our own folder in /proc is our effective user.
+    let uid = fs::metadata("/proc/self")
+        .context("look at /proc/self")?
+        .uid();
+    ensure!(
+        uid == 0,
+        "the suites make namespaces, mounts and loop devices and need root (we are uid {uid}); \
+         run `sudo --preserve-env=PATH cargo xtask test`, or `cargo nextest run -p <crate>` for one crate"
+    );
+    if !program::cargo_has(&["nextest", "--version"]) {
+        println!("cargo-nextest is missing; building it takes some minutes, once");
+        let ran = program::cargo(&["install", "--locked", "cargo-nextest"], &[])?;
+        ensure!(
+            ran.ok,
+            "cargo-nextest could not be installed; run `cargo install --locked cargo-nextest`"
+        );
+    }
+    Ok(())
+}
