@@ -33,3 +33,4 @@ pub use client::{BlockingClient, ClientError, LabClient};
 pub use config::HostConfig;
 pub use datastores::LabDatastores;
 pub use host::LabHost;
+pub use sys::shut_down_file_system;

@@ -1,5 +1,7 @@
 //! The kernel calls that have no safe wrapper: loop devices and pidfds. All `unsafe` of the crate is here.
 
+mod fs_shutdown;
+
 use std::ffi::CStr;
 use std::fs::{File, OpenOptions, read_dir, read_to_string};
 use std::io;
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 use libc::{Ioctl, c_int, c_long};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+
+pub use fs_shutdown::shut_down_file_system;
 
 const LOOP_CLR_FD: Ioctl = 0x4C01;
 const LOOP_GET_STATUS64: Ioctl = 0x4C05;
