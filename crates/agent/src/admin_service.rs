@@ -1,0 +1,189 @@
+//! The administrator's service, on a socket that only root can open. It is not limited by vmgroups.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
+use vdvs_api::v1::admin_service_server::AdminService;
+use vdvs_api::{model, status, v1, version};
+use vdvs_domain::Error;
+use vdvs_engine::Engine;
+use vdvs_engine::api::{AdminVm, Call};
+use vdvs_transport::{Identity, Peer};
+
+use crate::PROGRAM;
+use crate::calls::Calls;
+use crate::guests::{Class, Guests, Places};
+use crate::view;
+
+/// The administrator's service.
+#[derive(Debug)]
+pub struct AdminFront {
+    engine: Arc<Engine>,
+    guests: Arc<Guests>,
+    calls: Calls,
+    places: Places,
+    began: Instant,
+}
+
+impl AdminFront {
+    /// The service over the engine.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, guests: Arc<Guests>, calls: Calls) -> Self {
+        Self {
+            engine,
+            guests,
+            calls,
+            places: Places::default(),
+            began: Instant::now(),
+        }
+    }
+
+    /// Runs a use case that only looks, and logs its failure.
+    async fn look<T>(
+        &self,
+        deadline: Instant,
+        run: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Status> {
+        Calls::read(&self.places, deadline, run).await.map_err(|e| {
+            info!(reason = %e.kind(), "administrator: {e}");
+            status::from_error(&e)
+        })
+    }
+}
+
+/// The second door: the service is only on the administrator's socket, and serves only who came through it.
+fn open<W>(request: Request<W>) -> Result<(Instant, W), Status> {
+    let deadline = Calls::deadline(request.metadata());
+    match request.extensions().get().map(Peer::identity) {
+        Some(Identity::Admin) => Ok((deadline, request.into_inner())),
+        other => {
+            warn!(peer = ?other, "somebody else asked for the administrator's service");
+            let why = "this is the administrator's service".to_owned();
+            Err(status::from_error(&Error::UnknownCaller { why }))
+        }
+    }
+}
+
+fn read<W, T: TryFrom<W, Error = Error>>(wire: W) -> Result<T, Status> {
+    T::try_from(wire).map_err(|e| status::from_error(&e))
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+#[tonic::async_trait]
+impl AdminService for AdminFront {
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusReply>, Status> {
+        let (deadline, _) = open(request)?;
+        let status = self.look(deadline, self.engine.admin_status()).await?;
+        let uptime = self.began.elapsed().as_millis();
+        let datastore = |ds| view::datastore(ds).into();
+        Ok(Response::new(v1::StatusReply {
+            program: PROGRAM.to_owned(),
+            host_name: status.host.name,
+            host_id: status.host.id.to_string(),
+            host_kind: status.host.kind.to_owned(),
+            uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
+            protocol_min: version::MIN,
+            protocol_max: version::MAX,
+            guests_connected: count(self.guests.connected()),
+            vms: status.vms,
+            volumes: status.volumes,
+            attached: status.attached,
+            unresolved_operations: status.unresolved_operations,
+            open_to_all: status.open_to_all,
+            warnings: status.warnings,
+            datastores: status.datastores.into_iter().map(datastore).collect(),
+        }))
+    }
+
+    async fn list_all_volumes(
+        &self,
+        request: Request<v1::ListAllVolumesRequest>,
+    ) -> Result<Response<v1::ListAllVolumesReply>, Status> {
+        let (deadline, _) = open(request)?;
+        let listing = self.look(deadline, self.engine.admin_volumes()).await?;
+        let volume = |v| view::admin_volume(v).into();
+        let unreadable = listing.unreadable.into_iter();
+        Ok(Response::new(v1::ListAllVolumesReply {
+            volumes: listing.volumes.into_iter().map(volume).collect(),
+            unreadable_datastores: unreadable.map(String::from).collect(),
+        }))
+    }
+
+    async fn inspect_volume(
+        &self,
+        request: Request<v1::InspectVolumeRequest>,
+    ) -> Result<Response<v1::InspectVolumeReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        let address: String = read(wire)?;
+        let run = self.engine.admin_inspect(&address);
+        let found = self.look(deadline, run).await?;
+        Ok(Response::new(v1::InspectVolumeReply {
+            volume: Some(view::admin_volume(found.volume).into()),
+            record_json: found.record_json,
+        }))
+    }
+
+    async fn remove_volume(
+        &self,
+        request: Request<v1::RemoveVolumeRequest>,
+    ) -> Result<Response<v1::RemoveVolumeReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        let ask: model::RemoveVolume = read(wire)?;
+        let engine = Arc::clone(&self.engine);
+        let remove = |cancel| async move {
+            let call = Call {
+                request: ask.request,
+                deadline,
+                cancel,
+            };
+            let removed = engine.admin_remove(&call, &ask.address).await;
+            match &removed {
+                Ok((id, name)) => info!(%id, "administrator: removed {name}"),
+                Err(e) => info!(reason = %e.kind(), "administrator: remove {}: {e}", ask.address),
+            }
+            removed
+        };
+        let removed = self
+            .calls
+            .change(&self.places, Class::Change, deadline, remove);
+        let (id, full_name) = removed.await.map_err(|e| status::from_error(&e))?;
+        Ok(Response::new(v1::RemoveVolumeReply {
+            id: id.to_string(),
+            full_name,
+        }))
+    }
+
+    async fn list_vms(
+        &self,
+        request: Request<v1::ListVmsRequest>,
+    ) -> Result<Response<v1::ListVmsReply>, Status> {
+        let (deadline, _) = open(request)?;
+        let vms = self.look(deadline, self.engine.admin_vms()).await?;
+        let vm = |vm: AdminVm| {
+            let seen = self.guests.seen(&vm.vm.id);
+            view::vm(vm, seen).into()
+        };
+        let vms = vms.into_iter().map(vm).collect();
+        Ok(Response::new(v1::ListVmsReply { vms }))
+    }
+
+    async fn list_datastores(
+        &self,
+        request: Request<v1::ListDatastoresRequest>,
+    ) -> Result<Response<v1::ListDatastoresReply>, Status> {
+        let (deadline, _) = open(request)?;
+        let datastores = self.look(deadline, self.engine.admin_datastores()).await?;
+        let datastore = |ds| view::datastore(ds).into();
+        let datastores = datastores.into_iter().map(datastore).collect();
+        Ok(Response::new(v1::ListDatastoresReply { datastores }))
+    }
+}

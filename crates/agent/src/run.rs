@@ -1,0 +1,253 @@
+//! Wiring, start and drain.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Error as ServerError;
+use tracing::{error, info, warn};
+use vdvs_api::limits::{MAX_REPLY, MAX_REQUEST};
+use vdvs_api::v1::admin_service_server::AdminServiceServer;
+use vdvs_api::v1::volume_service_server::VolumeServiceServer;
+use vdvs_engine::Engine;
+use vdvs_engine::api::Ports;
+use vdvs_engine::ports::Clock;
+use vdvs_store::{OpenError, SqliteStore};
+use vdvs_transport::{Acceptor, Backoff, BindError, Conn, Identity, Limits, UnixSocket, grpc};
+
+use crate::PROGRAM;
+use crate::admin_service::AdminFront;
+use crate::calls::Calls;
+use crate::clock::SystemClock;
+use crate::config::{Config, HostConfig};
+use crate::guests::{Guests, engine_settings};
+use crate::hosts::{self, Hypervisor, chain};
+use crate::ids::RandomIds;
+use crate::listeners::Listeners;
+use crate::volume_service::VolumeFront;
+
+/// Threads for calls that block: a datastore uses at most 16, so three may hang and a fourth is still served.
+const BLOCKING_THREADS: usize = 64;
+/// Connections that may wait for the server between two turns of the runtime.
+const CONNECTIONS: usize = 64;
+/// Calls under way may finish this long after a stop, then they are told to turn back.
+const FINISH: Duration = Duration::from_secs(6);
+/// And this long after it the process ends, whatever still runs: records tell the next start where it was.
+const GONE: Duration = Duration::from_millis(7500);
+
+/// The agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Its folder.
+    #[error("cannot use the state folder {0}")]
+    State(PathBuf, #[source] io::Error),
+    /// Its store.
+    #[error("cannot open the store")]
+    Store(#[from] OpenError),
+    /// The administrator's socket.
+    #[error("cannot serve the administrator")]
+    Admin(#[from] BindError),
+    /// The runtime.
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+/// Makes the agent's folder: nobody else's business.
+///
+/// # Errors
+/// [`RunError::State`].
+pub fn prepare(state: &Path) -> Result<(), RunError> {
+    let failed = |e| RunError::State(state.to_owned(), e);
+    match DirBuilder::new().recursive(true).mode(0o700).create(state) {
+        Ok(()) => fs::read_dir(state).map(drop).map_err(failed),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+/// Runs the agent until `stop` is cancelled, then drains.
+///
+/// # Errors
+/// [`RunError`] when it cannot start. A host that is not there yet is no error: it is asked again.
+pub fn run(config: &Config, stop: &CancellationToken) -> Result<(), RunError> {
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(RunError::Runtime)?;
+    let result = runtime.block_on(serve(config, stop));
+    // Threads that hang in a datastore are left behind: the process ends.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(config: &Config, stop: &CancellationToken) -> Result<(), RunError> {
+    let Some(hypervisor) = open_host(&config.host, stop).await else {
+        return Ok(());
+    };
+    let store_path = config.state.join("store.sqlite");
+    let store = SqliteStore::open(&store_path, SystemClock.now()).await?;
+    let ports = Ports {
+        host: Arc::clone(&hypervisor.host),
+        datastores: Arc::clone(&hypervisor.datastores),
+        store: Arc::new(store),
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(RandomIds),
+    };
+    let engine = Engine::new(ports, engine_settings());
+    let admin_socket = UnixSocket::bind(&config.state.join("admin.sock"), 0o600)?;
+    let host = hypervisor.host.identity();
+    info!(host = %host.name, kind = host.kind, "{PROGRAM} serves");
+    Agent::start(&hypervisor, engine, admin_socket)
+        .until(stop)
+        .await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Opens the hypervisor, again and again until it is there. None: stopped meanwhile.
+async fn open_host(config: &HostConfig, stop: &CancellationToken) -> Option<Hypervisor> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2), 1);
+    let mut said = false;
+    loop {
+        match hosts::open(config) {
+            Ok(hypervisor) => return Some(hypervisor),
+            Err(e) if !said => warn!("{}; trying again", chain(&e)),
+            Err(_) => {}
+        }
+        said = true;
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = sleep(backoff.next_delay()) => {}
+        }
+    }
+}
+
+/// Everything that runs.
+struct Agent {
+    calls: Calls,
+    /// Servers and the reconciler; the listeners' own tasks need no waiting.
+    tasks: TaskTracker,
+    draining: CancellationToken,
+    /// Ends the reconciler.
+    resting: CancellationToken,
+}
+
+impl Agent {
+    fn start(hypervisor: &Hypervisor, engine: Arc<Engine>, admin_socket: UnixSocket) -> Self {
+        let agent = Self {
+            calls: Calls::default(),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            resting: CancellationToken::new(),
+        };
+        let guests = Arc::new(Guests::default());
+        agent
+            .tasks
+            .spawn(Arc::clone(&engine).run(agent.resting.clone()));
+
+        let (sink, conns) = mpsc::channel(CONNECTIONS);
+        let front = VolumeFront::new(
+            Arc::clone(&engine),
+            Arc::clone(&guests),
+            agent.calls.clone(),
+            hypervisor.host.identity(),
+        );
+        agent
+            .tasks
+            .spawn(serve_guests(front, conns, agent.draining.clone()));
+        let listeners = Listeners::new(
+            Arc::clone(&hypervisor.host),
+            hypervisor.sockets.clone(),
+            Arc::clone(&guests),
+            sink,
+            agent.draining.clone(),
+        );
+        agent.tasks.spawn(listeners.run());
+
+        let (sink, conns) = mpsc::channel(CONNECTIONS);
+        let front = AdminFront::new(engine, guests, agent.calls.clone());
+        agent
+            .tasks
+            .spawn(serve_admin(front, conns, agent.draining.clone()));
+        agent
+            .tasks
+            .spawn(accept_admin(admin_socket, sink, agent.draining.clone()));
+        agent
+    }
+
+    /// Serves until `stop`, then drains: see the crate's documentation.
+    async fn until(self, stop: &CancellationToken) {
+        stop.cancelled().await;
+        let began = Instant::now();
+        self.draining.cancel();
+        self.resting.cancel();
+        self.calls.drain();
+        self.tasks.close();
+        if !self.calls.finished(FINISH).await {
+            self.calls.abort();
+        }
+        let end = began + GONE;
+        let ended = async {
+            self.calls.finished(GONE).await;
+            self.tasks.wait().await;
+        };
+        if timeout_at(end, ended).await.is_err() {
+            warn!("some work did not end in time; it is resolved at the next start");
+        }
+    }
+}
+
+async fn serve_guests(
+    front: VolumeFront,
+    conns: mpsc::Receiver<Conn>,
+    draining: CancellationToken,
+) {
+    let service = VolumeServiceServer::new(front)
+        .max_decoding_message_size(MAX_REQUEST)
+        .max_encoding_message_size(MAX_REPLY);
+    let served = grpc::server()
+        .add_service(service)
+        .serve_with_incoming_shutdown(grpc::incoming(conns), draining.cancelled_owned());
+    report("guests", served.await);
+}
+
+async fn serve_admin(front: AdminFront, conns: mpsc::Receiver<Conn>, draining: CancellationToken) {
+    let service = AdminServiceServer::new(front)
+        .max_decoding_message_size(MAX_REQUEST)
+        .max_encoding_message_size(MAX_REPLY);
+    let served = grpc::server()
+        .add_service(service)
+        .serve_with_incoming_shutdown(grpc::incoming(conns), draining.cancelled_owned());
+    report("the administrator", served.await);
+}
+
+fn report(whom: &str, served: Result<(), ServerError>) {
+    if let Err(e) = served {
+        error!(
+            "the server for {whom} failed; restart this agent: {}",
+            chain(&e)
+        );
+    }
+}
+
+async fn accept_admin(socket: UnixSocket, sink: mpsc::Sender<Conn>, draining: CancellationToken) {
+    let acceptor = Acceptor::new(
+        Identity::Admin,
+        Limits::default(),
+        sink,
+        CancellationToken::new(),
+        TaskTracker::new(),
+    );
+    if let Err(e) = acceptor.run(&socket, &draining).await {
+        error!("the administrator's socket failed; restart this agent: {e}");
+    }
+}
