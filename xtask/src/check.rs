@@ -84,6 +84,16 @@ pub(crate) fn hosts_and_paths() -> Result<Vec<String>> {
     Ok(findings)
 }
 
+/// The names of all integration tests' binaries.
+pub(crate) fn test_binaries() -> Result<Vec<String>> {
+    let packages = packages()?;
+    Ok(packages
+        .iter()
+        .flat_map(Package::test_binaries)
+        .map(str::to_owned)
+        .collect())
+}
+
 fn packages() -> Result<Vec<Package>> {
     let args = ["metadata", "--locked", "--format-version", "1", "--no-deps"];
     metadata::parse(&program::cargo_output(&args)?)

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
+use crate::check;
 use crate::program::{self, Ran};
 use crate::report::{Budget, Report};
 
@@ -58,7 +59,7 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
     }
     if wanted(Name::Unit) {
         report.cargo("unit and process tests", Budget::Unit, || {
-            nextest("not binary(/^(engine|swarm)_/)")
+            nextest(Suite::Plain)
         });
     }
     if wanted(Name::Doc) {
@@ -69,16 +70,31 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
     }
     if wanted(Name::Engine) {
         report.cargo("one engine", Budget::Engine, || {
-            nextest("binary(/^engine_/)")
+            nextest(Suite::Prefixed("engine_"))
         });
     }
     if wanted(Name::Swarm) {
-        report.cargo("swarm", Budget::Swarm, || nextest("binary(/^swarm_/)"));
+        report.cargo("swarm", Budget::Swarm, || {
+            nextest(Suite::Prefixed("swarm_"))
+        });
     }
 }
 
+/// Which test binaries a stage runs.
+#[derive(Debug, Clone, Copy)]
+enum Suite {
+    /// All that belong to no other stage.
+    Plain,
+    /// Those whose name starts so.
+    Prefixed(&'static str),
+}
+
+/// Prefixes of the binaries with a stage of their own.
+const OWN_STAGE: [&str; 2] = ["engine_", "swarm_"];
+
 /// No test at all is a failure: a suite that vanished must not look like one that passed.
-fn nextest(filter: &str) -> Result<Ran> {
+fn nextest(suite: Suite) -> Result<Ran> {
+    let filter = filter(suite, &check::test_binaries()?)?;
     let args = [
         "nextest",
         "run",
@@ -86,9 +102,37 @@ fn nextest(filter: &str) -> Result<Ran> {
         "--workspace",
         "--no-tests=fail",
         "--filterset",
-        filter,
+        &filter,
     ];
     program::cargo(&args, &[])
+}
+
+/// The runner's filter for a suite. Binaries are named one by one: the runner takes a pattern that matches none of
+/// them for a mistake.
+fn filter(suite: Suite, binaries: &[String]) -> Result<String> {
+    let named = |prefixes: &[&str]| -> Vec<String> {
+        binaries
+            .iter()
+            .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+            .map(|name| format!("binary(={name})"))
+            .collect()
+    };
+    match suite {
+        Suite::Plain => {
+            let others = named(&OWN_STAGE);
+            let none = others.is_empty();
+            Ok(if none {
+                "all()".to_owned()
+            } else {
+                format!("not ({})", others.join(" + "))
+            })
+        }
+        Suite::Prefixed(prefix) => {
+            let own = named(&[prefix]);
+            ensure!(!own.is_empty(), "there is no test binary {prefix}*");
+            Ok(own.join(" + "))
+        }
+    }
 }
 
 fn prerequisites() -> Result<()> {
@@ -110,4 +154,36 @@ fn prerequisites() -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binaries(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn every_test_binary_belongs_to_one_stage() {
+        let all = binaries(&["labhv", "engine_one", "swarm_story", "engine_kill"]);
+        let plain = filter(Suite::Plain, &all).unwrap();
+        assert_eq!(
+            plain,
+            "not (binary(=engine_one) + binary(=swarm_story) + binary(=engine_kill))"
+        );
+        let engine = filter(Suite::Prefixed("engine_"), &all).unwrap();
+        assert_eq!(engine, "binary(=engine_one) + binary(=engine_kill)");
+        assert_eq!(
+            filter(Suite::Prefixed("swarm_"), &all).unwrap(),
+            "binary(=swarm_story)"
+        );
+    }
+
+    #[test]
+    fn a_suite_that_vanished_is_a_failure() {
+        let all = binaries(&["labhv"]);
+        assert!(filter(Suite::Prefixed("engine_"), &all).is_err());
+        assert_eq!(filter(Suite::Plain, &all).unwrap(), "all()");
+    }
 }

@@ -122,11 +122,7 @@ mod tests {
                 kind: *kind,
             })
             .collect();
-        Package {
-            name: "me".into(),
-            manifest_path: "/clone/Cargo.toml".into(),
-            dependencies,
-        }
+        Package::planted("me", dependencies)
     }
 
     fn sources(files: &[(&str, &str)]) -> Sources {

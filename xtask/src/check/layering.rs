@@ -116,11 +116,7 @@ mod tests {
                 kind: *kind,
             })
             .collect();
-        Package {
-            name: name.to_owned(),
-            manifest_path: "/clone/Cargo.toml".into(),
-            dependencies,
-        }
+        Package::planted(name, dependencies)
     }
 
     fn judge_one(name: &str, to: &str, kind: Kind) -> Vec<String> {

@@ -11,6 +11,15 @@ pub(super) struct Package {
     pub(super) name: String,
     pub(super) manifest_path: PathBuf,
     pub(super) dependencies: Vec<Dependency>,
+    #[serde(default)]
+    targets: Vec<Target>,
+}
+
+/// One thing cargo builds of it.
+#[derive(Debug, Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
 }
 
 /// One line of its manifest.
@@ -44,6 +53,26 @@ impl From<Option<String>> for Kind {
 }
 
 impl Package {
+    /// The names of its integration tests' binaries.
+    pub(super) fn test_binaries(&self) -> impl Iterator<Item = &str> {
+        let is_test = |target: &&Target| target.kind.iter().any(|kind| kind == "test");
+        self.targets
+            .iter()
+            .filter(is_test)
+            .map(|target| target.name.as_str())
+    }
+
+    #[cfg(test)]
+    pub(super) fn planted(name: &str, dependencies: Vec<Dependency>) -> Self {
+        let manifest_path = "/clone/Cargo.toml".into();
+        Self {
+            name: name.to_owned(),
+            manifest_path,
+            dependencies,
+            targets: Vec::new(),
+        }
+    }
+
     /// Its folder, relative to the clone.
     pub(super) fn folder(&self, root: &Path) -> Result<PathBuf> {
         let folder = self
@@ -81,7 +110,8 @@ mod tests {
     #[test]
     fn kinds_and_renamed_dependencies_are_read() {
         let json = br#"{"packages":[{"name":"a","manifest_path":"/clone/crates/a/Cargo.toml","dependencies":[
-            {"name":"tokio-util","kind":null},{"name":"b","rename":"old-b","kind":"dev"},{"name":"c","kind":"build"}]}]}"#;
+            {"name":"tokio-util","kind":null},{"name":"b","rename":"old-b","kind":"dev"},{"name":"c","kind":"build"}],
+            "targets":[{"name":"a","kind":["lib"]},{"name":"engine_one","kind":["test"]}]}]}"#;
         let packages = parse(json).unwrap();
         let kinds: Vec<_> = packages[0]
             .dependencies
