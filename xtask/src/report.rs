@@ -14,6 +14,7 @@ use crate::program::Ran;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Budget {
     Checks,
+    Prepare,
     Build,
     Unit,
     Engine,
@@ -32,6 +33,8 @@ impl Budget {
     pub(crate) const fn ceiling(self) -> Duration {
         let minutes = match self {
             Self::Checks => 1,
+            // Debian packages over a slow mirror, and the test runner built once.
+            Self::Prepare => 10,
             // Building and clippy together, from nothing.
             Self::Build | Self::Unit | Self::Swarm => 8,
             Self::Engine => 5,
@@ -44,6 +47,7 @@ impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Checks => "checks of the sources",
+            Self::Prepare => "preparing the machine",
             Self::Build => "build and clippy",
             Self::Unit => "unit, property and process tests",
             Self::Engine => "one engine",

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use vdvs_testkit::lab::{PACKAGES, ensure_packages};
 
 use crate::check;
 use crate::program::{self, Ran};
@@ -38,7 +39,7 @@ pub(crate) fn run(only: &[Name]) -> Result<bool> {
 /// Adds the stages to a report. None runs where none could pass.
 pub(crate) fn stages(report: &mut Report, only: &[Name]) {
     let mut ready = false;
-    report.stage("prerequisites", Budget::Build, || {
+    report.stage("packages", Budget::Prepare, || {
         prerequisites()?;
         ready = true;
         Ok(Vec::new())
@@ -145,6 +146,7 @@ fn prerequisites() -> Result<()> {
         "the suites make namespaces, mounts and loop devices and need root (we are uid {uid}); \
          run `sudo --preserve-env=PATH cargo xtask test`, or `cargo nextest run -p <crate>` for one crate"
     );
+    ensure_packages(PACKAGES, &|progress| println!("{progress}"))?;
     if !program::cargo_has(&["nextest", "--version"]) {
         println!("cargo-nextest is missing; building it takes some minutes, once");
         let ran = program::cargo(&["install", "--locked", "cargo-nextest"], &[])?;
