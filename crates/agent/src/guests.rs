@@ -10,6 +10,8 @@ use vdvs_engine::api::Settings;
 use vdvs_transport::Identity;
 use vdvs_transport::accept::Gauge;
 
+use crate::quiet::Quiet;
+
 /// Reads at once: `docker` asks a handful together, and each holds a listing in memory while it is written.
 const READS: usize = 32;
 /// Creates, deletes and format steps at once. More only wait for the same datastore.
@@ -53,6 +55,7 @@ pub struct Places {
     attaches: Arc<Semaphore>,
     detaches: Arc<Semaphore>,
     watches: Arc<Semaphore>,
+    quiet: Quiet,
 }
 
 impl Default for Places {
@@ -64,6 +67,7 @@ impl Default for Places {
             attaches: places(ATTACHES),
             detaches: places(DETACHES),
             watches: places(WATCHES),
+            quiet: Quiet::default(),
         }
     }
 }
@@ -78,6 +82,12 @@ impl Places {
             Class::Attach => &self.attaches,
             Class::Detach => &self.detaches,
         }
+    }
+
+    /// The VM's share of the log.
+    #[must_use]
+    pub const fn quiet(&self) -> &Quiet {
+        &self.quiet
     }
 
     /// The places of watch streams, and how many there are.
@@ -128,10 +138,14 @@ impl Guests {
         lock(&self.places).remove(vm);
     }
 
-    /// A plugin said what it is.
-    pub fn hello(&self, vm: &VmId, program: &str) {
-        if let Some(guest) = lock(&self.guests).get_mut(vm) {
-            program.clone_into(&mut guest.program);
+    /// A plugin said what it is. False: it said so before.
+    pub fn hello(&self, vm: &VmId, program: &str) -> bool {
+        match lock(&self.guests).get_mut(vm) {
+            Some(guest) if guest.program != program => {
+                program.clone_into(&mut guest.program);
+                true
+            }
+            _ => false,
         }
     }
 

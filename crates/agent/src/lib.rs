@@ -30,7 +30,8 @@
 //! | [`volume_service`], [`admin_service`] | the handlers |
 //! | [`view`] | the engine's types into the contract's |
 //! | [`clock`], [`ids`] | the only source of time, and of identities |
-//! | [`logs`], [`signals`] | to whom it talks, whom it heeds |
+//! | [`logs`], [`quiet`] | where lines go, and how many one VM may cause |
+//! | [`signals`] | whom it heeds |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -43,6 +44,7 @@ pub mod hosts;
 pub mod ids;
 pub mod listeners;
 pub mod logs;
+pub mod quiet;
 pub mod run;
 pub mod signals;
 pub mod view;

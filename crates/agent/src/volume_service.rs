@@ -165,15 +165,23 @@ async fn caller(engine: &Engine, vm: &VmId) -> Result<Caller, Error> {
     engine.caller(vm.instance_uuid, &vm.config_path).await
 }
 
-/// An error ends here: its caller gets it, the log gets its line.
+/// An error ends here: its caller gets it, the log gets its line, within the VM's share.
 fn log_refusal(verb: &str, object: &str, from: &From, e: &Error) {
     let (vm, reason) = (&from.name, e.kind());
+    // Docker asks for names that do not exist all day.
+    if reason == ErrorKind::NotFound {
+        debug!(%vm, %reason, "{verb} {object}: {e}");
+        return;
+    }
+    let Some(folded) = from.places.quiet().may_say() else {
+        return;
+    };
     match reason {
-        ErrorKind::Internal | ErrorKind::Damaged => error!(%vm, %reason, "{verb} {object}: {e}"),
-        ErrorKind::HostFailed => warn!(%vm, %reason, "{verb} {object}: {e}"),
-        // Docker asks for names that do not exist all day.
-        ErrorKind::NotFound => debug!(%vm, %reason, "{verb} {object}: {e}"),
-        _ => info!(%vm, %reason, "{verb} {object}: {e}"),
+        ErrorKind::Internal | ErrorKind::Damaged => {
+            error!(%vm, %reason, folded, "{verb} {object}: {e}");
+        }
+        ErrorKind::HostFailed => warn!(%vm, %reason, folded, "{verb} {object}: {e}"),
+        _ => info!(%vm, %reason, folded, "{verb} {object}: {e}"),
     }
 }
 
@@ -199,8 +207,9 @@ impl VolumeService for VolumeFront {
         let caller = self
             .look("hello", &from, |caller| async { Ok(caller) })
             .await?;
-        info!(vm = %from.name, program = %ask.program, version = agreed, "hello");
-        self.guests.hello(&from.vm, &ask.program);
+        if self.guests.hello(&from.vm, &ask.program) {
+            info!(vm = %from.name, program = %ask.program, version = agreed, "hello");
+        }
         let answer = model::HelloAnswer {
             version: agreed,
             versions: version::SUPPORTED,
