@@ -5,7 +5,8 @@ use std::time::Instant;
 use anyhow::Result;
 use nix::unistd::geteuid;
 use vdvs_testkit::lab::{
-    BUSYBOX, Images, Lab, LabConfig, Layout, PACKAGES, Service, TemporaryLab, ensure_packages, leftovers,
+    BUSYBOX, Images, Lab, LabConfig, Layout, PACKAGES, Service, TemporaryLab, ensure_packages,
+    leftovers,
 };
 
 /// True if this machine cannot run a lab; says so.
@@ -33,7 +34,9 @@ fn a_node_runs_a_real_engine_and_nothing_is_left_after_it() -> Result<()> {
     say(&format!("one node up after {:?}", begin.elapsed()));
     let node = lab.node("swarm01")?;
     images.import_busybox(&node.docker())?;
-    let said = node.docker().run(&["run", "--rm", "--pull", "never", BUSYBOX, "echo", "hi"])?;
+    let said = node
+        .docker()
+        .run(&["run", "--rm", "--pull", "never", BUSYBOX, "echo", "hi"])?;
     assert_eq!(said, "hi");
     assert_eq!(node.sh("hostname")?, "swarm01");
 
@@ -66,7 +69,10 @@ fn up_completes_what_is_missing_and_changes_nothing_that_runs() -> Result<()> {
     assert_eq!(lab_again.node("swarm01")?.init()?, first);
     assert!(lab_again.node("swarm02")?.docker().answers());
     let reaches = format!("ping -c 1 -W 5 {}", lab_again.node("swarm01")?.address()?);
-    lab_again.node("swarm02")?.exec("/bin/busybox", reaches.split(' '))?.run()?;
+    lab_again
+        .node("swarm02")?
+        .exec("/bin/busybox", reaches.split(' '))?
+        .run()?;
     lab.down()
 }
 
@@ -93,7 +99,11 @@ fn down_clears_a_lab_whose_record_is_lost() -> Result<()> {
     let lab = TemporaryLab::up(&LabConfig::new("t-lost", 1))?;
     std::fs::remove_file(lab.layout().state_file())?;
     let layout = lab.layout().clone();
-    assert!(leftovers(&layout)?.iter().any(|line| line.starts_with("process")));
+    assert!(
+        leftovers(&layout)?
+            .iter()
+            .any(|line| line.starts_with("process"))
+    );
     lab.down()?;
     assert_eq!(leftovers(&layout)?, Vec::<String>::new());
     Ok(())

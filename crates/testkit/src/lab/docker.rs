@@ -49,7 +49,7 @@ impl Docker {
     ///
     /// # Errors
     /// The CLI fails; its text is in the error.
-    pub fn run(&self, args: &[&str]) -> Result<String> {
+    pub fn run<S: AsRef<std::ffi::OsStr>>(&self, args: &[S]) -> Result<String> {
         Ok(self.cmd(args).run()?.trim_end().to_owned())
     }
 

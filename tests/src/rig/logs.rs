@@ -1,0 +1,170 @@
+//! What our programs wrote: the end of it when a test fails, and every complaint when it passes.
+//!
+//! An unexpected line at WARN or ERROR fails a test. A test that causes one says which and why.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use vdvs_testkit::lab::{DEFAULT_HOST, Daemon, Lab, Node, Service};
+
+/// Lines of each log that are printed when a test fails.
+const TAIL: usize = 60;
+
+/// Who wrote a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// `vdvsd`
+    Agent,
+    /// `vdvs-labhv`
+    Hypervisor,
+    /// `vdvs-plugin`, on any node.
+    Plugin,
+}
+
+impl Program {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "vdvsd",
+            Self::Hypervisor => "vdvs-labhv",
+            Self::Plugin => "vdvs-plugin",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Expected {
+    by: Program,
+    text: &'static str,
+    why: &'static str,
+}
+
+/// Decides which lines a test may leave behind.
+#[derive(Debug, Default)]
+pub(super) struct Judge {
+    expected: Vec<Expected>,
+    /// Complaints of plugins whose node has been switched on again since.
+    earlier: Vec<(Program, String)>,
+}
+
+impl Judge {
+    pub(super) fn expect(&mut self, by: Program, text: &'static str, why: &'static str) {
+        self.expected.push(Expected { by, text, why });
+    }
+
+    /// Reads what a node's plugin wrote in this life, before the next one begins.
+    pub(super) fn keep_boot(&mut self, node: &Node) -> Result<()> {
+        let lines = complaints_in(&node.log(Service::Plugin))?;
+        self.earlier
+            .extend(lines.into_iter().map(|line| (Program::Plugin, line)));
+        Ok(())
+    }
+
+    /// Complaints nobody expected, each with its writer. What was expected is printed with its reason.
+    pub(super) fn complaints(&self, lab: &Lab) -> Result<Vec<String>> {
+        let mut all = self.earlier.clone();
+        for (program, path) in ours(lab)? {
+            all.extend(
+                complaints_in(&path)?
+                    .into_iter()
+                    .map(|line| (program, line)),
+            );
+        }
+        for expected in &self.expected {
+            let seen = all.iter().filter(|(by, line)| expected.is(*by, line));
+            eprintln!(
+                "expected of {}: '{}', {} times: {}",
+                expected.by.name(),
+                expected.text,
+                seen.count(),
+                expected.why
+            );
+        }
+        Ok(all
+            .into_iter()
+            .filter(|(by, line)| !self.expected.iter().any(|one| one.is(*by, line)))
+            .map(|(by, line)| format!("{}: {line}", by.name()))
+            .collect())
+    }
+}
+
+impl Expected {
+    fn is(&self, by: Program, line: &str) -> bool {
+        self.by == by && line.contains(self.text)
+    }
+}
+
+/// Logs of our own programs.
+fn ours(lab: &Lab) -> Result<Vec<(Program, PathBuf)>> {
+    let host = lab.host(DEFAULT_HOST);
+    let mut logs = vec![
+        (Program::Agent, host.log(Daemon::Agent)),
+        (Program::Hypervisor, host.log(Daemon::Labhv)),
+    ];
+    for node in lab.nodes()? {
+        logs.push((Program::Plugin, node.log(Service::Plugin)));
+    }
+    Ok(logs)
+}
+
+fn complaints_in(path: &Path) -> Result<Vec<String>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text
+        .lines()
+        .filter(|line| is_complaint(line))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// `<time> LEVEL target: text`, or the words of a program that fell over.
+fn is_complaint(line: &str) -> bool {
+    let level = line.split_whitespace().nth(1);
+    matches!(level, Some("WARN" | "ERROR")) || line.contains("panicked at")
+}
+
+/// Prints the ends of all logs, engines' included.
+pub(super) fn print_tails(lab: &Lab) {
+    let mut all: Vec<PathBuf> = ours(lab)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(_, path)| path)
+        .collect();
+    for node in lab.nodes().unwrap_or_default() {
+        all.push(node.log(Service::Engine));
+        all.push(node.boot_log());
+    }
+    for path in all {
+        eprintln!("--- {}", path.display());
+        let bytes = fs::read(&path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        for line in lines.iter().skip(lines.len().saturating_sub(TAIL)) {
+            eprintln!("{line}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_is_told_by_its_level_not_by_its_words() {
+        assert!(is_complaint(
+            "2026-11-21T05:44:23.123456Z  WARN vdvs_plugin: lost"
+        ));
+        assert!(is_complaint(
+            "thread 'main' panicked at src/main.rs:1:1: what"
+        ));
+        assert!(!is_complaint(
+            "2026-11-21T05:44:23.123456Z  INFO vdvsd: ERROR is a word"
+        ));
+        assert!(!is_complaint("--- plugin ended with status 137"));
+    }
+}
