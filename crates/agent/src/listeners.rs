@@ -111,22 +111,25 @@ impl Listeners {
         }
     }
 
-    /// Runs until draining begins. Connections that exist then are left to the server.
+    /// Runs until draining begins, whatever the host is doing. Connections that exist then are left to the server.
     pub async fn run(mut self) {
         let draining = self.draining.clone();
+        tokio::select! {
+            () = draining.cancelled() => {}
+            () = self.keep() => {}
+        }
+    }
+
+    async fn keep(&mut self) {
         let mut generation = 0;
         loop {
             let well = self.round().await && self.failing.is_empty();
             let wait = if well { ROUND } else { RETRY };
             let until = Instant::now() + wait;
-            tokio::select! {
-                biased;
-                () = draining.cancelled() => return,
-                // Bounded by us too: a host that never answers must not stop us from looking.
-                changed = timeout(wait * 2, self.host.changed(generation, until)) => match changed {
-                    Ok(Ok(now)) => generation = now,
-                    Ok(Err(_)) | Err(_) => sleep_until(until).await,
-                },
+            // Bounded by us too: a host that never answers must not stop us from looking.
+            match timeout(wait * 2, self.host.changed(generation, until)).await {
+                Ok(Ok(now)) => generation = now,
+                Ok(Err(_)) | Err(_) => sleep_until(until).await,
             }
         }
     }

@@ -3,6 +3,16 @@
 //! A [`channel`] connects at its first call and again at the first call after a connection was lost; a call made while
 //! nobody answers fails at once and says so. Whoever wants to be connected calls until one succeeds, with a
 //! [`Backoff`](crate::Backoff) between.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use vdvs_transport::{Address, channel};
+//!
+//! let address: Address = "unix:/run/vdvs-vsock/1019".parse()?;
+//! let channel = channel(address); // give it to a generated client; clones share the connection
+//! # Ok(())
+//! # }
+//! ```
 
 use std::io;
 use std::time::Duration;
