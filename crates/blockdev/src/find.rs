@@ -25,6 +25,8 @@ use crate::{Device, Locator, Wanted};
 
 /// Announcements can be missing (containers); a look costs some 50 µs.
 const POLL: Duration = Duration::from_millis(20);
+/// How long one look may take beyond the deadline.
+const LOOK: Duration = Duration::from_secs(1);
 /// A device of the wrong size or UUID may still be settling, but not for longer.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -71,7 +73,9 @@ pub(crate) async fn wait_for(
     loop {
         let (roots, copy) = (roots.clone(), wanted.clone());
         let looking = spawn_blocking(move || look(&roots, &copy));
-        let seen = match timeout_at(deadline.max(started + POLL), looking).await {
+        // The last look, at the deadline, gets its time too.
+        let patience = deadline.max(Instant::now() + LOOK);
+        let seen = match timeout_at(patience, looking).await {
             Ok(Ok(seen)) => seen,
             // The kernel is stuck on this device, or the look was cancelled with the runtime.
             Ok(Err(_)) | Err(_) => Look::Nothing,

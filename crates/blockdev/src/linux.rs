@@ -26,6 +26,7 @@ use vdvs_domain::{FsType, Layout, VolumeId};
 use crate::error::{DeviceError, Os, is_gone};
 use crate::find::{self, Roots};
 use crate::mountinfo::{MountEntry, topmost};
+use crate::mounting::patiently;
 use crate::probe::{self, Scan};
 use crate::{Content, Device, Devices, Health, Probe, Wanted, layout, mkfs, mounting};
 
@@ -281,7 +282,10 @@ impl Devices for LinuxDevices {
         let copy = device.clone();
         // Reading is enough to claim the device, and works for read-only disks too.
         blocking("opening", &device.path, QUICK, move || {
-            match open(&copy, O_EXCL) {
+            let busy = |result: &Result<File, DeviceError>| {
+                matches!(result, Err(DeviceError::Busy { .. }))
+            };
+            match patiently(|| open(&copy, O_EXCL), busy) {
                 Ok(_closed_at_once) => Ok(true),
                 Err(DeviceError::Busy { .. }) => Ok(false),
                 Err(error) => Err(error),

@@ -17,6 +17,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount as sys_mount, umount2};
@@ -67,14 +69,16 @@ pub(crate) fn mount(
     let mut flags = MsFlags::MS_NODEV;
     flags.set(MsFlags::MS_RDONLY, read_only);
     let data = options(fs);
-    sys_mount(
-        Some(&device.path),
-        at,
-        Some(fs.as_str()),
-        flags,
-        (!data.is_empty()).then_some(data),
-    )
-    .map_err(|errno| DeviceError::Mount {
+    let call = || {
+        sys_mount(
+            Some(&device.path),
+            at,
+            Some(fs.as_str()),
+            flags,
+            (!data.is_empty()).then_some(data),
+        )
+    };
+    patiently(call, |result| *result == Err(Errno::EBUSY)).map_err(|errno| DeviceError::Mount {
         device: device.path.clone(),
         at: at.to_owned(),
         os: Os(errno),
@@ -105,7 +109,8 @@ fn make_mount_point(at: &Path) -> Result<(), DeviceError> {
 pub(crate) fn unmount(at: &Path, lazy: bool) -> Result<(), DeviceError> {
     let mut flags = MntFlags::UMOUNT_NOFOLLOW;
     flags.set(MntFlags::MNT_DETACH, lazy);
-    match umount2(at, flags) {
+    let result = patiently(|| umount2(at, flags), |result| *result == Err(Errno::EBUSY));
+    match result {
         // EINVAL: not a mount point. Detach must work from what is observable, so both count as done.
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
         Err(errno) => {
@@ -120,6 +125,23 @@ pub(crate) fn unmount(at: &Path, lazy: bool) -> Result<(), DeviceError> {
         tracing::debug!(at = %at.display(), %error, "mount point stays");
     }
     Ok(())
+}
+
+/// How long *busy* is doubted. A program started meanwhile for another volume holds copies of all our descriptors from
+/// its fork to its exec; that takes less than a millisecond, some more on a loaded machine.
+const DOUBT: Duration = Duration::from_millis(200);
+const STEP: Duration = Duration::from_millis(5);
+
+/// Repeats `call` while its result may be such a passing *busy*. For blocking threads.
+pub(crate) fn patiently<T>(mut call: impl FnMut() -> T, busy: impl Fn(&T) -> bool) -> T {
+    let started = Instant::now();
+    loop {
+        let result = call();
+        if !busy(&result) || started.elapsed() >= DOUBT {
+            return result;
+        }
+        sleep(STEP);
+    }
 }
 
 /// Whether `at` is the root of a mounted file system: writing a volume's files into the system disk because a mount

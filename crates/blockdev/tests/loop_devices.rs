@@ -3,7 +3,9 @@
 //! Each test makes its own image and loop device and removes exactly those. Mounts lie in the test's own folder.
 #![allow(
     clippy::disallowed_methods,
-    reason = "the lab around the code under test"
+    clippy::unwrap_used,
+    clippy::absolute_paths,
+    reason = "the lab around the code under test; helpers outside of test functions"
 )]
 
 use std::fs::{self, File};
