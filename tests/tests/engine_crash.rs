@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use vdvs_tests::rig::{Program, Rig, refusal, run_in};
+use vdvs_tests::rig::{Rig, refusal, run_in};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -22,7 +22,7 @@ fn the_engine_is_terminated_and_killed_under_a_running_container() -> Result<()>
         "run",
         "-d",
         "--name",
-        "a",
+        "first",
         "--restart",
         "always",
         "-v",
@@ -36,20 +36,20 @@ fn the_engine_is_terminated_and_killed_under_a_running_container() -> Result<()>
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         rig.wait_output(
             "swarm01",
-            &["exec", "a", "sh", "-c", "test -s /data/log && echo yes"],
+            &["exec", "first", "sh", "-c", "test -s /data/log && echo yes"],
             "yes",
         )?;
-        let before = docker.run(&["exec", "a", "head", "-n", "1", "/data/log"])?;
+        let before = docker.run(&["exec", "first", "head", "-n", "1", "/data/log"])?;
         rig.restart_dockerd("swarm01", signal)?;
-        rig.wait_running("swarm01", "a")?;
-        let after = docker.run(&["exec", "a", "head", "-n", "1", "/data/log"])?;
+        rig.wait_running("swarm01", "first")?;
+        let after = docker.run(&["exec", "first", "head", "-n", "1", "/data/log"])?;
         ensure!(
             before == after,
             "after {signal} the log begins with {after}, not {before}"
         );
         ensure!(rig.attached("v1")?, "after {signal}");
     }
-    docker.run(&["rm", "-f", "a"])?;
+    docker.run(&["rm", "-f", "first"])?;
     rig.wait_detached("v1")?;
     docker.run(&["volume", "rm", "v1"])?;
     rig.finish_empty()
@@ -63,10 +63,10 @@ fn the_engine_is_killed_and_terminated_and_containers_live_on() -> Result<()> {
     let docker = rig.docker("swarm01");
     rig.create("v1")?;
     docker.run(&[
-        "run", "-d", "--name", "a", "-v", "v1:/data", "bb:1", "sleep", "600",
+        "run", "-d", "--name", "first", "-v", "v1:/data", "bb:1", "sleep", "600",
     ])?;
-    docker.run(&["exec", "a", "sh", "-c", "echo before > /data/f; sync"])?;
-    let started = ["inspect", "--format", "{{.State.StartedAt}}", "a"];
+    docker.run(&["exec", "first", "sh", "-c", "echo before > /data/f; sync"])?;
+    let started = ["inspect", "--format", "{{.State.StartedAt}}", "first"];
     let before = docker.run(&started)?;
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
         rig.restart_dockerd("swarm01", signal)?;
@@ -75,12 +75,12 @@ fn the_engine_is_killed_and_terminated_and_containers_live_on() -> Result<()> {
             "{signal} restarted the container"
         );
         ensure!(
-            docker.run(&["exec", "a", "cat", "/data/f"])? == "before",
+            docker.run(&["exec", "first", "cat", "/data/f"])? == "before",
             "after {signal}"
         );
         ensure!(rig.attached("v1")?, "after {signal}");
     }
-    docker.run(&["rm", "-f", "a"])?;
+    docker.run(&["rm", "-f", "first"])?;
     rig.wait_detached("v1")?;
     docker.run(&["volume", "rm", "v1"])?;
     rig.finish_empty()
@@ -133,20 +133,20 @@ fn the_plugin_is_killed_in_the_middle_of_mounts_and_under_a_container() -> Resul
     }
     // A running container does not notice.
     docker.run(&[
-        "run", "-d", "--name", "a", "-v", "v1:/data", "bb:1", "sleep", "600",
+        "run", "-d", "--name", "first", "-v", "v1:/data", "bb:1", "sleep", "600",
     ])?;
     rig.kill_plugin("swarm01")?;
     rig.wait_plugin("swarm01")?;
     let write = [
         "exec",
-        "a",
+        "first",
         "sh",
         "-c",
         "echo still here > /data/f; sync; cat /data/f",
     ];
     ensure!(docker.run(&write)? == "still here");
     ensure!(rig.attached("v1")?);
-    docker.run(&["rm", "-f", "a"])?;
+    docker.run(&["rm", "-f", "first"])?;
     rig.wait_detached("v1")?;
     docker.run(&["volume", "rm", "v1"])?;
     rig.finish_empty()
@@ -171,15 +171,15 @@ fn the_agent_is_killed_in_the_middle_of_create_attach_detach_and_delete() -> Res
                     "-d",
                     "vsphere",
                     "--name",
-                    "t",
+                    "tmp",
                     "-o",
                     "size=20mb",
                 ];
                 [
                     docker.run(&create),
-                    docker.run(&run_in("t", "touch /data/x && echo touched")),
+                    docker.run(&run_in("tmp", "touch /data/x && echo touched")),
                     docker.run(&run_in("keep", "cat /data/kept")),
-                    docker.run(&["volume", "rm", "t"]),
+                    docker.run(&["volume", "rm", "tmp"]),
                 ]
             })
         };
@@ -188,7 +188,7 @@ fn the_agent_is_killed_in_the_middle_of_create_attach_detach_and_delete() -> Res
         rig.after(Duration::from_millis(50));
         rig.start_agent()?;
         let said = worker.join().expect("the worker does not panic");
-        for (step, wanted) in said.iter().zip(["t", "touched", "kept", "t"]) {
+        for (step, wanted) in said.iter().zip(["tmp", "touched", "kept", "tmp"]) {
             match step {
                 Ok(text) => ensure!(text == wanted, "turn {turn}: {text}, not {wanted}"),
                 Err(error) => broken.push(format!("turn {turn}: {error:#}")),
@@ -198,12 +198,12 @@ fn the_agent_is_killed_in_the_middle_of_create_attach_detach_and_delete() -> Res
         let listed = docker.run(&["volume", "ls", "-q"])?;
         let there = listed
             .lines()
-            .any(|name| name.split('@').next() == Some("t"));
+            .any(|name| name.split('@').next() == Some("tmp"));
         let removed = said.last().is_some_and(Result::is_ok);
         ensure!(!(there && removed), "turn {turn}: removed and still listed");
         if there {
-            rig.wait_detached("t")?;
-            docker.run(&["volume", "rm", "t"])?;
+            rig.wait_detached("tmp")?;
+            docker.run(&["volume", "rm", "tmp"])?;
         }
     }
     rig.note(
@@ -302,9 +302,13 @@ fn a_volume_of_a_vm_that_lost_its_power_is_mounted_elsewhere_at_once() -> Result
     rig.create("v1")?;
     let script = "echo synced > /data/synced; sync; echo lost > /data/unsynced; sleep 600";
     rig.docker("swarm01").run(&[
-        "run", "-d", "--name", "a", "-v", "v1:/data", "bb:1", "sh", "-c", script,
+        "run", "-d", "--name", "first", "-v", "v1:/data", "bb:1", "sh", "-c", script,
     ])?;
-    rig.wait_output("swarm01", &["exec", "a", "cat", "/data/unsynced"], "lost")?;
+    rig.wait_output(
+        "swarm01",
+        &["exec", "first", "cat", "/data/unsynced"],
+        "lost",
+    )?;
     rig.power_cut("swarm01")?;
     let begun = Instant::now();
     // What was flushed is there, what was not is gone: the cut was real.

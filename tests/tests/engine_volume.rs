@@ -177,25 +177,25 @@ fn two_containers_share_a_volume_and_one_may_leave() -> Result<()> {
     };
     let docker = rig.docker("swarm01");
     rig.create("v1")?;
-    docker.run(&holder("a", "v1:/data"))?;
-    docker.run(&holder("b", "v1:/data"))?;
-    docker.run(&["exec", "a", "sh", "-c", "echo one > /data/f"])?;
-    docker.run(&["rm", "-f", "a"])?;
-    ensure!(docker.run(&["exec", "b", "cat", "/data/f"])? == "one");
-    docker.run(&["exec", "b", "sh", "-c", "echo two > /data/f; sync"])?;
+    docker.run(&holder("first", "v1:/data"))?;
+    docker.run(&holder("second", "v1:/data"))?;
+    docker.run(&["exec", "first", "sh", "-c", "echo one > /data/f"])?;
+    docker.run(&["rm", "-f", "first"])?;
+    ensure!(docker.run(&["exec", "second", "cat", "/data/f"])? == "one");
+    docker.run(&["exec", "second", "sh", "-c", "echo two > /data/f; sync"])?;
     ensure!(rig.attached("v1")?, "b still runs");
 
     // Docker sends Mount and Unmount with the running container's own id for a copy.
     let file = rig.scratch("copied", "from outside\n")?;
     docker.run(&["cp", &file, "b:/data/copied"])?;
-    ensure!(docker.run(&["exec", "b", "cat", "/data/copied"])? == "from outside");
-    docker.run(&["exec", "b", "sh", "-c", "echo more > /data/g; sync"])?;
+    ensure!(docker.run(&["exec", "second", "cat", "/data/copied"])? == "from outside");
+    docker.run(&["exec", "second", "sh", "-c", "echo more > /data/g; sync"])?;
     ensure!(rig.attached("v1")?, "b still runs");
 
     // A restart is an Unmount and a Mount with a new id.
-    docker.run(&["restart", "-t", "0", "b"])?;
-    ensure!(docker.run(&["exec", "b", "cat", "/data/g"])? == "more");
-    docker.run(&["rm", "-f", "b"])?;
+    docker.run(&["restart", "-t", "0", "second"])?;
+    ensure!(docker.run(&["exec", "second", "cat", "/data/g"])? == "more");
+    docker.run(&["rm", "-f", "second"])?;
     rig.wait_detached("v1")?;
     docker.run(&["volume", "rm", "v1"])?;
     rig.finish_empty()
@@ -208,14 +208,14 @@ fn a_volume_in_use_is_not_removed() -> Result<()> {
     };
     let (one, two) = (rig.docker("swarm01"), rig.docker("swarm02"));
     rig.create("v1")?;
-    one.run(&holder("a", "v1:/data"))?;
+    one.run(&holder("first", "v1:/data"))?;
     let text = refusal(one.run(&["volume", "rm", "v1"]))?;
     ensure!(text.contains("in use"), "{text}");
     // The other node's engine knows nothing of that container: only the agent can refuse.
     let text = refusal(two.run(&["volume", "rm", "v1"]))?;
     ensure!(text.contains("in use by VM = swarm01"), "{text}");
-    ensure!(one.run(&["exec", "a", "touch", "/data/x"]).is_ok());
-    one.run(&["rm", "-f", "a"])?;
+    ensure!(one.run(&["exec", "first", "touch", "/data/x"]).is_ok());
+    one.run(&["rm", "-f", "first"])?;
     rig.wait_detached("v1")?;
     two.run(&["volume", "rm", "v1"])?;
     rig.finish_empty()
@@ -229,13 +229,13 @@ fn a_waiting_mount_does_not_slow_the_unmount_it_waits_for() -> Result<()> {
     let (one, two) = (rig.docker("swarm01"), rig.docker("swarm02"));
     rig.create("v1")?;
     let (a, b) = (
-        holder("a", "v1:/data:nocopy"),
-        holder("b", "v1:/data:nocopy"),
+        holder("first", "v1:/data:nocopy"),
+        holder("second", "v1:/data:nocopy"),
     );
     // How long it takes when nobody waits.
     one.run(&a)?;
     let begun = Instant::now();
-    one.run(&["rm", "-f", "a"])?;
+    one.run(&["rm", "-f", "first"])?;
     let usual = begun.elapsed();
     rig.wait_detached("v1")?;
 
@@ -246,7 +246,7 @@ fn a_waiting_mount_does_not_slow_the_unmount_it_waits_for() -> Result<()> {
     };
     rig.wait_for_waiter("v1")?;
     let begun = Instant::now();
-    one.run(&["rm", "-f", "a"])?;
+    one.run(&["rm", "-f", "first"])?;
     let (freed, took) = (Instant::now(), begun.elapsed());
     let mounted = waiter.join().expect("the waiter does not panic")?;
     ensure!(
@@ -260,7 +260,7 @@ fn a_waiting_mount_does_not_slow_the_unmount_it_waits_for() -> Result<()> {
         "waiting mount",
         &format!("unmount usually {usual:?}, with a waiter {took:?}; B runs {after:?} later"),
     );
-    two.run(&["rm", "-f", "b"])?;
+    two.run(&["rm", "-f", "second"])?;
     rig.wait_detached("v1")?;
     one.run(&["volume", "rm", "v1"])?;
     rig.finish_empty()

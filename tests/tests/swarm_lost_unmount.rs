@@ -19,12 +19,12 @@ fn after_a_forced_removal_with_the_plugin_down_the_volume_mounts_elsewhere_withi
     rig.create("v1")?;
     let script = "echo x > /data/f; sync; sleep 600";
     one.run(&[
-        "run", "-d", "--name", "a", "-v", "v1:/data", "bb:1", "sh", "-c", script,
+        "run", "-d", "--name", "first", "-v", "v1:/data", "bb:1", "sh", "-c", script,
     ])?;
-    rig.wait_output("swarm01", &["exec", "a", "cat", "/data/f"], "x")?;
+    rig.wait_output("swarm01", &["exec", "first", "cat", "/data/f"], "x")?;
     rig.hold_plugin("swarm01")?;
     // 15 s, succeeds, and its Unmount is lost for ever.
-    one.run(&["rm", "-f", "a"])?;
+    one.run(&["rm", "-f", "first"])?;
     let begun = Instant::now();
     rig.release_plugin("swarm01")?;
     rig.expect_complaint(

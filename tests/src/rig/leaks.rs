@@ -26,7 +26,7 @@ pub(super) fn of(rig: &Rig) -> Result<Vec<String>> {
     for datastore in list(&rig.lab.layout().root().join("datastores"))? {
         on_datastore(&datastore, &mut left)?;
     }
-    agent(rig, &mut left)?;
+    agent(rig, &mut left);
     Ok(left)
 }
 
@@ -131,14 +131,17 @@ fn own_folder(folder: &Path, left: &mut Vec<String>) -> Result<()> {
 }
 
 /// What the agent itself knows of.
-fn agent(rig: &Rig, left: &mut Vec<String>) -> Result<()> {
-    let status = rig.vdvs_json(&["status"])?;
-    for count in ["volumes", "attached", "unresolved_operations"] {
-        if status.get(count).and_then(Value::as_u64) != Some(0) {
-            left.push(format!("the agent's {count}: {status}"));
+fn agent(rig: &Rig, left: &mut Vec<String>) {
+    match rig.vdvs_json(&["status"]) {
+        Ok(status) => {
+            for count in ["volumes", "attached", "unresolved_operations"] {
+                if status.get(count).and_then(Value::as_u64) != Some(0) {
+                    left.push(format!("the agent's {count}: {status}"));
+                }
+            }
         }
+        Err(error) => left.push(format!("the agent cannot tell: {error:#}")),
     }
-    Ok(())
 }
 
 fn name_of(path: &Path) -> &str {

@@ -11,6 +11,8 @@ use vdvs_testkit::lab::{DEFAULT_HOST, Daemon, Lab, Node, Service};
 
 /// Lines of each log that are printed when a test fails.
 const TAIL: usize = 60;
+/// Characters of each of them.
+const WIDTH: usize = 600;
 
 /// Who wrote a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,11 +145,25 @@ pub(super) fn print_tails(lab: &Lab) {
         eprintln!("--- {}", path.display());
         let bytes = fs::read(&path).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<&str> = text.lines().collect();
+        let lines: Vec<&str> = text.lines().filter(|line| !is_noise(line)).collect();
         for line in lines.iter().skip(lines.len().saturating_sub(TAIL)) {
+            // A goroutine dump is one line of many thousand characters.
+            let line: String = line.chars().take(WIDTH).collect();
             eprintln!("{line}");
         }
     }
+}
+
+/// What containerd says at each start, whatever happens.
+fn is_noise(line: &str) -> bool {
+    [
+        "[core]",
+        "loading plugin",
+        "skip loading plugin",
+        "msg=serving",
+    ]
+    .iter()
+    .any(|noise| line.contains(noise))
 }
 
 #[cfg(test)]
