@@ -125,6 +125,9 @@ pub struct VolumeRecord {
     pub id: VolumeId,
     /// Its name, without datastore.
     pub name: VolumeName,
+    /// It was created under its short name, which therefore is its own on every datastore; otherwise the name was
+    /// given with the datastore.
+    pub short_name: bool,
     /// The vmgroup it belongs to.
     pub group: GroupId,
     /// Size of its disk.

@@ -306,4 +306,3 @@ impl fmt::Display for Actor<'_> {
         }
     }
 }
-

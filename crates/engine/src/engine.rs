@@ -1,4 +1,4 @@
-//! The engine's face.
+//! The engine's face: admits, delegates, audits denials.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,26 +10,64 @@ use vdvs_domain::options::GivenOptions;
 use vdvs_domain::{Epoch, Error, VmId, VolumeAddress, VolumeId};
 
 use crate::api::{
-    AdminDatastore, AdminInspect, AdminListing, AdminStatus, AdminVm, Attached, Call, Caller,
-    InventoryAnswer, InventoryItem, Listing, Notice, Outcome, Ports, Settings, VolumeView,
+    Actor, AdminDatastore, AdminInspect, AdminListing, AdminStatus, AdminVm, Attached, Call,
+    Caller, InventoryAnswer, InventoryItem, Listing, Notice, Outcome, Ports, Settings, VolumeView,
 };
+use crate::inner::Inner;
 
 /// The use cases over the ports.
 #[derive(Debug)]
-pub struct Engine {
-    ports: Ports,
-    settings: Settings,
-}
+pub struct Engine(Arc<Inner>);
 
-#[allow(unused_variables, clippy::unused_async, missing_docs)]
 impl Engine {
+    /// An engine over `ports`. It keeps nothing that has to survive it.
+    #[must_use]
     pub fn new(ports: Ports, settings: Settings) -> Arc<Self> {
-        Arc::new(Self { ports, settings })
+        Arc::new(Self(Arc::new(Inner::new(ports, settings))))
     }
-    pub async fn run(self: Arc<Self>, cancel: CancellationToken) {}
+
+    /// The reconciler, until cancelled: resolves what earlier runs left, follows power events, sweeps.
+    pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
+        Box::pin(Arc::clone(&self.0).run(cancel)).await;
+    }
+
+    /// One sweep of the reconciler, now.
+    pub async fn sweep(&self) {
+        Box::pin(self.0.sweep()).await;
+    }
+
+    /// Waits for the changes that are past their point of no return. Call it after the last request.
+    pub async fn drain(&self) {
+        self.0.drain().await;
+    }
+
+    /// Who is calling, by what the transport says.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCaller`] when no such VM is registered here, or another VM with its UUID holds volumes.
     pub async fn caller(&self, instance_uuid: Uuid, config_path: &str) -> Result<Caller, Error> {
-        Err(Error::Internal("under construction".into()))
+        self.0.caller(instance_uuid, config_path).await
     }
+
+    async fn denied<T>(
+        &self,
+        caller: &Caller,
+        verb: &'static str,
+        address: &VolumeAddress,
+        answer: Result<T, Error>,
+    ) -> Result<T, Error> {
+        if let Err(why) = &answer {
+            self.0
+                .audit_denial(Actor::Vm(caller), verb, address, why)
+                .await;
+        }
+        answer
+    }
+
+    /// Creates a volume. One that exists with the options given is an `Unchanged` success.
+    ///
+    /// # Errors
+    /// Denials, [`Error::AlreadyExists`], [`Error::QuotaExceeded`], and what datastores answer.
     pub async fn create(
         &self,
         caller: &Caller,
@@ -37,22 +75,51 @@ impl Engine {
         address: &VolumeAddress,
         given: &GivenOptions,
     ) -> Result<Outcome<VolumeView>, Error> {
-        Err(Error::Internal("under construction".into()))
+        let _admitted = self.0.admission.admit(&caller.vm.id)?;
+        let answer = Box::pin(self.0.create(caller, call, address, given)).await;
+        self.denied(caller, "create", address, answer).await
     }
+
+    /// Removes a volume that nobody holds.
+    ///
+    /// # Errors
+    /// Denials, [`Error::InUse`], [`Error::VolumeNotFound`].
     pub async fn delete(
         &self,
         caller: &Caller,
         call: &Call,
         address: &VolumeAddress,
     ) -> Result<VolumeId, Error> {
-        Err(Error::Internal("under construction".into()))
+        let _admitted = self.0.admission.admit(&caller.vm.id)?;
+        let answer = Box::pin(self.0.delete(caller, call, address)).await;
+        self.denied(caller, "delete", address, answer).await
     }
+
+    /// A volume by name, read now.
+    ///
+    /// # Errors
+    /// [`Error::VolumeNotFound`] only after a look at every datastore where it could be.
     pub async fn get(&self, caller: &Caller, address: &VolumeAddress) -> Result<VolumeView, Error> {
-        Err(Error::Internal("under construction".into()))
+        let _admitted = self.0.admission.admit(&caller.vm.id)?;
+        match Box::pin(self.0.find(caller, address)).await {
+            Ok(stored) => Ok(self.0.view(&stored).await),
+            Err(why) => self.denied(caller, "get", address, Err(why)).await,
+        }
     }
+
+    /// The volumes the caller may see.
+    ///
+    /// # Errors
+    /// Denials; a datastore that cannot be read is named in the listing instead.
     pub async fn list(&self, caller: &Caller) -> Result<Listing, Error> {
-        Err(Error::Internal("under construction".into()))
+        let _admitted = self.0.admission.admit(&caller.vm.id)?;
+        Box::pin(self.0.list(caller)).await
     }
+
+    /// Attaches a volume to the caller, waiting up to `wait` for another VM to let it go.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] or [`Error::WaitedInVain`] naming the holder; denials; what the host answers.
     pub async fn attach(
         &self,
         caller: &Caller,
@@ -61,8 +128,18 @@ impl Engine {
         read_only: bool,
         wait: Duration,
     ) -> Result<Attached, Error> {
-        Err(Error::Internal("under construction".into()))
+        let admitted = self.0.admission.admit(&caller.vm.id)?;
+        let attach = self
+            .0
+            .attach(caller, call, address, read_only, wait, admitted);
+        let answer = Box::pin(attach).await;
+        self.denied(caller, "attach", address, answer).await
     }
+
+    /// Detaches what the caller attached with `epoch`. A late message changes nothing and succeeds.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when the host sees that the guest still uses it; what the host answers.
     pub async fn detach(
         &self,
         caller: &Caller,
@@ -70,8 +147,14 @@ impl Engine {
         volume: VolumeId,
         epoch: Epoch,
     ) -> Result<Outcome<()>, Error> {
-        Err(Error::Internal("under construction".into()))
+        let _admitted = self.0.admission.admit_detach(&caller.vm.id)?;
+        Box::pin(self.0.detach(caller, call, volume, epoch)).await
     }
+
+    /// Stores the UUID the caller will format with, and returns it; a retry gets the same.
+    ///
+    /// # Errors
+    /// [`Error::FormatRefused`], [`Error::Superseded`], [`Error::NotAttached`].
     pub async fn begin_format(
         &self,
         caller: &Caller,
@@ -79,8 +162,14 @@ impl Engine {
         volume: VolumeId,
         epoch: Epoch,
     ) -> Result<Uuid, Error> {
-        Err(Error::Internal("under construction".into()))
+        let _admitted = self.0.admission.admit(&caller.vm.id)?;
+        Box::pin(self.0.begin_format(caller, call, volume, epoch)).await
     }
+
+    /// The caller formatted with `uuid`.
+    ///
+    /// # Errors
+    /// As [`Engine::begin_format`].
     pub async fn finish_format(
         &self,
         caller: &Caller,
@@ -89,38 +178,78 @@ impl Engine {
         epoch: Epoch,
         uuid: Uuid,
     ) -> Result<Outcome<()>, Error> {
-        Err(Error::Internal("under construction".into()))
+        let _admitted = self.0.admission.admit(&caller.vm.id)?;
+        Box::pin(self.0.finish_format(caller, call, volume, epoch, uuid)).await
     }
+
+    /// Compares what a guest has with what the records say. Releases nothing.
+    ///
+    /// # Errors
+    /// When the host cannot list its datastores.
     pub async fn report_inventory(
         &self,
         caller: &Caller,
         items: &[InventoryItem],
     ) -> Result<InventoryAnswer, Error> {
-        Err(Error::Internal("under construction".into()))
+        let _admitted = self.0.admission.admit(&caller.vm.id)?;
+        Box::pin(self.0.report_inventory(caller, items)).await
     }
+
+    /// What a VM should know without asking. A receiver that falls behind loses notices.
+    #[must_use]
     pub fn watch(&self, vm: &VmId) -> mpsc::Receiver<Notice> {
-        mpsc::channel(1).1
+        self.0.notices.watch(vm)
     }
+
+    /// The agent's state in short.
+    ///
+    /// # Errors
+    /// When the host cannot list its datastores; the same for the other questions of an administrator.
     pub async fn admin_status(&self) -> Result<AdminStatus, Error> {
-        Err(Error::Internal("under construction".into()))
+        Box::pin(self.0.admin_status()).await
     }
+
+    /// All volumes of all vmgroups, also those being made or removed.
+    ///
+    /// # Errors
+    /// See [`Engine::admin_status`].
     pub async fn admin_volumes(&self) -> Result<AdminListing, Error> {
-        Err(Error::Internal("under construction".into()))
+        Box::pin(self.0.admin_volumes()).await
     }
+
+    /// One volume, by `name`, `name@datastore` or id.
+    ///
+    /// # Errors
+    /// [`Error::VolumeNotFound`], [`Error::Ambiguous`].
     pub async fn admin_inspect(&self, address: &str) -> Result<AdminInspect, Error> {
-        Err(Error::Internal("under construction".into()))
+        Box::pin(self.0.admin_inspect(address)).await
     }
+
+    /// Removes a volume, whatever its vmgroup. Returns its id and full name.
+    ///
+    /// # Errors
+    /// As [`Engine::delete`].
     pub async fn admin_remove(
         &self,
         call: &Call,
         address: &str,
     ) -> Result<(VolumeId, String), Error> {
-        Err(Error::Internal("under construction".into()))
+        Box::pin(self.0.admin_remove(call, address)).await
     }
+
+    /// The VMs of this host with what they hold.
+    ///
+    /// # Errors
+    /// See [`Engine::admin_status`].
     pub async fn admin_vms(&self) -> Result<Vec<AdminVm>, Error> {
-        Err(Error::Internal("under construction".into()))
+        Box::pin(self.0.admin_vms()).await
     }
+
+    /// The datastores with what lies on them.
+    ///
+    /// # Errors
+    /// See [`Engine::admin_status`].
     pub async fn admin_datastores(&self) -> Result<Vec<AdminDatastore>, Error> {
-        Err(Error::Internal("under construction".into()))
+        Box::pin(self.0.admin_datastores()).await
     }
 }

@@ -1,0 +1,262 @@
+//! What an administrator on this host sees and does; not limited by vmgroups.
+
+use std::sync::Arc;
+
+use vdvs_domain::access::Members;
+use vdvs_domain::record::Fingerprint;
+use vdvs_domain::{Error, Ownership, VmRef, VolumeAddress, VolumeId};
+
+use crate::api::{
+    Actor, AdminDatastore, AdminInspect, AdminListing, AdminStatus, AdminVm, AdminVolume, Call,
+};
+use crate::governance::Governed;
+use crate::inner::Inner;
+use crate::ports::DatastoreInfo;
+use crate::records::Stored;
+
+impl Inner {
+    async fn admin_volume(&self, stored: &Stored) -> AdminVolume {
+        let operation = stored
+            .record
+            .operation
+            .as_ref()
+            .map(|o| (o.kind, o.started));
+        let attention = operation.map(|(kind, since)| {
+            let age = self.now().millis().saturating_sub(since.millis()) / 1000;
+            format!("{} unfinished since {age} s", kind.name())
+        });
+        AdminVolume {
+            view: self.view(stored).await,
+            operation,
+            attention,
+            disk_path: stored.place.disk().to_string(),
+        }
+    }
+
+    async fn all_records(&self) -> Result<(Vec<Stored>, Vec<DatastoreInfo>), Error> {
+        let (mut records, mut unreadable) = (Vec::new(), Vec::new());
+        for ds in self.datastores().await? {
+            if !ds.accessible {
+                unreadable.push(ds);
+                continue;
+            }
+            match self.answering(&ds.name, self.records_on(&ds.name)).await {
+                Ok(found) => records.extend(found),
+                Err(why) => {
+                    self.said
+                        .once(format!("datastore {}", ds.name), &why.to_string());
+                    unreadable.push(ds);
+                }
+            }
+        }
+        records.sort_by(|a, b| (&a.place.name, &a.place.ds).cmp(&(&b.place.name, &b.place.ds)));
+        Ok((records, unreadable))
+    }
+
+    pub(crate) async fn admin_volumes(&self) -> Result<AdminListing, Error> {
+        let (records, unreadable) = self.all_records().await?;
+        let mut volumes = Vec::with_capacity(records.len());
+        for stored in &records {
+            volumes.push(self.admin_volume(stored).await);
+        }
+        Ok(AdminListing {
+            volumes,
+            unreadable: unreadable.into_iter().map(|d| d.name).collect(),
+        })
+    }
+
+    /// The one volume an administrator means: `name`, `name@datastore`, or an id.
+    async fn admin_find(&self, address: &str) -> Result<Stored, Error> {
+        let not_found = |looked_on: String| Error::VolumeNotFound {
+            address: address.chars().take(300).collect(),
+            looked_on,
+        };
+        if let Ok(uuid) = uuid::Uuid::try_parse(address) {
+            let found = self.by_id(VolumeId::new(uuid)).await?;
+            return found.ok_or_else(|| not_found("all datastores".to_owned()));
+        }
+        let asked = VolumeAddress::parse(address)?;
+        let datastore = match &asked.datastore {
+            Some(ds) => Some(self.datastore_named(ds).await?.name),
+            None => None,
+        };
+        let (records, unreadable) = self.all_records().await?;
+        let mut found: Vec<Stored> = records
+            .into_iter()
+            .filter(|s| s.place.name == asked.name)
+            .filter(|s| datastore.as_ref().is_none_or(|ds| s.place.ds == *ds))
+            .collect();
+        if let [_, _, ..] = found.as_slice() {
+            let places: Vec<_> = found
+                .iter()
+                .map(|s| format!("{} (id {})", s.place.ds, s.record.id))
+                .collect();
+            return Err(Error::Ambiguous {
+                name: asked.name,
+                datastores: places.join(", "),
+            });
+        }
+        let may_hide = |ds: &&DatastoreInfo| datastore.as_ref().is_none_or(|d| *d == ds.name);
+        match (found.pop(), unreadable.iter().find(may_hide)) {
+            (Some(stored), _) => Ok(stored),
+            (None, Some(ds)) => Err(Error::DatastoreUnavailable {
+                datastore: ds.name.clone(),
+                why: "it is not accessible".to_owned(),
+            }),
+            (None, None) => Err(not_found(
+                datastore.map_or_else(|| "all datastores".to_owned(), |ds| ds.to_string()),
+            )),
+        }
+    }
+
+    pub(crate) async fn admin_inspect(&self, address: &str) -> Result<AdminInspect, Error> {
+        let stored = self.admin_find(address).await?;
+        let record_json = serde_json::to_string_pretty(&stored.record)
+            .map_err(|why| Error::Internal(format!("a record cannot be printed: {why}")))?;
+        Ok(AdminInspect {
+            volume: self.admin_volume(&stored).await,
+            record_json,
+        })
+    }
+
+    pub(crate) async fn admin_remove(
+        self: &Arc<Self>,
+        call: &Call,
+        address: &str,
+    ) -> Result<(VolumeId, String), Error> {
+        let stored = self.admin_find(address).await?;
+        let name = stored.name().to_string();
+        let fingerprint = Fingerprint(format!("administrator delete {}", stored.record.id));
+        let id = self.delete_volume(call, &stored, fingerprint).await?;
+        self.audit(
+            Actor::Admin,
+            "delete",
+            name.clone(),
+            Some(id),
+            String::new(),
+        )
+        .await;
+        Ok((id, name))
+    }
+
+    pub(crate) async fn admin_vms(&self) -> Result<Vec<AdminVm>, Error> {
+        let vms = self
+            .ports
+            .host
+            .vms()
+            .await
+            .map_err(|why| Error::HostFailed {
+                verb: "list its VMs",
+                why: why.to_string(),
+            })?;
+        let mut held = self.held_by_all().await?;
+        let mut listed = Vec::with_capacity(vms.len());
+        for vm in vms {
+            let group = match &vm.home {
+                Some(home) => self.governed(home).await.ok(),
+                None => None,
+            };
+            let group = group.as_ref().and_then(Governed::rules).and_then(|rules| {
+                let uuid = &vm.id.instance_uuid;
+                let names = |m: &Members| matches!(m, Members::Vms(vms) if vms.contains(uuid));
+                let groups = &rules.access.groups;
+                let named = groups.iter().find(|g| names(&g.members));
+                let others = || groups.iter().find(|g| g.members == Members::Others);
+                named.or_else(others).map(|g| g.name.clone())
+            });
+            listed.push(AdminVm {
+                volumes: held.remove(&vm.id).unwrap_or_default(),
+                group,
+                power: vm.power,
+                vm: VmRef {
+                    id: vm.id,
+                    name: vm.name,
+                },
+            });
+        }
+        listed.sort_by(|a, b| a.vm.name.cmp(&b.vm.name));
+        Ok(listed)
+    }
+
+    pub(crate) async fn admin_datastores(&self) -> Result<Vec<AdminDatastore>, Error> {
+        let mut listed = Vec::new();
+        for info in self.datastores().await? {
+            listed.push(self.admin_datastore(info).await);
+        }
+        Ok(listed)
+    }
+
+    async fn admin_datastore(&self, info: DatastoreInfo) -> AdminDatastore {
+        let mut entry = AdminDatastore {
+            provisioned_bytes: 0,
+            used_bytes: 0,
+            volumes: 0,
+            problem: None,
+            info,
+        };
+        if !entry.info.accessible {
+            entry.problem = Some("not accessible".to_owned());
+            return entry;
+        }
+        let ds = entry.info.name.clone();
+        match self.answering(&ds, self.governed(&ds)).await {
+            Ok(Governed::Not(why)) => entry.problem = Some(format!("access is closed: {why}")),
+            Ok(Governed::By(rules)) if rules.kept => {
+                entry.problem =
+                    Some("its configuration cannot be read; a kept copy is used".to_owned());
+            }
+            Ok(_) => {}
+            Err(why) => {
+                entry.problem = Some(why.to_string());
+                return entry;
+            }
+        }
+        match self.answering(&ds, self.records_on(&ds)).await {
+            Ok(records) => {
+                let existing: Vec<_> = records.into_iter().filter(|s| s.record.exists()).collect();
+                for view in self.views(&existing).await {
+                    entry.volumes += 1;
+                    entry.provisioned_bytes += view.capacity.bytes();
+                    entry.used_bytes += view.allocated_bytes;
+                }
+            }
+            Err(why) => entry.problem = Some(why.to_string()),
+        }
+        entry
+    }
+
+    pub(crate) async fn admin_status(&self) -> Result<AdminStatus, Error> {
+        let (records, _) = self.all_records().await?;
+        let datastores = self.admin_datastores().await?;
+        let mut open_to_all = false;
+        for ds in datastores.iter().filter(|d| d.info.accessible) {
+            if let Ok(Governed::By(rules) | Governed::Fresh(rules)) =
+                self.governed(&ds.info.name).await
+            {
+                open_to_all |= rules.access == vdvs_domain::access::AccessConfig::open_to_all();
+            }
+        }
+        let vms = self.ports.host.vms().await;
+        let mut warnings = self.said.standing();
+        if let Err(why) = &vms {
+            warnings.push(format!("list of VMs: {why}"));
+        }
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let held = |s: &&Stored| !matches!(s.record.ownership, Ownership::Free);
+        Ok(AdminStatus {
+            host: self.ports.host.identity(),
+            vms: count(vms.map_or(0, |v| v.len())),
+            volumes: count(records.iter().filter(|s| s.record.exists()).count()),
+            attached: count(records.iter().filter(held).count()),
+            unresolved_operations: count(
+                records
+                    .iter()
+                    .filter(|s| s.record.operation.is_some())
+                    .count(),
+            ),
+            open_to_all,
+            warnings,
+            datastores,
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! Delete: record with the operation → disk → ledger → claim → record.
+//!
+//! From the first step on the volume exists for nobody. The record goes last, so whatever is left says what it is;
+//! the claim goes before it, and only if it still is this volume's.
+
+use std::sync::Arc;
+
+use vdvs_domain::access::{self, Verb};
+use vdvs_domain::error::Holder;
+use vdvs_domain::record::Fingerprint;
+use vdvs_domain::{Error, OperationKind, Ownership, Timestamp, VolumeAddress, VolumeId};
+
+use crate::api::{Actor, Call, Caller};
+use crate::audit::fingerprint;
+use crate::inner::{Inner, unavailable};
+use crate::keyed::Key;
+use crate::layout::Place;
+use crate::ledger::Entry;
+use crate::plan::OwnerState;
+use crate::ports::{DiskLock, Power};
+use crate::records::{Change, Claim, Stored};
+
+impl Inner {
+    pub(crate) async fn delete(
+        self: &Arc<Self>,
+        caller: &Caller,
+        call: &Call,
+        address: &VolumeAddress,
+    ) -> Result<VolumeId, Error> {
+        if let Some(id) = self.recall_deleted(call.request) {
+            return Ok(id);
+        }
+        let stored = self.find(caller, address).await?;
+        let open = self.usable(caller, &stored.place.ds).await?;
+        access::decide(&open.rules.access, &caller.access(), Verb::Delete, &open.ds)?;
+        let fingerprint = fingerprint(caller, "delete", stored.record.id, "");
+        let id = self.delete_volume(call, &stored, fingerprint).await?;
+        let (actor, name) = (Actor::Vm(caller), stored.name().to_string());
+        self.audit(actor, "delete", name, Some(id), String::new())
+            .await;
+        Ok(id)
+    }
+
+    /// Deletes a volume that nobody holds.
+    pub(crate) async fn delete_volume(
+        self: &Arc<Self>,
+        call: &Call,
+        stored: &Stored,
+        fingerprint: Fingerprint,
+    ) -> Result<VolumeId, Error> {
+        let (place, id) = (stored.place.clone(), stored.record.id);
+        let name_key = Key::Name(place.ds.clone(), place.group, place.name.clone());
+        let name_key = self.hold(name_key, "delete", call).await?;
+        let key = self.hold(Key::Volume(id), "delete", call).await?;
+        self.still_wanted(call, "deleting the volume")?;
+        let (me, call) = (Arc::clone(self), call.clone());
+        self.to_the_end(async move {
+            let _keys = (name_key, key);
+            let gone = Box::pin(me.delete_under_keys(&call, &place, id, fingerprint)).await?;
+            me.remember_deleted(call.request, gone);
+            Ok(gone)
+        })
+        .await
+    }
+
+    async fn delete_under_keys(
+        self: &Arc<Self>,
+        call: &Call,
+        place: &Place,
+        id: VolumeId,
+        fingerprint: Fingerprint,
+    ) -> Result<VolumeId, Error> {
+        let Some(mut stored) = self.read_record(place).await? else {
+            // Another delete finished while this one waited for the key.
+            return Ok(id);
+        };
+        if stored.record.exists() {
+            stored = self.settled(stored).await?;
+            self.check_nobody_has_it(&mut stored).await?;
+            let operation = self.operation(OperationKind::Delete, call, &fingerprint);
+            self.change(place, |record| {
+                match (&record.operation, &record.ownership) {
+                    (Some(o), _) if o.kind == OperationKind::Delete => Ok(Change::Keep),
+                    (None, Ownership::Free) => {
+                        let mut next = record.clone();
+                        next.operation = Some(operation.clone());
+                        Ok(next.into())
+                    }
+                    _ => Err(Error::Contended {
+                        name: stored.name(),
+                    }),
+                }
+            })
+            .await?;
+        }
+        self.remove_everything(place, id).await?;
+        Ok(id)
+    }
+
+    /// The volume is free, or its owner is off and it can be released; and the hypervisor knows of nobody either.
+    async fn check_nobody_has_it(self: &Arc<Self>, stored: &mut Stored) -> Result<(), Error> {
+        if let Some(owner) = stored.record.ownership.owner().cloned() {
+            if self.owner_state(&owner.vm.id).await? != OwnerState::Here(Power::Off) {
+                return Err(Error::InUse {
+                    verb: "remove",
+                    name: stored.name(),
+                    holder: self.holder(&owner),
+                });
+            }
+            *stored = self.release_powered_off(stored).await?;
+        }
+        match self.ports.host.lock(&stored.place.disk()).await {
+            DiskLock::Held { by } => Err(Error::InUse {
+                verb: "remove",
+                name: stored.name(),
+                holder: Holder {
+                    vm: by,
+                    host: "unknown".to_owned(),
+                    since: Timestamp::default(),
+                },
+            }),
+            // Unknown is no obstacle: the hypervisor itself refuses to remove a disk that is open.
+            DiskLock::Free | DiskLock::Unknown { .. } => Ok(()),
+        }
+    }
+
+    /// Disk, ledger entry, claim, record, in this order. May run any number of times.
+    pub(crate) async fn remove_everything(&self, place: &Place, id: VolumeId) -> Result<(), Error> {
+        let failed = |why| unavailable(&place.ds, &why);
+        let disk = place.disk();
+        let store = &*self.ports.datastores;
+        store
+            .delete_disk(&disk.datastore, &disk.path)
+            .await
+            .map_err(failed)?;
+        let entry = Entry::Remove { volume: id };
+        self.enter(&place.ds, place.group, entry).await?;
+        self.remove_claim(place, id).await?;
+        place.record().remove(store).await.map_err(failed)?;
+        self.forget_place(id);
+        self.notices.changed();
+        Ok(())
+    }
+
+    /// Removes a claim if it is this volume's.
+    pub(crate) async fn remove_claim(&self, place: &Place, id: VolumeId) -> Result<(), Error> {
+        match self.read_claim(&place.ds, place.group, &place.name).await? {
+            Claim::Of(claim) if claim.id == id => {
+                let removed = self
+                    .ports
+                    .datastores
+                    .remove(&place.ds, &place.claim())
+                    .await;
+                removed.map_err(|why| unavailable(&place.ds, &why))?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! What all use cases share: the ports, the keys, time, and running to the end what cannot be turned back.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+use vdvs_domain::error::Holder;
+use vdvs_domain::record::Fingerprint;
+use vdvs_domain::{
+    Capacity, DatastoreName, Error, HostId, Operation, OperationKind, Owner, RequestId, Timestamp,
+    VolumeAddress, VolumeId,
+};
+
+use crate::admission::Admission;
+use crate::api::{Call, Ports, Settings};
+use crate::audit::Said;
+use crate::governance::Cached;
+use crate::keyed::{Held, Key, Keys};
+use crate::layout::Place;
+use crate::ledger::Combiner;
+use crate::leftovers::Suspects;
+use crate::notices::Notices;
+use crate::ports::{DatastoreInfo, StorageError};
+
+/// A datastore that gives no answer for so long counts as unreadable for this request.
+const DATASTORE_ANSWER: Duration = Duration::from_secs(8);
+/// Deletes whose retries get the same answer. A volume's record goes with it, so this is all there is to remember by.
+const MAX_DELETED: usize = 1024;
+
+/// The engine's state. Nothing in it has to survive a restart.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) ports: Ports,
+    pub(crate) settings: Settings,
+    pub(crate) host: HostId,
+    pub(crate) keys: Keys,
+    pub(crate) admission: Admission,
+    pub(crate) notices: Notices,
+    pub(crate) governed: Mutex<HashMap<DatastoreName, Cached>>,
+    pub(crate) ledgers: Combiner,
+    pub(crate) said: Said,
+    pub(crate) suspects: Suspects,
+    /// Where volumes were seen last. A hint: what is read there is checked.
+    places: Mutex<HashMap<VolumeId, Place>>,
+    deleted: Mutex<Vec<(RequestId, VolumeId)>>,
+    tasks: TaskTracker,
+}
+
+/// Locks a table that is consistent between any two statements.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a failed storage call means to a caller.
+pub(crate) fn unavailable(ds: &DatastoreName, why: &StorageError) -> Error {
+    Error::DatastoreUnavailable {
+        datastore: ds.clone(),
+        why: why.to_string(),
+    }
+}
+
+/// The same for a call that needs room.
+pub(crate) fn no_room(ds: &DatastoreName, asked: Capacity, why: &StorageError) -> Error {
+    match why {
+        StorageError::NoSpace => Error::NoSpace {
+            datastore: ds.clone(),
+            asked,
+        },
+        other => unavailable(ds, other),
+    }
+}
+
+impl Inner {
+    pub(crate) fn new(ports: Ports, settings: Settings) -> Self {
+        Self {
+            host: ports.host.identity().id,
+            keys: Keys::new(Arc::clone(&ports.clock)),
+            admission: Admission::new(&settings),
+            notices: Notices::default(),
+            governed: Mutex::default(),
+            ledgers: Combiner::default(),
+            said: Said::default(),
+            suspects: Suspects::default(),
+            places: Mutex::default(),
+            deleted: Mutex::default(),
+            tasks: TaskTracker::new(),
+            ports,
+            settings,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.ports.clock.now()
+    }
+
+    pub(crate) fn instant(&self) -> Instant {
+        self.ports.clock.monotonic()
+    }
+
+    /// A deadline on the wall clock, for records.
+    pub(crate) fn wall(&self, deadline: Instant) -> Timestamp {
+        let left = deadline.saturating_duration_since(self.instant());
+        let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        Timestamp::from_millis(self.now().millis().saturating_add(millis))
+    }
+
+    /// How long a host call may take that cannot be turned back.
+    pub(crate) fn host_deadline(&self) -> Instant {
+        let now = self.instant();
+        now.checked_add(self.settings.host_call).unwrap_or(now)
+    }
+
+    /// Runs what must not stop half-way, whether or not the caller stays.
+    pub(crate) async fn to_the_end<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        self.tasks
+            .spawn(work)
+            .await
+            .unwrap_or_else(|why| Err(Error::Internal(why.to_string())))
+    }
+
+    /// Waits for everything that must not stop half-way.
+    pub(crate) async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// A key, or nothing when the caller is gone or its deadline passed.
+    pub(crate) async fn hold(
+        &self,
+        key: Key,
+        operation: &'static str,
+        call: &Call,
+    ) -> Result<Held, Error> {
+        let held = tokio::select! {
+            biased;
+            () = call.cancel.cancelled() => None,
+            held = self.keys.hold(key, operation) => Some(held),
+            () = tokio::time::sleep_until(call.deadline) => None,
+        };
+        held.ok_or(Error::DeadlinePassed {
+            doing: "waiting for another request on the same volume",
+        })
+    }
+
+    /// The last moment to turn back.
+    pub(crate) fn still_wanted(&self, call: &Call, doing: &'static str) -> Result<(), Error> {
+        if call.cancel.is_cancelled() || self.instant() >= call.deadline {
+            return Err(Error::DeadlinePassed { doing });
+        }
+        Ok(())
+    }
+
+    /// A new operation of this host.
+    pub(crate) fn operation(
+        &self,
+        kind: OperationKind,
+        call: &Call,
+        fingerprint: &Fingerprint,
+    ) -> Operation {
+        Operation {
+            kind,
+            request: call.request,
+            fingerprint: fingerprint.clone(),
+            host: self.host,
+            started: self.now(),
+            deadline: self.wall(call.deadline),
+        }
+    }
+
+    /// Bounds the wait for one datastore, so that a hanging one stops only its own volumes.
+    pub(crate) async fn answering<T>(
+        &self,
+        ds: &DatastoreName,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        timeout(DATASTORE_ANSWER, work).await.unwrap_or_else(|_| {
+            Err(Error::DatastoreUnavailable {
+                datastore: ds.clone(),
+                why: format!("no answer within {DATASTORE_ANSWER:?}"),
+            })
+        })
+    }
+
+    /// The datastores of this host.
+    pub(crate) async fn datastores(&self) -> Result<Vec<DatastoreInfo>, Error> {
+        self.ports
+            .datastores
+            .list()
+            .await
+            .map_err(|why| Error::HostFailed {
+                verb: "list its datastores",
+                why: why.to_string(),
+            })
+    }
+
+    pub(crate) fn remember_place(&self, id: VolumeId, place: &Place) {
+        let mut places = locked(&self.places);
+        if places.get(&id) != Some(place) {
+            places.insert(id, place.clone());
+        }
+    }
+
+    pub(crate) fn forget_place(&self, id: VolumeId) {
+        locked(&self.places).remove(&id);
+    }
+
+    pub(crate) fn remembered_place(&self, id: VolumeId) -> Option<Place> {
+        locked(&self.places).get(&id).cloned()
+    }
+
+    pub(crate) fn remember_deleted(&self, request: RequestId, id: VolumeId) {
+        let mut deleted = locked(&self.deleted);
+        deleted.push((request, id));
+        let excess = deleted.len().saturating_sub(MAX_DELETED);
+        deleted.drain(..excess);
+    }
+
+    pub(crate) fn recall_deleted(&self, request: RequestId) -> Option<VolumeId> {
+        let deleted = locked(&self.deleted);
+        deleted
+            .iter()
+            .find(|(r, _)| *r == request)
+            .map(|(_, id)| *id)
+    }
+
+    /// A host's name as far as this one knows it.
+    pub(crate) fn host_name(&self, id: HostId) -> String {
+        if id == self.host {
+            self.ports.host.identity().name
+        } else {
+            id.to_string()
+        }
+    }
+
+    /// Who holds a volume, for messages.
+    pub(crate) fn holder(&self, owner: &Owner) -> Holder {
+        Holder {
+            vm: owner.vm.name.clone(),
+            host: self.host_name(owner.host),
+            since: owner.since,
+        }
+    }
+
+    /// What a caller hears while an operation stands unresolved.
+    pub(crate) fn unresolved(
+        name: VolumeAddress,
+        operation: &Operation,
+        why: impl ToString,
+    ) -> Error {
+        Error::Unresolved {
+            name,
+            operation: operation.kind.name(),
+            why: why.to_string(),
+        }
+    }
+}

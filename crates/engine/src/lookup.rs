@@ -1,0 +1,309 @@
+//! Finding a volume by the name a VM uses, and deciding whether the VM may.
+//!
+//! * `name@datastore` means the volume of that name there.
+//! * A short `name` belongs to the volume that was created under it, on whichever datastore the VM may use; failing
+//!   that to the volume of that name on the default datastore. Two that were created under it: refused, naming both.
+//! * *Not found* is said only when every datastore where the name could be was read in this very call (P4).
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use vdvs_domain::access::{self, Denied, Verb, privilege_on};
+use vdvs_domain::{DatastoreName, Error, GroupId, VolumeAddress, VolumeName};
+
+use crate::api::Caller;
+use crate::governance::{Governed, Rules};
+use crate::inner::Inner;
+use crate::layout::Place;
+use crate::ports::DatastoreInfo;
+use crate::records::{Claim, Stored};
+
+/// A datastore the caller may use.
+#[derive(Debug, Clone)]
+pub(crate) struct Open {
+    pub(crate) ds: DatastoreName,
+    pub(crate) group: GroupId,
+    pub(crate) rules: Arc<Rules>,
+}
+
+/// What the caller sees of the datastores.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    pub(crate) open: Vec<Open>,
+    /// Not readable now, with the reason.
+    pub(crate) unreadable: Vec<(DatastoreName, Error)>,
+    /// Readable and closed to the caller, with the reason.
+    pub(crate) closed: Vec<(DatastoreName, Error)>,
+}
+
+/// What a name led to.
+#[derive(Debug)]
+pub(crate) enum Looked {
+    /// One volume.
+    Found(Box<Stored>),
+    /// No volume. `known`: every place it could be was read.
+    Absent { known: Result<(), Error> },
+}
+
+impl Caller {
+    /// The caller as the access rules know it.
+    pub(crate) fn access(&self) -> access::Caller<'_> {
+        access::Caller {
+            instance_uuid: self.vm.id.instance_uuid,
+            name: &self.vm.name,
+            home: self.home.as_ref(),
+        }
+    }
+}
+
+/// Which of the volumes that bear a short name it belongs to.
+fn owner_of_short_name(
+    name: &VolumeName,
+    default: Option<&DatastoreName>,
+    mut found: Vec<Stored>,
+) -> Result<Option<Stored>, Error> {
+    let claimants: Vec<_> = found.iter().filter(|s| s.record.short_name).collect();
+    if let [_, _, ..] = claimants.as_slice() {
+        let mut datastores: Vec<_> = claimants.iter().map(|s| s.place.ds.to_string()).collect();
+        datastores.sort();
+        return Err(Error::Ambiguous {
+            name: name.clone(),
+            datastores: datastores.join(", "),
+        });
+    }
+    let at = found
+        .iter()
+        .position(|s| s.record.short_name)
+        .or_else(|| found.iter().position(|s| Some(&s.place.ds) == default));
+    Ok(at.map(|at| found.swap_remove(at)))
+}
+
+fn closed(ds: &DatastoreName, why: &str) -> Error {
+    Error::NotConfigured {
+        datastore: ds.clone(),
+        why: why.to_owned(),
+    }
+}
+
+impl Inner {
+    /// The datastores this VM may use.
+    pub(crate) async fn survey(&self, caller: &Caller) -> Result<Survey, Error> {
+        let known = self.datastores().await?;
+        let looked = join_all(known.iter().map(|ds| self.governed_in_time(ds))).await;
+        let mut survey = Survey::default();
+        for (ds, governed) in known.into_iter().zip(looked) {
+            match governed {
+                Err(why) => survey.unreadable.push((ds.name, why)),
+                Ok(Governed::Not(why)) => {
+                    let error = closed(&ds.name, &why);
+                    survey.closed.push((ds.name, error));
+                }
+                Ok(Governed::By(rules) | Governed::Fresh(rules)) => {
+                    let may = access::decide(&rules.access, &caller.access(), Verb::Use, &ds.name);
+                    match may.map(|(group, _)| group.id) {
+                        Ok(group) => survey.open.push(Open {
+                            ds: ds.name,
+                            group,
+                            rules,
+                        }),
+                        Err(denied) => survey.closed.push((ds.name, denied.into())),
+                    }
+                }
+            }
+        }
+        Ok(survey)
+    }
+
+    async fn governed_in_time(&self, ds: &DatastoreInfo) -> Result<Governed, Error> {
+        if !ds.accessible {
+            return Err(Error::DatastoreUnavailable {
+                datastore: ds.name.clone(),
+                why: "it is not accessible".to_owned(),
+            });
+        }
+        self.answering(&ds.name, self.governed(&ds.name)).await
+    }
+
+    /// The datastore a person means, whatever the letter case.
+    pub(crate) async fn datastore_named(
+        &self,
+        asked: &DatastoreName,
+    ) -> Result<DatastoreInfo, Error> {
+        let known = self.datastores().await?;
+        let exact = known.iter().find(|ds| ds.name == *asked);
+        match exact.or_else(|| known.iter().find(|ds| ds.name.matches(asked))) {
+            Some(ds) => Ok(ds.clone()),
+            None => Err(Error::NoSuchDatastore {
+                asked: asked.clone(),
+                known: known
+                    .iter()
+                    .map(|d| d.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }),
+        }
+    }
+
+    /// Where a short name of this caller is created.
+    pub(crate) async fn default_datastore(&self, caller: &Caller) -> Result<DatastoreName, Error> {
+        let rules = match &caller.home {
+            Some(home) => self.open_to(caller, home).await?.rules,
+            None => {
+                let survey = self.survey(caller).await?;
+                match survey.open.into_iter().next() {
+                    Some(open) => open.rules,
+                    None => return Err(first_reason(survey.unreadable, survey.closed, caller)),
+                }
+            }
+        };
+        let group = access::group_of(&rules.access, &caller.access())?;
+        Ok(access::default_datastore(group, &caller.access())?)
+    }
+
+    /// The rules of `ds` for this caller, whether or not it has a privilege there.
+    async fn open_to(&self, caller: &Caller, ds: &DatastoreName) -> Result<Open, Error> {
+        let info = self.datastore_named(ds).await?;
+        let governed = self.governed_in_time(&info).await?;
+        let Some(rules) = governed.rules() else {
+            let Governed::Not(why) = governed else {
+                return Err(Error::Internal("rules without rules".to_owned()));
+            };
+            return Err(closed(&info.name, &why));
+        };
+        let group = access::group_of(&rules.access, &caller.access())?.id;
+        Ok(Open {
+            ds: info.name,
+            group,
+            rules: Arc::clone(rules),
+        })
+    }
+
+    /// The rules of `ds`, checked for this caller's privilege to use it.
+    pub(crate) async fn usable(&self, caller: &Caller, ds: &DatastoreName) -> Result<Open, Error> {
+        let open = self.open_to(caller, ds).await?;
+        access::decide(&open.rules.access, &caller.access(), Verb::Use, &open.ds)?;
+        Ok(open)
+    }
+
+    /// The volume of that name in one vmgroup on one datastore, read now. Volumes being made or removed do not exist.
+    pub(crate) async fn named(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+        name: &VolumeName,
+    ) -> Result<Option<Stored>, Error> {
+        if let Claim::Of(claim) = self.read_claim(ds, group, name).await? {
+            let place = Place::of(ds, group, name, claim.id);
+            if let Some(stored) = self.read_record(&place).await?
+                && stored.record.exists()
+            {
+                return Ok(Some(stored));
+            }
+        }
+        // A record counts also without its claim: the claim keeps names unique, the record says what exists.
+        for place in self.folder(ds, group).await?.places {
+            if place.name == *name
+                && let Some(stored) = self.read_record(&place).await?
+                && stored.record.exists()
+            {
+                return Ok(Some(stored));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What `address` means for this caller.
+    pub(crate) async fn look_up(
+        &self,
+        caller: &Caller,
+        address: &VolumeAddress,
+    ) -> Result<Looked, Error> {
+        if let Some(asked) = &address.datastore {
+            let open = self.usable(caller, asked).await?;
+            let search = self.named(&open.ds, open.group, &address.name);
+            let found = self.answering(&open.ds, search).await?;
+            return Ok(found.map_or(Looked::Absent { known: Ok(()) }, |s| {
+                Looked::Found(Box::new(s))
+            }));
+        }
+        let mut survey = self.survey(caller).await?;
+        let searches = survey
+            .open
+            .iter()
+            .map(|open| self.answering(&open.ds, self.named(&open.ds, open.group, &address.name)));
+        let mut found = Vec::new();
+        for (open, search) in survey.open.iter().zip(join_all(searches).await) {
+            match search {
+                Ok(stored) => found.extend(stored),
+                Err(why) => survey.unreadable.push((open.ds.clone(), why)),
+            }
+        }
+        let default = match found.is_empty() {
+            true => None,
+            false => self.default_datastore(caller).await.ok(),
+        };
+        if let Some(stored) = owner_of_short_name(&address.name, default.as_ref(), found)? {
+            return Ok(Looked::Found(Box::new(stored)));
+        }
+        let known = match survey.unreadable.into_iter().next() {
+            Some((_, why)) => Err(why),
+            None if survey.open.is_empty() => Err(first_reason(Vec::new(), survey.closed, caller)),
+            None => Ok(()),
+        };
+        Ok(Looked::Absent { known })
+    }
+
+    /// The volume of that name, or the error that says why there is none to use.
+    pub(crate) async fn find(
+        &self,
+        caller: &Caller,
+        address: &VolumeAddress,
+    ) -> Result<Stored, Error> {
+        match self.look_up(caller, address).await? {
+            Looked::Found(stored) => Ok(*stored),
+            Looked::Absent { known: Err(why) } => Err(why),
+            Looked::Absent { known: Ok(()) } => Err(Error::VolumeNotFound {
+                address: address.to_string(),
+                looked_on: self.looked_on(caller, address).await?,
+            }),
+        }
+    }
+
+    async fn looked_on(&self, caller: &Caller, address: &VolumeAddress) -> Result<String, Error> {
+        if let Some(ds) = &address.datastore {
+            return Ok(self.datastore_named(ds).await?.name.to_string());
+        }
+        let survey = self.survey(caller).await?;
+        Ok(survey
+            .open
+            .iter()
+            .map(|o| o.ds.as_str())
+            .collect::<Vec<_>>()
+            .join(", "))
+    }
+
+    /// The total of the caller's vmgroup on a datastore.
+    pub(crate) fn total_limit(open: &Open, caller: &Caller) -> Option<u64> {
+        let group = access::group_of(&open.rules.access, &caller.access()).ok()?;
+        privilege_on(group, &caller.access(), &open.ds)?.total_bytes
+    }
+}
+
+/// Why no datastore at all is open to a caller.
+fn first_reason(
+    unreadable: Vec<(DatastoreName, Error)>,
+    closed: Vec<(DatastoreName, Error)>,
+    caller: &Caller,
+) -> Error {
+    let mut reasons = unreadable.into_iter().chain(closed);
+    reasons.next().map_or_else(
+        || {
+            Denied::NoDefaultDatastore {
+                group: vdvs_domain::GroupName::default_group(),
+                vm: caller.vm.name.clone(),
+            }
+            .into()
+        },
+        |(_, why)| why,
+    )
+}

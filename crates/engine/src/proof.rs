@@ -1,0 +1,171 @@
+//! Proof that an owner cannot write. Two exist:
+//!
+//! * its own host, this one, reports it powered off;
+//! * it is not registered here, the lock on the disk reads *free* for a while without gap, and its configuration file
+//!   is readable and names no saved state: a suspended VM lets its locks go and writes again when it is resumed.
+//!
+//! *Unknown* proves nothing, nor does leaving an inventory: VMs move.
+
+use tokio::time::Instant;
+use vdvs_domain::{DatastoreName, Error, VmId, VolumeRecord};
+
+use crate::inner::Inner;
+use crate::plan::OwnerState;
+use crate::ports::{DiskLock, DsPath, HostError};
+use crate::records::Stored;
+
+/// Largest configuration file of a VM that is read; real ones have a few kilobytes.
+const MAX_CONFIG: usize = 1024 * 1024;
+/// Two looks at the lock further apart than so many poll intervals leave a gap in which anything may have happened.
+const GAP_IN_POLLS: u32 = 8;
+
+/// What was seen of a lock so far.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Proof {
+    free_since: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Proof {
+    /// Adds a look; `true`: free for long enough, without gap.
+    fn look(
+        &mut self,
+        now: Instant,
+        lock: &DiskLock,
+        needed: std::time::Duration,
+        gap: std::time::Duration,
+    ) -> bool {
+        let gapless = self
+            .last
+            .is_some_and(|last| now.saturating_duration_since(last) <= gap);
+        self.last = Some(now);
+        if *lock != DiskLock::Free {
+            self.free_since = None;
+            return false;
+        }
+        let since = *match gapless {
+            true => self.free_since.get_or_insert(now),
+            false => self.free_since.insert(now),
+        };
+        now.saturating_duration_since(since) >= needed
+    }
+}
+
+/// The datastore and path in `[datastore] folder/file`.
+pub(crate) fn split_config_path(path: &str) -> Option<(DatastoreName, DsPath)> {
+    let (ds, file) = path.strip_prefix('[')?.split_once("] ")?;
+    Some((DatastoreName::new(ds).ok()?, DsPath::new(file).ok()?))
+}
+
+/// Whether a VM's configuration file names a saved state.
+fn names_saved_state(config: &str) -> bool {
+    config.lines().any(|line| {
+        line.split_once('=').is_some_and(|(key, value)| {
+            key.trim().eq_ignore_ascii_case("checkpoint.vmState")
+                && !value.trim().trim_matches('"').is_empty()
+        })
+    })
+}
+
+impl Inner {
+    /// What this host sees of a VM.
+    pub(crate) async fn owner_state(&self, vm: &VmId) -> Result<OwnerState, Error> {
+        let vms = self
+            .ports
+            .host
+            .vms()
+            .await
+            .map_err(|why: HostError| Error::HostFailed {
+                verb: "list its VMs",
+                why: why.to_string(),
+            })?;
+        let found = vms.iter().find(|v| v.id == *vm);
+        Ok(found.map_or(OwnerState::NotHere, |v| OwnerState::Here(v.power)))
+    }
+
+    /// What this host sees of a volume's owner.
+    pub(crate) async fn owner_state_of(&self, record: &VolumeRecord) -> Result<OwnerState, Error> {
+        match record.ownership.owner() {
+            None => Ok(OwnerState::None),
+            Some(owner) => self.owner_state(&owner.vm.id).await,
+        }
+    }
+
+    /// One more look at the lock of a volume whose owner is not here.
+    pub(crate) async fn prove_dead(
+        &self,
+        stored: &Stored,
+        proof: &mut Proof,
+    ) -> Result<bool, Error> {
+        let lock = self.ports.host.lock(&stored.place.disk()).await;
+        let (needed, gap) = (self.settings.free_proof, self.settings.poll * GAP_IN_POLLS);
+        if !proof.look(self.instant(), &lock, needed, gap) {
+            return Ok(false);
+        }
+        let Some(owner) = stored.record.ownership.owner() else {
+            return Ok(true);
+        };
+        Ok(self.is_not_suspended(&owner.vm.id).await)
+    }
+
+    async fn is_not_suspended(&self, vm: &VmId) -> bool {
+        let Some((ds, path)) = split_config_path(&vm.config_path) else {
+            return false;
+        };
+        match self.ports.datastores.read(&ds, &path, MAX_CONFIG).await {
+            Ok(bytes) => !names_saved_state(&String::from_utf8_lossy(&bytes)),
+            Err(why) => {
+                let subject = format!("configuration file of {}", vm.config_path);
+                self.said
+                    .once(subject, &format!("{why}: the VM is not proven dead"));
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn free_counts_only_without_gap_and_unknown_is_never_proof() {
+        let (needed, gap) = (Duration::from_secs(5), Duration::from_secs(2));
+        let start = Instant::now();
+        let at = |s: u64| start + Duration::from_secs(s);
+        let unknown = DiskLock::Unknown { why: "x".into() };
+        let looks = |looks: &[(u64, &DiskLock)]| {
+            let mut proof = Proof::default();
+            let mut proven = Vec::new();
+            for (s, lock) in looks {
+                proven.push(proof.look(at(*s), lock, needed, gap));
+            }
+            proven.last().copied().unwrap()
+        };
+        let free = &DiskLock::Free;
+        assert!(looks(&[(0, free), (2, free), (4, free), (5, free)]));
+        assert!(!looks(&[(0, free), (2, free), (4, free)]));
+        assert!(!looks(&[(0, free), (5, free)]), "a gap");
+        assert!(!looks(&[(0, free), (2, &unknown), (4, free), (5, free)]));
+        assert!(!looks(&[
+            (0, &unknown),
+            (2, &unknown),
+            (4, &unknown),
+            (6, &unknown)
+        ]));
+    }
+
+    #[test]
+    fn a_saved_state_is_seen() {
+        assert!(names_saved_state(
+            "a = \"b\"\ncheckpoint.vmState = \"vm-1.vmss\"\n"
+        ));
+        assert!(!names_saved_state("checkpoint.vmState = \"\"\n"));
+        assert!(!names_saved_state("displayName = \"checkpoint.vmState\"\n"));
+        let (ds, path) = split_config_path("[ds 1] vm/vm.vmx").unwrap();
+        assert_eq!((ds.as_str(), path.as_str()), ("ds 1", "vm/vm.vmx"));
+        assert!(split_config_path("/vmfs/x").is_none());
+    }
+}

@@ -1,0 +1,331 @@
+//! Reading and changing records and claims, and finding them on a datastore.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, stream};
+use vdvs_domain::error::{by_id, full_name};
+use vdvs_domain::record::{FORMAT, NameClaim};
+use vdvs_domain::{
+    DatastoreName, Error, GroupId, VolumeAddress, VolumeId, VolumeName, VolumeRecord,
+};
+
+use crate::inner::{Inner, unavailable};
+use crate::layout::{self, Found, Place};
+use crate::ports::StorageError;
+use crate::swap::frame::{self, Kind};
+use crate::swap::{Seen, Swapped};
+
+/// Times a change is tried again because another host was first. Each means that somebody else succeeded.
+const ATTEMPTS: usize = 10;
+/// Records read at once while scanning.
+const READS: usize = 16;
+
+/// A record as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub(crate) place: Place,
+    pub(crate) record: VolumeRecord,
+}
+
+impl Stored {
+    pub(crate) fn name(&self) -> VolumeAddress {
+        full_name(&self.record.name, &self.place.ds)
+    }
+}
+
+/// What a step makes of a record.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Write this.
+    To(Box<VolumeRecord>),
+    /// It is as it should be already.
+    Keep,
+}
+
+impl From<VolumeRecord> for Change {
+    fn from(record: VolumeRecord) -> Self {
+        Self::To(Box::new(record))
+    }
+}
+
+/// A claim as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// No file.
+    Absent,
+    /// A file that is not whole: its maker is between two steps, or died there.
+    Torn,
+    /// A claim.
+    Of(NameClaim),
+}
+
+/// Everything of ours in one vmgroup's folder.
+#[derive(Debug, Default)]
+pub(crate) struct Folder {
+    pub(crate) claims: BTreeSet<VolumeName>,
+    pub(crate) places: BTreeSet<Place>,
+    pub(crate) disks: BTreeSet<Place>,
+}
+
+impl Inner {
+    fn record_of(place: &Place, seen: &Seen) -> Result<Option<VolumeRecord>, Error> {
+        let Some(bytes) = &seen.bytes else {
+            return Ok(None);
+        };
+        let record: Option<VolumeRecord> = frame::decode(Kind::Record, bytes, || place.what())?;
+        match record {
+            Some(r) if r.format > FORMAT => Err(Error::NewerFormat {
+                what: place.what(),
+                found: r.format,
+                known: FORMAT,
+            }),
+            Some(r)
+                if r.name != place.name || r.id.id8() != place.id8 || r.group != place.group =>
+            {
+                Err(Error::Damaged {
+                    what: place.what(),
+                    why: format!("it speaks of volume {} ({})", r.name, r.id),
+                })
+            }
+            other => Ok(other),
+        }
+    }
+
+    async fn seen_record(&self, place: &Place) -> Result<(Seen, Option<VolumeRecord>), Error> {
+        let seen = place
+            .record()
+            .read(&*self.ports.datastores)
+            .await
+            .map_err(|why| unavailable(&place.ds, &why))?;
+        let record = Self::record_of(place, &seen)?;
+        Ok((seen, record))
+    }
+
+    /// The record at a place. `None`: there is none, or its first version was never finished.
+    pub(crate) async fn read_record(&self, place: &Place) -> Result<Option<Stored>, Error> {
+        let (_, record) = self.seen_record(place).await?;
+        Ok(record.map(|record| {
+            self.remember_place(record.id, place);
+            Stored {
+                place: place.clone(),
+                record,
+            }
+        }))
+    }
+
+    /// Writes the first version of a record. Whatever else is there: `Contended`.
+    pub(crate) async fn first_record(
+        &self,
+        place: &Place,
+        record: &VolumeRecord,
+    ) -> Result<(), Error> {
+        for _ in 0..ATTEMPTS {
+            let (seen, found) = self.seen_record(place).await?;
+            match found {
+                Some(found) if found != *record => break,
+                _ => {}
+            }
+            match self.swap(place, &seen, record).await? {
+                Swapped::Done(_) => return Ok(()),
+                Swapped::Conflict | Swapped::Unknown => {}
+            }
+        }
+        let name = full_name(&place.name, &place.ds);
+        Err(Error::Contended { name })
+    }
+
+    async fn swap(
+        &self,
+        place: &Place,
+        seen: &Seen,
+        record: &VolumeRecord,
+    ) -> Result<Swapped, Error> {
+        let bytes = frame::encode(Kind::Record, record)?;
+        let swapped = place
+            .record()
+            .swap(&*self.ports.datastores, seen, bytes)
+            .await
+            .map_err(|why| unavailable(&place.ds, &why))?;
+        if let Swapped::Done(_) = swapped {
+            self.remember_place(record.id, place);
+            self.notices.changed();
+        }
+        Ok(swapped)
+    }
+
+    /// Changes a record by `step`, which sees the present value, also one of its own earlier runs, and may refuse.
+    /// Returns the record as it is then.
+    pub(crate) async fn change(
+        &self,
+        place: &Place,
+        step: impl Fn(&VolumeRecord) -> Result<Change, Error>,
+    ) -> Result<Stored, Error> {
+        // After `Unknown` a value of ours that can be read is not yet safe from being replaced: only a swap settles it.
+        let mut unsettled = false;
+        for _ in 0..ATTEMPTS {
+            let (seen, found) = self.seen_record(place).await?;
+            let Some(found) = found else {
+                return Err(Error::VolumeNotFound {
+                    address: full_name(&place.name, &place.ds).to_string(),
+                    looked_on: place.ds.to_string(),
+                });
+            };
+            let next = match step(&found)? {
+                Change::To(next) => *next,
+                Change::Keep if unsettled => found,
+                Change::Keep => {
+                    return Ok(Stored {
+                        place: place.clone(),
+                        record: found,
+                    });
+                }
+            };
+            match self.swap(place, &seen, &next).await? {
+                Swapped::Done(_) => {
+                    return Ok(Stored {
+                        place: place.clone(),
+                        record: next,
+                    });
+                }
+                Swapped::Conflict => {}
+                Swapped::Unknown => unsettled = true,
+            }
+        }
+        Err(Error::Contended {
+            name: full_name(&place.name, &place.ds),
+        })
+    }
+
+    /// The claim on a name.
+    pub(crate) async fn read_claim(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+        name: &VolumeName,
+    ) -> Result<Claim, Error> {
+        let path = layout::claim(group, name);
+        let max = Kind::Claim.max_bytes();
+        let bytes = match self.ports.datastores.read(ds, &path, max).await {
+            Ok(bytes) => bytes,
+            Err(StorageError::NotFound(_)) => return Ok(Claim::Absent),
+            Err(why) => return Err(unavailable(ds, &why)),
+        };
+        let claim: Option<NameClaim> =
+            frame::decode(Kind::Claim, &bytes, || format!("claim [{ds}] {path}"))?;
+        Ok(claim.map_or(Claim::Torn, Claim::Of))
+    }
+
+    /// What lies in a vmgroup's folder.
+    pub(crate) async fn folder(&self, ds: &DatastoreName, group: GroupId) -> Result<Folder, Error> {
+        let dir = layout::group_dir(group);
+        let entries = match self.ports.datastores.read_dir(ds, &dir).await {
+            Ok(entries) => entries,
+            Err(StorageError::NotFound(_)) => return Ok(Folder::default()),
+            Err(why) => return Err(unavailable(ds, &why)),
+        };
+        let mut folder = Folder::default();
+        let place = |name: VolumeName, id8: String| Place {
+            ds: ds.clone(),
+            group,
+            name,
+            id8,
+        };
+        for entry in entries.into_iter().filter(|e| !e.is_dir) {
+            match layout::classify(&entry.name) {
+                Found::Claim(name) => drop(folder.claims.insert(name)),
+                Found::RecordSlot(name, id8) => drop(folder.places.insert(place(name, id8))),
+                Found::Disk(name, id8) => drop(folder.disks.insert(place(name, id8))),
+                Found::Other => {}
+            }
+        }
+        Ok(folder)
+    }
+
+    /// The vmgroups that have a folder on a datastore.
+    pub(crate) async fn groups_on(&self, ds: &DatastoreName) -> Result<Vec<GroupId>, Error> {
+        match self.ports.datastores.read_dir(ds, &layout::root()).await {
+            Ok(entries) => Ok(entries
+                .iter()
+                .filter(|e| e.is_dir)
+                .filter_map(|e| layout::group_of_dir(&e.name))
+                .collect()),
+            Err(StorageError::NotFound(_)) => Ok(Vec::new()),
+            Err(why) => Err(unavailable(ds, &why)),
+        }
+    }
+
+    /// All records of a vmgroup on a datastore, also of volumes being made or removed. Damaged ones are logged and
+    /// left out.
+    pub(crate) async fn records_in(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+    ) -> Result<Vec<Stored>, Error> {
+        let places = self.folder(ds, group).await?.places;
+        let mut reads = stream::iter(places)
+            .map(async |place| (self.read_record(&place).await, place))
+            .buffered(READS);
+        let mut found = Vec::new();
+        while let Some((read, place)) = reads.next().await {
+            match read {
+                Ok(stored) => found.extend(stored),
+                Err(why @ (Error::Damaged { .. } | Error::NewerFormat { .. })) => {
+                    self.said.once(place.what(), &why.to_string());
+                }
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(found)
+    }
+
+    /// All records on a datastore.
+    pub(crate) async fn records_on(&self, ds: &DatastoreName) -> Result<Vec<Stored>, Error> {
+        let mut found = Vec::new();
+        for group in self.groups_on(ds).await? {
+            found.extend(self.records_in(ds, group).await?);
+        }
+        Ok(found)
+    }
+
+    /// The record of a volume of which only the id is known. `None` only after a fresh look at every datastore.
+    pub(crate) async fn by_id(&self, id: VolumeId) -> Result<Option<Stored>, Error> {
+        if let Some(place) = self.remembered_place(id)
+            && let Some(stored) = self.answering(&place.ds, self.read_record(&place)).await?
+        {
+            return Ok(Some(stored));
+        }
+        let mut unreadable = None;
+        for ds in self.datastores().await? {
+            if !ds.accessible {
+                unreadable = Some(Error::DatastoreUnavailable {
+                    datastore: ds.name,
+                    why: format!(
+                        "it is not accessible, and volume {} may be on it",
+                        by_id(id)
+                    ),
+                });
+                continue;
+            }
+            match self.answering(&ds.name, self.search(&ds.name, id)).await {
+                Ok(Some(stored)) => return Ok(Some(stored)),
+                Ok(None) => {}
+                Err(why) => unreadable = Some(why),
+            }
+        }
+        unreadable.map_or(Ok(None), Err)
+    }
+
+    async fn search(&self, ds: &DatastoreName, id: VolumeId) -> Result<Option<Stored>, Error> {
+        for group in self.groups_on(ds).await? {
+            let places = self.folder(ds, group).await?.places;
+            for place in places.into_iter().filter(|p| p.id8 == id.id8()) {
+                if let Some(stored) = self.read_record(&place).await?
+                    && stored.record.id == id
+                {
+                    return Ok(Some(stored));
+                }
+            }
+        }
+        Ok(None)
+    }
+}

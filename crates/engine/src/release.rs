@@ -1,0 +1,160 @@
+//! Taking a volume from an owner that is proven unable to write.
+
+use vdvs_domain::ownership::Event;
+use vdvs_domain::record::Fingerprint;
+use vdvs_domain::{Error, Operation, OperationKind, RequestId};
+
+use crate::api::Actor;
+use crate::inner::Inner;
+use crate::keyed::Key;
+use crate::plan::OwnerState;
+use crate::ports::Power;
+use crate::records::{Change, Stored};
+
+impl Inner {
+    /// The *power-off release*: takes the disk out of the configuration of an owner that is off on this host. The
+    /// caller holds the volume's key.
+    pub(crate) async fn release_powered_off(&self, stored: &Stored) -> Result<Stored, Error> {
+        let begun = self.begin_release(stored).await?;
+        self.finish_release(&begun).await
+    }
+
+    async fn begin_release(&self, stored: &Stored) -> Result<Stored, Error> {
+        let now = self.now();
+        let operation = Operation {
+            kind: OperationKind::Release,
+            request: RequestId::new(self.ports.ids.uuid()),
+            fingerprint: Fingerprint("power-off release".to_owned()),
+            host: self.host,
+            started: now,
+            deadline: now,
+        };
+        self.change(&stored.place, |record| {
+            if record.operation.as_ref() == Some(&operation) {
+                return Ok(Change::Keep);
+            }
+            if *record != stored.record {
+                return Err(Error::Contended {
+                    name: stored.name(),
+                });
+            }
+            let mut next = record.clone();
+            next.operation = Some(operation.clone());
+            Ok(next.into())
+        })
+        .await
+    }
+
+    /// Finishes a release that stands in the record, or gives it up when the owner runs again.
+    pub(crate) async fn finish_release(&self, begun: &Stored) -> Result<Stored, Error> {
+        let (Some(owner), Some(operation)) = (
+            begun.record.ownership.owner().cloned(),
+            begun.record.operation.clone(),
+        ) else {
+            return Err(Error::Internal(
+                "a release without owner or operation".to_owned(),
+            ));
+        };
+        let unresolved = |why: String| Self::unresolved(begun.name(), &operation, why);
+        let queue = self
+            .keys
+            .hold(Key::Vm(owner.vm.id.clone()), "release")
+            .await;
+        match self.owner_state(&owner.vm.id).await? {
+            OwnerState::Here(Power::Off) => {}
+            OwnerState::Here(_) => {
+                drop(queue);
+                return self.give_release_up(begun).await;
+            }
+            OwnerState::NotHere | OwnerState::None => {
+                return Err(unresolved(
+                    "its VM is not registered on this host".to_owned(),
+                ));
+            }
+        }
+        let (disk, deadline) = (begun.place.disk(), self.host_deadline());
+        let detached = self.ports.host.detach(&owner.vm.id, &disk, deadline).await;
+        drop(queue);
+        if let Err(why) = detached {
+            match self.disk_in(begun).await {
+                Ok(None) => {}
+                Ok(Some(_)) | Err(_) => return Err(unresolved(why.to_string())),
+            }
+        }
+        let released = self.released(begun, "power-off release").await?;
+        Ok(released)
+    }
+
+    /// The owner runs again with the disk: it keeps it.
+    async fn give_release_up(&self, begun: &Stored) -> Result<Stored, Error> {
+        let present = self.disk_in(begun).await.map_err(|why| Error::HostFailed {
+            verb: "list the VM's disks",
+            why: why.to_string(),
+        })?;
+        let Some(disk) = present else {
+            return self
+                .released(begun, "its VM runs again without the disk")
+                .await;
+        };
+        self.change(&begun.place, |record| {
+            if record.operation != begun.record.operation {
+                return Ok(Change::Keep);
+            }
+            let mut next = record.clone();
+            next.operation = None;
+            match record.ownership.name() {
+                "attaching" => {
+                    let event = Event::Attached(disk.locator.clone());
+                    next.ownership = record.ownership.apply(event)?;
+                }
+                "detaching" => next.ownership = record.ownership.apply(Event::DetachRefused)?,
+                _ => {}
+            }
+            Ok(next.into())
+        })
+        .await
+    }
+
+    /// Writes that the owner lost the volume, and says so to everybody.
+    pub(crate) async fn released(&self, begun: &Stored, how: &str) -> Result<Stored, Error> {
+        let released = self
+            .change(&begun.place, |record| {
+                if record.operation != begun.record.operation
+                    || record.ownership != begun.record.ownership
+                {
+                    return match record.ownership.owner() {
+                        None => Ok(Change::Keep),
+                        Some(_) => Err(Error::Contended { name: begun.name() }),
+                    };
+                }
+                let mut next = record.clone();
+                next.ownership = record.ownership.apply(Event::Released)?;
+                next.operation = None;
+                Ok(next.into())
+            })
+            .await?;
+        if let Some(owner) = begun.record.ownership.owner() {
+            let (id, epoch) = (begun.record.id, begun.record.epoch);
+            self.notices.superseded(&owner.vm.id, id, epoch);
+            let detail = format!("{how}: was attached to VM {}", owner.vm);
+            let name = begun.name().to_string();
+            self.audit(Actor::Reconciler, "release", name, Some(id), detail)
+                .await;
+        }
+        Ok(released)
+    }
+
+    /// Takes the volume from an owner that is not here and was proven dead. No host call is needed: one change of the
+    /// record, which fails if anything happened since the proof.
+    pub(crate) async fn release_proven(&self, stored: &Stored) -> Result<(), Error> {
+        let now = self.read_existing(&stored.place).await?;
+        if now.record != stored.record
+            || self.owner_state_of(&now.record).await? != OwnerState::NotHere
+        {
+            return Ok(());
+        }
+        self.released(&now, "its lock was free, its VM is not suspended")
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! Finishing or undoing what a record says is under way, by looking: at the disk for *create* and *delete*, at the
+//! VM's device list for *attach*, *detach* and *release*. Used at start, by the sweep, and by a request that meets
+//! such a record. The caller holds the volume's key (and the name's, for create and delete), so the operation is
+//! nobody's on this host any more.
+//!
+//! An attach whose deadline passed is never completed, unless the disk was attached before it began.
+
+use vdvs_domain::{Error, OperationKind, VolumeAddress};
+
+use crate::inner::{Inner, unavailable};
+use crate::keyed::Key;
+use crate::plan::OwnerState;
+use crate::ports::{HostError, Power, VmDisk};
+use crate::records::Stored;
+
+impl Inner {
+    /// The record with no attach, detach or release under way.
+    pub(crate) async fn settled(&self, stored: Stored) -> Result<Stored, Error> {
+        let Some(operation) = stored.record.operation.clone() else {
+            return Ok(stored);
+        };
+        tracing::info!(volume = %stored.name(), operation = operation.kind.name(), "finishing what was left");
+        match operation.kind {
+            OperationKind::Attach => self.settle_attach(&stored).await,
+            OperationKind::Detach => match self.finish_detach(&stored).await {
+                // The guest uses it again, or still: it stays attached, and that is settled.
+                Err(Error::InUse { .. }) => self.read_existing(&stored.place).await,
+                other => other,
+            },
+            OperationKind::Release => self.finish_release(&stored).await,
+            OperationKind::Create | OperationKind::Delete => Err(Self::unresolved(
+                stored.name(),
+                &operation,
+                "it is not a volume yet or any more",
+            )),
+        }
+    }
+
+    async fn settle_attach(&self, stored: &Stored) -> Result<Stored, Error> {
+        let (Some(owner), Some(operation)) =
+            (stored.record.ownership.owner(), &stored.record.operation)
+        else {
+            return Err(Error::Internal("an attach without owner".to_owned()));
+        };
+        let unresolved = |why: String| Self::unresolved(stored.name(), operation, why);
+        let power = match self.owner_state(&owner.vm.id).await? {
+            OwnerState::Here(power) => power,
+            OwnerState::NotHere | OwnerState::None => {
+                return Err(unresolved(
+                    "its VM is not registered on this host".to_owned(),
+                ));
+            }
+        };
+        let disk = self
+            .disk_in(stored)
+            .await
+            .map_err(|why| unresolved(why.to_string()))?;
+        let Some(VmDisk {
+            locator, read_only, ..
+        }) = disk
+        else {
+            return self.undo_attach(stored).await;
+        };
+        let in_time = self.now() <= operation.deadline;
+        let was_attached = owner.locator.is_some();
+        let mode_fits = read_only == owner.read_only;
+        if power != Power::Off && locator.is_some() && (was_attached || (in_time && mode_fits)) {
+            return self.end_attach(stored, locator).await;
+        }
+        let queue = self
+            .keys
+            .hold(Key::Vm(owner.vm.id.clone()), "undo attach")
+            .await;
+        let deadline = self.host_deadline();
+        let undone = self
+            .ports
+            .host
+            .detach(&owner.vm.id, &stored.place.disk(), deadline)
+            .await;
+        drop(queue);
+        match undone {
+            Ok(_) => self.undo_attach(stored).await,
+            // In use: then it is attached, whatever the caller heard.
+            Err(HostError::Busy) => self.end_attach(stored, locator).await,
+            Err(why) => Err(unresolved(why.to_string())),
+        }
+    }
+
+    /// Finishes a create whose disk is complete, undoes one without; finishes a delete.
+    pub(crate) async fn resolve_making(&self, stored: &Stored) -> Result<(), Error> {
+        let Some(operation) = &stored.record.operation else {
+            return Ok(());
+        };
+        let (place, id) = (&stored.place, stored.record.id);
+        let mine = operation.host == self.host;
+        if !mine && !self.is_old(operation.started) {
+            let why = "another host is at it";
+            return Err(Self::unresolved(stored.name(), operation, why));
+        }
+        tracing::info!(volume = %stored.name(), operation = operation.kind.name(), "finishing what was left");
+        match operation.kind {
+            OperationKind::Delete => self.remove_everything(place, id).await,
+            OperationKind::Create => {
+                let disk = place.disk();
+                let stat = self
+                    .ports
+                    .datastores
+                    .stat_disk(&disk.datastore, &disk.path)
+                    .await;
+                let stat = stat.map_err(|why| unavailable(&place.ds, &why))?;
+                let complete = stat.is_some_and(|s| s.capacity == stored.record.capacity);
+                if complete && self.finish_create(place, id).await.is_ok() {
+                    return Ok(());
+                }
+                self.undo_create(place, id).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether an operation of another host is old enough to be finished by anybody. Courtesy, not safety: both
+    /// would write the result by *swap*.
+    fn is_old(&self, started: vdvs_domain::Timestamp) -> bool {
+        const OLD_MILLIS: u64 = 10 * 60 * 1000;
+        self.now().millis().saturating_sub(started.millis()) > OLD_MILLIS
+    }
+
+    /// Takes the keys and resolves whatever is under way with this volume.
+    pub(crate) async fn resolve_one(&self, stored: &Stored) -> Result<(), Error> {
+        let place = &stored.place;
+        let making = !stored.record.exists();
+        let name = Key::Name(place.ds.clone(), place.group, place.name.clone());
+        let _name = match making {
+            true => Some(self.keys.hold(name, "resolve").await),
+            false => None,
+        };
+        let _key = self
+            .keys
+            .hold(Key::Volume(stored.record.id), "resolve")
+            .await;
+        let Some(now) = self.read_record(place).await? else {
+            return Ok(());
+        };
+        if now.record.exists() {
+            return self.settled(now).await.map(drop);
+        }
+        if making {
+            return self.resolve_making(&now).await;
+        }
+        // It became a delete since: the next sweep comes with both keys.
+        Ok(())
+    }
+
+    /// How messages name a volume.
+    pub(crate) fn subject(name: &VolumeAddress) -> String {
+        format!("volume {name}")
+    }
+}

@@ -1,0 +1,255 @@
+//! The one way a shared file changes: `swap(seen, bytes) → Done | Conflict | Unknown`.
+//!
+//! A file is a row of slots `<stem>.1`, `<stem>.2`, …; its value is the highest slot that is whole. A change
+//!
+//! 1. creates the slot after the highest one, exclusively;
+//! 2. **looks again**: a higher slot, or a newest whole slot that is not the one read, means another writer was
+//!    first: `Conflict`, nothing was changed;
+//! 3. writes the slot, with checksum, durably;
+//! 4. **looks a third time**: a higher slot means that a writer may have passed its second look before our bytes were
+//!    there: `Unknown`. Our value may be current, and may still be replaced by one that never saw it. Only another
+//!    swap settles that, so after `Unknown` nobody takes his own value for acknowledged because he can read it;
+//! 5. removes older slots, lowest first.
+//!
+//! No lock files, no leases, no rename. A writer may die anywhere: its slot is then empty or torn and is passed over.
+//! The search over all interleavings of three writers in [`tests`](self) runs this very code, and shows that leaving
+//! out either look loses an acknowledged value.
+
+pub(crate) mod frame;
+
+use vdvs_domain::DatastoreName;
+
+use crate::ports::{Datastores, DsPath, StorageError};
+
+/// Attempts to read a file while writers replace it. Each failure needs a swap to finish between two calls.
+const READ_ATTEMPTS: usize = 16;
+
+/// Where a shared file lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SharedFile {
+    pub(crate) ds: DatastoreName,
+    pub(crate) dir: DsPath,
+    pub(crate) stem: String,
+    /// Largest slot that is read.
+    pub(crate) max: usize,
+}
+
+/// A file as it was read; what a change is based on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Slot of the value; 0: there is none.
+    pub(crate) seq: u64,
+    /// Highest slot, whole or not.
+    highest: u64,
+    /// The value, when there is one.
+    pub(crate) bytes: Option<Vec<u8>>,
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Swapped {
+    /// The value is the file's, and no writer that did not see it can replace it.
+    Done(Seen),
+    /// Somebody else was first; nothing was changed.
+    Conflict,
+    /// The value may or may not have been taken. Read again, and swap again.
+    Unknown,
+}
+
+/// Which of the looks are taken. Everybody takes both; the search shows what happens otherwise.
+#[derive(Debug, Clone, Copy)]
+struct Looks {
+    second: bool,
+    third: bool,
+}
+
+/// The slot number in an entry's name, if it is a slot of `stem`.
+pub(crate) fn slot_of(entry: &str, stem: &str) -> Option<u64> {
+    let digits = entry.strip_prefix(stem)?.strip_prefix('.')?;
+    // Exactly as we write them: no sign, no leading zero.
+    (!digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| digits.parse().ok())
+        .flatten()
+}
+
+impl SharedFile {
+    fn slot(&self, seq: u64) -> Result<DsPath, StorageError> {
+        self.dir
+            .join(&format!("{}.{seq}", self.stem))
+            .map_err(|why| StorageError::Io(why.to_string()))
+    }
+
+    /// Slots, lowest first. A folder that is not there has none.
+    async fn slots(&self, store: &dyn Datastores) -> Result<Vec<u64>, StorageError> {
+        let entries = match store.read_dir(&self.ds, &self.dir).await {
+            Ok(entries) => entries,
+            Err(StorageError::NotFound(_)) => return Ok(Vec::new()),
+            Err(why) => return Err(why),
+        };
+        let mut slots: Vec<u64> = entries
+            .iter()
+            .filter(|e| !e.is_dir)
+            .filter_map(|e| slot_of(&e.name, &self.stem))
+            .collect();
+        slots.sort_unstable();
+        Ok(slots)
+    }
+
+    /// A slot's bytes; `None` when it was pruned meanwhile.
+    async fn slot_bytes(
+        &self,
+        store: &dyn Datastores,
+        seq: u64,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
+        match store.read(&self.ds, &self.slot(seq)?, self.max).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StorageError::NotFound(_)) => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// The file's value now.
+    pub(crate) async fn read(&self, store: &dyn Datastores) -> Result<Seen, StorageError> {
+        'again: for _ in 0..READ_ATTEMPTS {
+            let slots = self.slots(store).await?;
+            let highest = slots.last().copied().unwrap_or(0);
+            for seq in slots.into_iter().rev() {
+                match self.slot_bytes(store, seq).await? {
+                    Some(bytes) if frame::is_whole(&bytes) => {
+                        return Ok(Seen {
+                            seq,
+                            highest,
+                            bytes: Some(bytes),
+                        });
+                    }
+                    Some(_) => {}
+                    // Pruned: there is a newer value than this listing knows.
+                    None => continue 'again,
+                }
+            }
+            return Ok(Seen {
+                seq: 0,
+                highest,
+                bytes: None,
+            });
+        }
+        Err(StorageError::Io(format!(
+            "{}/{} changes faster than it can be read",
+            self.dir, self.stem
+        )))
+    }
+
+    /// Changes the file from what was `seen` to `bytes`, which must be a frame. An error means: not changed.
+    pub(crate) async fn swap(
+        &self,
+        store: &dyn Datastores,
+        seen: &Seen,
+        bytes: Vec<u8>,
+    ) -> Result<Swapped, StorageError> {
+        let looks = Looks {
+            second: true,
+            third: true,
+        };
+        self.swap_with(store, seen, bytes, looks).await
+    }
+
+    async fn swap_with(
+        &self,
+        store: &dyn Datastores,
+        seen: &Seen,
+        bytes: Vec<u8>,
+        looks: Looks,
+    ) -> Result<Swapped, StorageError> {
+        let seq = seen.highest.saturating_add(1);
+        let slot = self.slot(seq)?;
+        match store.create_new(&self.ds, &slot).await {
+            Ok(()) => {}
+            Err(StorageError::AlreadyExists(_)) => return Ok(Swapped::Conflict),
+            Err(why) => return Err(why),
+        }
+        if looks.second && !self.still_based_on(store, seen, seq).await? {
+            return Ok(Swapped::Conflict);
+        }
+        if store.write(&self.ds, &slot, &bytes).await.is_err() {
+            return Ok(Swapped::Unknown);
+        }
+        let Ok(slots) = self.slots(store).await else {
+            return Ok(Swapped::Unknown);
+        };
+        if looks.third && slots.last() != Some(&seq) {
+            return Ok(Swapped::Unknown);
+        }
+        self.prune(store, &slots, seq).await;
+        Ok(Swapped::Done(Seen {
+            seq,
+            highest: seq,
+            bytes: Some(bytes),
+        }))
+    }
+
+    /// The second look: our slot `seq` is the highest, and the newest whole slot below it is the one that was read.
+    async fn still_based_on(
+        &self,
+        store: &dyn Datastores,
+        seen: &Seen,
+        seq: u64,
+    ) -> Result<bool, StorageError> {
+        let slots = self.slots(store).await?;
+        if slots.last() != Some(&seq) || (seen.seq != 0 && !slots.contains(&seen.seq)) {
+            return Ok(false);
+        }
+        for between in slots
+            .into_iter()
+            .filter(|s| (seen.seq + 1..seq).contains(s))
+        {
+            match self.slot_bytes(store, between).await? {
+                Some(bytes) if !frame::is_whole(&bytes) => {}
+                Some(_) | None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes slots below a whole one. What stays behind goes with the next swap.
+    async fn prune(&self, store: &dyn Datastores, slots: &[u64], below: u64) {
+        for seq in slots.iter().filter(|s| **s < below) {
+            let Ok(slot) = self.slot(*seq) else { return };
+            if let Err(why) = store.remove(&self.ds, &slot).await {
+                tracing::debug!(file = %slot, %why, "an old slot stays until the next change");
+                return;
+            }
+        }
+    }
+
+    /// Removes the file, lowest slot first, so that at no moment an older value shows. `false`: nothing was there.
+    pub(crate) async fn remove(&self, store: &dyn Datastores) -> Result<bool, StorageError> {
+        let slots = self.slots(store).await?;
+        let any = !slots.is_empty();
+        for seq in slots {
+            store.remove(&self.ds, &self.slot(seq)?).await?;
+        }
+        Ok(any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slot_of;
+
+    #[test]
+    fn only_our_own_spelling_is_a_slot() {
+        assert_eq!(slot_of("v.1a.vdvs.12", "v.1a.vdvs"), Some(12));
+        for other in [
+            "v.1a.vdvs",
+            "v.1a.vdvs.",
+            "v.1a.vdvs.0",
+            "v.1a.vdvs.012",
+            "v.1a.vdvs.+1",
+            "v.1a.vdvs.1x",
+            "w.1a.vdvs.1",
+            "v.1a.vdvs.99999999999999999999",
+        ] {
+            assert_eq!(slot_of(other, "v.1a.vdvs"), None, "{other}");
+        }
+    }
+}
