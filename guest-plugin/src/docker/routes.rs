@@ -1,0 +1,124 @@
+//! From a request to the service and back.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE as LABEL, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use super::patience::Turn;
+use super::wire::{self, Ask, Unread};
+use super::{HangUp, REQUEST_TIME, Server};
+use crate::service::Failure;
+
+type Reply = Response<Full<Bytes>>;
+
+impl Server {
+    pub(super) async fn request(
+        &self,
+        request: Request<Incoming>,
+        turn: &Turn,
+    ) -> Result<Reply, HangUp> {
+        let Some(entered) = self.enter() else {
+            return Err(HangUp("too many requests".into()));
+        };
+        let path = request.uri().path().to_owned();
+        let body = match read(request).await? {
+            Body::Whole(body) => body,
+            Body::TooLarge => {
+                return Ok(plain(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    format!("the body has more than {} bytes", wire::MAX_BODY),
+                ));
+            }
+        };
+        turn.ours();
+        let reply = match Ask::read(&path, &body) {
+            Ok(ask) => self.answer(ask).await,
+            Err(Unread::EmptyBody) => Err(HangUp(format!("{path} came with an empty body"))),
+            Err(Unread::UnknownPath) => {
+                Ok(plain(StatusCode::NOT_FOUND, "404 page not found".into()))
+            }
+            Err(Unread::Malformed(why)) => Ok(plain(StatusCode::BAD_REQUEST, why)),
+        };
+        turn.theirs();
+        drop(entered);
+        reply.inspect_err(|hang_up| debug!(%path, %hang_up, "no answer"))
+    }
+
+    async fn answer(&self, ask: Ask) -> Result<Reply, HangUp> {
+        debug!(?ask, "asked");
+        let volumes = &self.volumes;
+        let done = |()| Bytes::from_static(wire::DONE);
+        let answered: Result<Bytes, Failure> = match &ask {
+            Ask::Activate => Ok(Bytes::from_static(wire::ACTIVATED)),
+            Ask::Capabilities => Ok(Bytes::from_static(wire::CAPABILITIES)),
+            Ask::List => volumes.list().await.map(|all| wire::volumes(&all).into()),
+            Ask::Create { name, options } => volumes.create(name, options).await.map(done),
+            Ask::Remove(name) => volumes.remove(name).await.map(done),
+            Ask::Get(name) => volumes.get(name).await.map(|one| wire::volume(&one).into()),
+            Ask::Path(name) => volumes
+                .path(name)
+                .await
+                .map(|p| wire::mountpoint(&p).into()),
+            Ask::Mount { name, id } => {
+                let path = volumes.mount(name, id).await;
+                path.map(|p| wire::mountpoint(&p).into())
+            }
+            Ask::Unmount { name, id } => volumes.unmount(name, id).await.map(done),
+        };
+        match answered {
+            Ok(body) => Ok(labelled(StatusCode::OK, body)),
+            Err(Failure::Said(text)) => {
+                if matches!(ask, Ask::Get(_) | Ask::Path(_)) {
+                    debug!(?ask, %text, "no");
+                } else {
+                    info!(?ask, %text, "refused");
+                }
+                Ok(labelled(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    wire::error(&text).into(),
+                ))
+            }
+            Err(Failure::Unknown(why)) => {
+                warn!(?ask, %why, "not known now; the connection is closed without an answer");
+                Err(HangUp(why))
+            }
+        }
+    }
+}
+
+enum Body {
+    Whole(Bytes),
+    TooLarge,
+}
+
+async fn read(request: Request<Incoming>) -> Result<Body, HangUp> {
+    let limited = Limited::new(request.into_body(), wire::MAX_BODY);
+    match timeout(REQUEST_TIME, limited.collect()).await {
+        Ok(Ok(body)) => Ok(Body::Whole(body.to_bytes())),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Ok(Body::TooLarge),
+        Ok(Err(e)) => Err(HangUp(e.to_string())),
+        Err(_) => Err(HangUp("the body did not arrive in time".into())),
+    }
+}
+
+fn labelled(status: StatusCode, body: Bytes) -> Reply {
+    let mut reply = Response::new(Full::new(body));
+    *reply.status_mut() = status;
+    reply
+        .headers_mut()
+        .insert(LABEL, HeaderValue::from_static(wire::CONTENT_TYPE));
+    reply
+}
+
+fn plain(status: StatusCode, text: String) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(text + "\n")));
+    *reply.status_mut() = status;
+    reply
+        .headers_mut()
+        .insert(LABEL, HeaderValue::from_static("text/plain; charset=utf-8"));
+    reply
+}

@@ -1,0 +1,319 @@
+//! The journal in a folder.
+//!
+//! ```text
+//! held        "vdvs-held 1 <crc32 of the rest, 8 hex digits>\n" + JSON; replaced whole: temp, fsync, rename, fsync folder
+//! known       "vdvs-known 1\n" + per line "<crc32 of the JSON> <JSON of a Change>\n"; appended with fsync
+//! lock        locked while the plugin runs, so that two never share a folder
+//! ```
+//! A crash leaves `held` old or new, never half; the last line of `known` may be torn, and is cut off at the next
+//! start. Any other damage sets the file aside as `<name>.damaged-<n>`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use vdvs_domain::VolumeId;
+
+use super::{Change, Held, JournalStore, Known, Loaded};
+
+const HELD: &str = "held";
+const KNOWN: &str = "known";
+const HELD_MAGIC: &str = "vdvs-held 1 ";
+const KNOWN_MAGIC: &str = "vdvs-known 1";
+
+/// Largest file read back; far above what the bounds of the model allow.
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
+
+/// How many damaged copies are kept before the oldest name is reused.
+const MAX_ASIDE: u32 = 9;
+
+#[derive(Debug)]
+struct State {
+    version: u64,
+    log: Option<File>,
+    lines: usize,
+}
+
+/// A journal in a folder of its own.
+#[derive(Debug)]
+pub struct FileJournal {
+    folder: PathBuf,
+    state: Mutex<State>,
+    _lock: File,
+}
+
+impl FileJournal {
+    /// Takes the folder, making it if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made, or another plugin has it.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+        fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(folder.join("lock"))?;
+        lock.try_lock().map_err(|e| {
+            io::Error::new(
+                ErrorKind::AlreadyExists,
+                format!(
+                    "another vdvs-plugin uses {} ({e}); stop it, or give this one another --state",
+                    folder.display()
+                ),
+            )
+        })?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            state: Mutex::new(State {
+                version: 0,
+                log: None,
+                lines: 0,
+            }),
+            _lock: lock,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_aside(&self, name: &str, why: &str) -> io::Result<String> {
+        let free = (1..MAX_ASIDE)
+            .map(|n| format!("{name}.damaged-{n}"))
+            .find(|to| !self.folder.join(to).exists())
+            .unwrap_or_else(|| format!("{name}.damaged-{MAX_ASIDE}"));
+        rename(&self.folder.join(name), &self.folder.join(&free))?;
+        sync_folder(&self.folder)?;
+        Ok(format!("{}/{free}: {why}", self.folder.display()))
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let path = self.folder.join(name);
+        match fs::metadata(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+            Ok(meta) if meta.len() > MAX_BYTES => {
+                return Err(io::Error::other(format!(
+                    "{} has {} bytes, which no plugin wrote; move it away",
+                    path.display(),
+                    meta.len()
+                )));
+            }
+            Ok(_) => {}
+        }
+        fs::read(&path).map(Some)
+    }
+
+    /// Opens the log for appending, cut to its first `good` bytes.
+    fn open_log(&self, good: u64) -> io::Result<File> {
+        let path = self.folder.join(KNOWN);
+        if good == 0 {
+            replace(&self.folder, KNOWN, format!("{KNOWN_MAGIC}\n").as_bytes())?;
+        }
+        let file = OpenOptions::new().append(true).open(path)?;
+        if good > 0 && file.metadata()?.len() != good {
+            file.set_len(good)?;
+            file.sync_all()?;
+        }
+        Ok(file)
+    }
+}
+
+impl JournalStore for FileJournal {
+    fn load(&self) -> io::Result<Loaded> {
+        let mut loaded = Loaded::default();
+        if let Some(bytes) = self.read(HELD)? {
+            match parse_held(&bytes) {
+                Ok(held) => loaded.held = held,
+                Err(why) => loaded.set_aside.push(self.set_aside(HELD, &why)?),
+            }
+        }
+        let mut state = self.state();
+        let mut good = 0;
+        if let Some(bytes) = self.read(KNOWN)? {
+            let log = parse_known(&bytes);
+            loaded.known = log.known;
+            match log.damage {
+                Some(why) => loaded.set_aside.push(self.set_aside(KNOWN, &why)?),
+                None => good = log.good,
+            }
+        }
+        state.log = Some(self.open_log(good)?);
+        state.lines = 0;
+        drop(state);
+        if good == 0 && !loaded.known.is_empty() {
+            self.rewrite_known(&loaded.known)?;
+        }
+        Ok(loaded)
+    }
+
+    fn save_held(&self, version: u64, held: &[Held]) -> io::Result<()> {
+        let mut state = self.state();
+        if version <= state.version {
+            return Ok(());
+        }
+        let json = serde_json::to_vec(held)?;
+        let mut bytes = format!("{HELD_MAGIC}{:08x}\n", crc32fast::hash(&json)).into_bytes();
+        bytes.extend_from_slice(&json);
+        replace(&self.folder, HELD, &bytes)?;
+        state.version = version;
+        Ok(())
+    }
+
+    fn append_known(&self, changes: &[Change]) -> io::Result<usize> {
+        let mut state = self.state();
+        let mut bytes = Vec::new();
+        for change in changes {
+            line(&mut bytes, change)?;
+        }
+        let log = match state.log.take() {
+            Some(log) => log,
+            None => self.open_log(0)?,
+        };
+        let before = log.metadata()?.len();
+        let written = (&log).write_all(&bytes).and_then(|()| log.sync_data());
+        if let Err(e) = written {
+            // A torn line in the middle would damage what follows it; if even this fails the next start cuts it off.
+            let cut = log.set_len(before);
+            if cut.is_ok() {
+                state.log = Some(log);
+            }
+            return Err(e);
+        }
+        state.log = Some(log);
+        state.lines = state.lines.saturating_add(changes.len());
+        Ok(state.lines)
+    }
+
+    fn rewrite_known(&self, known: &[Known]) -> io::Result<()> {
+        let mut bytes = format!("{KNOWN_MAGIC}\n").into_bytes();
+        for entry in known {
+            line(&mut bytes, &Change::Put(Box::new(entry.clone())))?;
+        }
+        let mut state = self.state();
+        replace(&self.folder, KNOWN, &bytes)?;
+        state.log = Some(
+            OpenOptions::new()
+                .append(true)
+                .open(self.folder.join(KNOWN))?,
+        );
+        state.lines = 0;
+        Ok(())
+    }
+}
+
+fn line(into: &mut Vec<u8>, change: &Change) -> io::Result<()> {
+    let json = serde_json::to_vec(change)?;
+    into.extend_from_slice(format!("{:08x} ", crc32fast::hash(&json)).as_bytes());
+    into.extend_from_slice(&json);
+    into.push(b'\n');
+    Ok(())
+}
+
+fn parse_held(bytes: &[u8]) -> Result<Vec<Held>, String> {
+    let end = bytes
+        .iter()
+        .position(|b| *b == b'\n')
+        .ok_or("no first line")?;
+    let (head, rest) = bytes.split_at(end);
+    let json = rest.get(1..).unwrap_or_default();
+    let head = str::from_utf8(head).map_err(|_| "the first line is not text")?;
+    let sum = head
+        .strip_prefix(HELD_MAGIC)
+        .ok_or_else(|| format!("the first line is not '{HELD_MAGIC}'"))?;
+    if sum != format!("{:08x}", crc32fast::hash(json)) {
+        return Err("its checksum is wrong".into());
+    }
+    serde_json::from_slice(json).map_err(|e| e.to_string())
+}
+
+struct Log {
+    known: Vec<Known>,
+    good: u64,
+    damage: Option<String>,
+}
+
+/// Reads as far as it is sound. A last line without its end is a torn write, anything else is damage.
+fn parse_known(bytes: &[u8]) -> Log {
+    let mut known: BTreeMap<VolumeId, Known> = BTreeMap::new();
+    let mut good = 0_u64;
+    let mut damage = None;
+    for (number, raw) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
+        let Some(text) = raw.strip_suffix(b"\n") else {
+            if number == 0 {
+                damage = Some("no first line".to_owned());
+            }
+            break;
+        };
+        if number == 0 {
+            if text != KNOWN_MAGIC.as_bytes() {
+                damage = Some(format!("the first line is not '{KNOWN_MAGIC}'"));
+                break;
+            }
+        } else {
+            match parse_line(text) {
+                Ok(Change::Put(entry)) => drop(known.insert(entry.volume.id, *entry)),
+                Ok(Change::Drop(id)) => drop(known.remove(&id)),
+                Err(why) => {
+                    damage = Some(format!("line {}: {why}", number.saturating_add(1)));
+                    break;
+                }
+            }
+        }
+        good = good.saturating_add(u64::try_from(raw.len()).unwrap_or(u64::MAX));
+    }
+    Log {
+        known: known.into_values().collect(),
+        good,
+        damage,
+    }
+}
+
+fn parse_line(text: &[u8]) -> Result<Change, String> {
+    let (sum, json) = text.split_at_checked(9).ok_or("too short")?;
+    if sum != format!("{:08x} ", crc32fast::hash(json)).as_bytes() {
+        return Err("its checksum is wrong".into());
+    }
+    serde_json::from_slice(json).map_err(|e| e.to_string())
+}
+
+/// Temp, fsync, rename, fsync folder.
+fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temp = folder.join(format!("{name}.new"));
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&temp)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    rename(&temp, &folder.join(name))?;
+    sync_folder(folder)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the crate's crash-safe write helper"
+)]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

@@ -1,0 +1,190 @@
+//! What the plugin remembers across its own restarts: a hint, never the truth.
+//!
+//! * **Held** ([`Held`]): the volumes this guest has or may have attached, where they are mounted, and for whom. Each
+//!   change is on disk before the request that made it is answered. Small: one entry per disk in this VM.
+//! * **Known** ([`Known`]): every volume the plugin ever saw, so that its name can be answered while the agent is
+//!   away. A name is on disk before it is first told to Docker. Up to [`MAX_KNOWN`] entries, hence a log with
+//!   one line per change.
+//!
+//! After each start mounts come from the kernel's mount table and attachments from the agent; the journal adds
+//! what neither of them knows: counts per mount ID, epochs, names. A journal that cannot be read is set aside and
+//! begun anew: in-use volumes then keep their mounts, and the reality check releases the others.
+
+mod file;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use vdvs_blockdev::Device;
+use vdvs_domain::ownership::Locator;
+use vdvs_domain::{Epoch, FsType, Layout, Timestamp, VolumeId};
+
+pub use file::FileJournal;
+
+use crate::agent::Volume;
+
+/// Most volumes remembered by name; twice what one datastore is designed for. Beyond it new names are not learnt.
+pub const MAX_KNOWN: usize = 20_000;
+
+/// Most mount IDs counted per volume. dockerd makes one per container mount point.
+pub const MAX_IDS: usize = 4096;
+
+/// How often one mount ID was mounted, and when last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Mounts minus unmounts.
+    pub count: u32,
+    /// The last Mount with this ID.
+    pub last: Timestamp,
+}
+
+/// How far a volume is into this guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The disk is, or may be, in this VM; we have no mount of it. Unless a Mount wants it, it is to be detached.
+    Attached,
+    /// Mounted at `<mount root>/<volume id>`.
+    Mounted,
+    /// The host took it away while it was in use here. Unmounts are acknowledged, nothing else happens.
+    Lost,
+}
+
+/// A device: its node, and its number when it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// The node.
+    pub path: PathBuf,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+impl From<&Device> for Node {
+    fn from(device: &Device) -> Self {
+        let (major, minor) = device.major_minor;
+        Self {
+            path: device.path.clone(),
+            major,
+            minor,
+        }
+    }
+}
+
+impl From<&Node> for Device {
+    fn from(node: &Node) -> Self {
+        Self {
+            path: node.path.clone(),
+            major_minor: (node.major, node.minor),
+        }
+    }
+}
+
+/// A volume this guest has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Identity.
+    pub volume: VolumeId,
+    /// `name@datastore`; the id when nobody could say yet.
+    pub name: String,
+    /// Epoch of the attachment; 0: not known yet (found in the mount table, not in the journal).
+    pub epoch: Epoch,
+    /// How far it is.
+    pub stage: Stage,
+    /// The device, once found.
+    pub device: Option<Node>,
+    /// Where the agent said the disk is.
+    pub locator: Option<Locator>,
+    /// The disk's size in bytes; 0: not known.
+    pub capacity: u64,
+    /// Type of the file system.
+    pub fstype: FsType,
+    /// Where the data lies.
+    pub layout: Layout,
+    /// Mounted read-only.
+    pub read_only: bool,
+    /// Mounts per mount ID.
+    pub counts: BTreeMap<String, Count>,
+    /// When the stage last changed.
+    pub since: Timestamp,
+}
+
+/// A volume the plugin has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// As last seen. What changes by itself (owner, epoch, allocation) may be older on disk than in memory.
+    pub volume: Volume,
+    /// Whether its short name alone led to it.
+    pub short: bool,
+    /// When the agent last described it.
+    pub seen: Timestamp,
+}
+
+impl Known {
+    /// Whether the difference to `other` is worth a write: not what changes with every mount.
+    #[must_use]
+    pub fn same_on_disk(&self, other: &Self) -> bool {
+        let durable = |known: &Self| {
+            let mut volume = known.volume.clone();
+            volume.allocated = 0;
+            volume.state.clear();
+            volume.attachment = None;
+            volume.epoch = Epoch::default();
+            volume.waiting.clear();
+            (volume, known.short)
+        };
+        durable(self) == durable(other)
+    }
+}
+
+/// One change of what is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Seen.
+    Put(Box<Known>),
+    /// Does not exist any more.
+    Drop(VolumeId),
+}
+
+/// What a start finds.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Volumes this guest had.
+    pub held: Vec<Held>,
+    /// Volumes seen.
+    pub known: Vec<Known>,
+    /// What was unreadable and set aside, for the log.
+    pub set_aside: Vec<String>,
+}
+
+/// The port. Calls block; the service makes them on the blocking pool.
+pub trait JournalStore: Send + Sync + Debug {
+    /// Reads everything. Damage is set aside, not an error.
+    ///
+    /// # Errors
+    /// The folder cannot be used at all.
+    fn load(&self) -> io::Result<Loaded>;
+
+    /// Replaces what is held. A `version` not above the last one written is ignored, so a late writer does no harm.
+    ///
+    /// # Errors
+    /// The former content is still there.
+    fn save_held(&self, version: u64, held: &[Held]) -> io::Result<()>;
+
+    /// Adds changes; answers how many lines the log has now.
+    ///
+    /// # Errors
+    /// Any prefix of the changes may have been written.
+    fn append_known(&self, changes: &[Change]) -> io::Result<usize>;
+
+    /// Replaces the log.
+    ///
+    /// # Errors
+    /// The former content is still there.
+    fn rewrite_known(&self, known: &[Known]) -> io::Result<()>;
+}

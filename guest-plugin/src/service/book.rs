@@ -1,0 +1,236 @@
+//! What the service knows, and every decision about it that needs no effect.
+//!
+//! Mutating code here does not wait; waiting code elsewhere does not mutate.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use tracing::warn;
+use vdvs_domain::{Timestamp, VolumeAddress, VolumeId};
+
+use super::job::Job;
+use crate::agent::Volume;
+use crate::clock::age;
+use crate::journal::{Change, Count, Held, Known, MAX_IDS, MAX_KNOWN, Stage};
+
+/// Live interest in a volume, and the job at work on it.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Mount requests whose callers are still there.
+    pub(super) claims: usize,
+    /// What is being done.
+    pub(super) job: Option<Job>,
+}
+
+/// What an Unmount did to the counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Uncounted {
+    /// Nothing is counted under that ID: a late message about something that is over.
+    Unknown,
+    /// Somebody else still counts.
+    StillUsed,
+    /// That was the last one.
+    LastGone,
+    /// The last one of a volume that the host took away.
+    LostGone,
+}
+
+/// The state of the service.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    /// Grows with each change of `held`.
+    pub(super) version: u64,
+    /// Volumes in this guest.
+    pub(super) held: BTreeMap<VolumeId, Held>,
+    /// Volumes ever seen.
+    pub(super) known: BTreeMap<VolumeId, Known>,
+    /// Volumes somebody works on.
+    pub(super) work: HashMap<VolumeId, Work>,
+    /// Said once that [`MAX_KNOWN`] is reached.
+    full: bool,
+}
+
+impl Book {
+    /// Counts one Mount. False: too many IDs, nothing changed.
+    pub(super) fn count(&mut self, volume: VolumeId, id: &str, now: Timestamp) -> bool {
+        let Some(held) = self.held.get_mut(&volume) else {
+            return false;
+        };
+        if held.counts.len() >= MAX_IDS && !held.counts.contains_key(id) {
+            return false;
+        }
+        let count = held.counts.entry(id.to_owned()).or_insert(Count {
+            count: 0,
+            last: now,
+        });
+        count.count = count.count.saturating_add(1);
+        count.last = now;
+        self.changed();
+        true
+    }
+
+    /// Takes one Mount back.
+    pub(super) fn uncount(&mut self, volume: VolumeId, id: &str) -> Uncounted {
+        let Some(held) = self.held.get_mut(&volume) else {
+            return Uncounted::Unknown;
+        };
+        let Some(count) = held.counts.get_mut(id) else {
+            return Uncounted::Unknown;
+        };
+        count.count = count.count.saturating_sub(1);
+        if count.count == 0 {
+            held.counts.remove(id);
+        }
+        let effect = match (held.counts.is_empty(), held.stage) {
+            (false, _) => Uncounted::StillUsed,
+            (true, Stage::Lost) => Uncounted::LostGone,
+            (true, Stage::Mounted | Stage::Attached) => Uncounted::LastGone,
+        };
+        if effect == Uncounted::LostGone {
+            self.held.remove(&volume);
+        }
+        self.changed();
+        effect
+    }
+
+    /// Records a change of `held`.
+    pub(super) fn changed(&mut self) {
+        self.version = self.version.saturating_add(1);
+    }
+
+    /// Changes a held volume; false when it is not held.
+    pub(super) fn update(&mut self, volume: VolumeId, change: impl FnOnce(&mut Held)) -> bool {
+        let Some(held) = self.held.get_mut(&volume) else {
+            return false;
+        };
+        change(held);
+        self.changed();
+        true
+    }
+
+    /// Nobody works on the volume and no Mount waits for it.
+    pub(super) fn is_idle(&self, volume: VolumeId) -> bool {
+        self.work
+            .get(&volume)
+            .is_none_or(|work| work.job.is_none() && work.claims == 0)
+    }
+
+    /// Mount requests of the volume under way.
+    pub(super) fn claims(&self, volume: VolumeId) -> usize {
+        self.work.get(&volume).map_or(0, |work| work.claims)
+    }
+
+    /// Whether the volume should leave this guest: it is here, and nobody wants or counts it.
+    pub(super) fn is_unwanted(&self, volume: VolumeId) -> bool {
+        self.is_idle(volume)
+            && self
+                .held
+                .get(&volume)
+                .is_some_and(|held| held.counts.is_empty() && held.stage != Stage::Lost)
+    }
+
+    /// Mounted volumes whose counts are old enough to be compared with reality.
+    pub(super) fn due(&self, now: Timestamp, believe: Duration) -> Vec<VolumeId> {
+        let believe = u64::try_from(believe.as_millis()).unwrap_or(u64::MAX);
+        let old = |held: &Held| {
+            age(held.since, now) >= believe
+                && held
+                    .counts
+                    .values()
+                    .all(|count| age(count.last, now) >= believe)
+        };
+        self.held
+            .values()
+            .filter(|held| held.stage == Stage::Mounted && self.is_idle(held.volume) && old(held))
+            .map(|held| held.volume)
+            .collect()
+    }
+
+    /// The held volume that a name means, if the name is one of ours.
+    pub(super) fn held_named(&self, address: &VolumeAddress) -> Vec<VolumeId> {
+        self.held
+            .values()
+            .filter(|held| VolumeAddress::parse(&held.name).is_ok_and(|full| means(address, &full)))
+            .map(|held| held.volume)
+            .collect()
+    }
+
+    /// The known volume that a name means. Several may bear a short name: the one it led to before, else the only
+    /// one, else the oldest; in doubt the answer is the same for all of them, namely that it exists.
+    pub(super) fn known_named(&self, address: &VolumeAddress) -> Option<&Known> {
+        let mut found = self
+            .known
+            .values()
+            .filter(|known| means(address, &known.volume.full_name()))
+            .peekable();
+        let first = *found.peek()?;
+        if address.datastore.is_some() {
+            return Some(first);
+        }
+        found.find(|known| known.short).or(Some(first))
+    }
+
+    /// Remembers what the agent told; returns what has to be written.
+    pub(super) fn learn(
+        &mut self,
+        volumes: &[Volume],
+        short: Option<VolumeId>,
+        now: Timestamp,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for volume in volumes {
+            let before = self.known.get(&volume.id);
+            let entry = Known {
+                volume: volume.clone(),
+                short: short == Some(volume.id) || before.is_some_and(|known| known.short),
+                seen: now,
+            };
+            if before.is_none() && self.known.len() >= MAX_KNOWN {
+                if !self.full {
+                    warn!(
+                        "{MAX_KNOWN} volumes are known; further names cannot be answered while the agent is away"
+                    );
+                }
+                self.full = true;
+                continue;
+            }
+            if !before.is_some_and(|known| known.same_on_disk(&entry)) {
+                changes.push(Change::Put(Box::new(entry.clone())));
+            }
+            self.known.insert(volume.id, entry);
+        }
+        changes
+    }
+
+    /// Forgets volumes that are not held.
+    pub(super) fn forget(&mut self, gone: &[VolumeId]) -> Vec<Change> {
+        gone.iter()
+            .filter(|id| !self.held.contains_key(id))
+            .filter_map(|id| self.known.remove(id).map(|_| Change::Drop(*id)))
+            .collect()
+    }
+
+    /// Known volumes last seen before `asked` that a complete list did not show.
+    pub(super) fn missing_from(&self, listed: &[Volume], asked: Timestamp) -> Vec<VolumeId> {
+        self.known
+            .values()
+            .filter(|known| known.seen < asked)
+            .map(|known| known.volume.id)
+            .filter(|id| !listed.iter().any(|volume| volume.id == *id))
+            .collect()
+    }
+}
+
+/// Whether `asked`, short or full, means the volume of this full name.
+fn means(asked: &VolumeAddress, full: &VolumeAddress) -> bool {
+    asked.name == full.name
+        && match (&asked.datastore, &full.datastore) {
+            (None, _) => true,
+            (Some(asked), Some(has)) => asked.matches(has),
+            (Some(_), None) => false,
+        }
+}
+
+#[cfg(test)]
+#[path = "book_tests.rs"]
+mod tests;

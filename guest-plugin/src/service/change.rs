@@ -1,0 +1,129 @@
+//! Create and Remove.
+
+use std::collections::BTreeMap;
+use std::slice;
+
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, info};
+use vdvs_domain::{ErrorKind, FsType, VolumeAddress};
+
+use super::mount::advise;
+use super::{Failure, Volumes};
+use crate::agent::AgentError;
+use crate::journal::Stage;
+
+impl Volumes {
+    /// Allocates a volume; it is formatted at its first mount. Existing with equal options is success.
+    ///
+    /// # Errors
+    /// [`Failure::Said`]. When the agent does not answer, whether the volume exists is not known; the same command
+    /// again finds out.
+    pub async fn create(
+        &self,
+        name: &str,
+        options: &BTreeMap<String, String>,
+    ) -> Result<(), Failure> {
+        let address = VolumeAddress::parse(name).map_err(|e| Failure::Said(e.to_string()))?;
+        // A clone has its source's file system, whatever is installed here.
+        if !options.contains_key("clone-from") {
+            self.can_format(options.get("fstype").map(String::as_str))?;
+        }
+        let deadline = Instant::now() + self.limits().mount_budget;
+        match self
+            .agent()
+            .create(&address.to_string(), options, deadline)
+            .await
+        {
+            Ok((volume, created)) => {
+                info!(volume = %volume.full_name(), created, "create");
+                let short = address.datastore.is_none().then_some(volume.id);
+                self.learn(slice::from_ref(&volume), short).await;
+                Ok(())
+            }
+            Err(e @ AgentError::Away(_)) => Err(Failure::Said(format!(
+                "{}: the same command finds out whether the volume was made",
+                advise(&address, &e)
+            ))),
+            Err(e) => Err(Failure::Said(e.to_string())),
+        }
+    }
+
+    /// Refuses a file system that could never be made here, in the original's words.
+    fn can_format(&self, fstype: Option<&str>) -> Result<(), Failure> {
+        let asked = fstype.unwrap_or("ext4");
+        let supported = self.devices().filesystems();
+        if FsType::new(asked).is_ok_and(|asked| supported.contains(&asked)) {
+            return Ok(());
+        }
+        let supported: Vec<&str> = supported.iter().map(FsType::as_str).collect();
+        let asked: String = asked.chars().take(32).collect();
+        Err(Failure::Said(format!(
+            "Not found mkfs for {asked}\nSupported filesystems found: {}",
+            supported.join(", ")
+        )))
+    }
+
+    /// Removes a volume that nobody has mounted or attached.
+    ///
+    /// # Errors
+    /// [`Failure::Said`].
+    pub async fn remove(&self, name: &str) -> Result<(), Failure> {
+        let address = VolumeAddress::parse(name).map_err(|e| Failure::Said(e.to_string()))?;
+        let deadline = self.call_deadline();
+        self.let_go_before_removal(name, &address, deadline).await?;
+        match self.agent().delete(&address.to_string(), deadline).await {
+            Ok(()) => {
+                info!(volume = %address, "removed");
+                self.forget_name(&address).await;
+                Ok(())
+            }
+            Err(e) => {
+                if e.kind() == Some(ErrorKind::NotFound) {
+                    self.forget_name(&address).await;
+                }
+                Err(Failure::Said(advise(&address, &e)))
+            }
+        }
+    }
+
+    /// Refuses while the volume is counted here; lets a left-over go first.
+    async fn let_go_before_removal(
+        &self,
+        name: &str,
+        address: &VolumeAddress,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let here = self.book().held_named(address);
+        // A short name may mean either of two; the agent then says which, and refuses what is attached.
+        let [volume] = here.as_slice() else {
+            return Ok(());
+        };
+        let (counted, claims, lost) = {
+            let book = self.book();
+            let held = book.held.get(volume);
+            let counted: u64 = held.map_or(0, |held| {
+                held.counts
+                    .values()
+                    .map(|count| u64::from(count.count))
+                    .sum()
+            });
+            let lost = held.is_none_or(|held| held.stage == Stage::Lost);
+            (counted, book.claims(*volume), lost)
+        };
+        if lost {
+            return Ok(());
+        }
+        if counted > 0 || claims > 0 {
+            return Err(Failure::Said(format!(
+                "Remove failure - volume is still mounted.  volume={name}, refcount={counted}"
+            )));
+        }
+        let job = self
+            .running(*volume)
+            .unwrap_or_else(|| self.take_down(*volume));
+        if let Ok(Err(stopped)) = timeout_at(deadline, job.ended()).await {
+            debug!(volume = name, why = %stopped.text, "still here; the agent will say what it thinks of a removal");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! One job per volume: started by whoever needs it first, joined by all others, finished whether or not anybody waits.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use vdvs_domain::VolumeId;
+
+use super::{Inner, Volumes};
+
+/// What a job is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Attach and mount.
+    BringUp,
+    /// Unmount and detach.
+    TakeDown,
+    /// Compare counts with reality.
+    Check,
+    /// Let go of what the host took away.
+    Lose,
+}
+
+/// Why a job did not reach its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stopped {
+    /// For the person.
+    pub(super) text: String,
+    /// Whether it is worth starting over.
+    pub(super) again: Again,
+}
+
+/// When a job is worth starting over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Nobody wanted it any more; who wants it now starts anew.
+    AtOnce,
+    /// The wait for another VM ended here; who may wait longer goes on.
+    AfterWaitUntil(Instant),
+    /// Something passes.
+    Soon,
+    /// Only a person can help.
+    No,
+}
+
+impl Stopped {
+    pub(super) fn final_(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            again: Again::No,
+        }
+    }
+
+    pub(super) fn cancelled() -> Self {
+        Self {
+            text: "nobody waits for the mount any more".into(),
+            again: Again::AtOnce,
+        }
+    }
+}
+
+/// What a job ends with.
+pub(super) type Ended = Result<(), Stopped>;
+
+/// A job under way.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) kind: Kind,
+    done: watch::Receiver<Option<Ended>>,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Job {
+    /// Waits for its end.
+    pub(super) async fn ended(mut self) -> Ended {
+        match self.done.wait_for(Option::is_some).await {
+            Ok(ended) => ended.clone().unwrap_or_else(|| Err(Stopped::cancelled())),
+            // Only when the runtime goes away under it.
+            Err(_) => Err(Stopped::final_("the plugin is stopping")),
+        }
+    }
+}
+
+/// Interest of one Mount request, for as long as its caller is there.
+#[derive(Debug)]
+pub(super) struct Claim {
+    volumes: Volumes,
+    volume: VolumeId,
+}
+
+impl Claim {
+    pub(super) fn new(volumes: &Volumes, volume: VolumeId) -> Self {
+        let mut book = volumes.book();
+        let work = book.work.entry(volume).or_default();
+        work.claims = work.claims.saturating_add(1);
+        drop(book);
+        Self {
+            volumes: volumes.clone(),
+            volume,
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut book = self.volumes.book();
+        if let Some(work) = book.work.get_mut(&self.volume) {
+            work.claims = work.claims.saturating_sub(1);
+            match &work.job {
+                Some(job) if work.claims == 0 && job.kind == Kind::BringUp => job.cancel.cancel(),
+                None if work.claims == 0 => drop(book.work.remove(&self.volume)),
+                _ => {}
+            }
+        }
+        drop(book);
+        self.volumes.settle(self.volume);
+    }
+}
+
+impl Volumes {
+    /// Starts a job, or returns the one under way, whatever it is for.
+    pub(super) fn start<F>(
+        &self,
+        volume: VolumeId,
+        kind: Kind,
+        work: impl FnOnce(Self, CancellationToken) -> F,
+    ) -> Job
+    where
+        F: Future<Output = Ended> + Send + 'static,
+    {
+        let (tell, done) = watch::channel(None);
+        let cancel = CancellationToken::new();
+        let job = Job {
+            kind,
+            done,
+            cancel: cancel.clone(),
+        };
+        {
+            let mut book = self.book();
+            let entry = book.work.entry(volume).or_default();
+            if let Some(running) = &entry.job {
+                return running.clone();
+            }
+            entry.job = Some(job.clone());
+        }
+        let work = work(self.clone(), cancel);
+        let volumes = self.clone();
+        self.inner.tracker.spawn(async move {
+            let ended = work.await;
+            volumes.finished(volume, kind);
+            tell.send_replace(Some(ended));
+        });
+        job
+    }
+
+    /// The job under way.
+    pub(super) fn running(&self, volume: VolumeId) -> Option<Job> {
+        self.book().work.get(&volume).and_then(|w| w.job.clone())
+    }
+
+    fn finished(&self, volume: VolumeId, kind: Kind) {
+        {
+            let mut book = self.book();
+            if let Some(work) = book.work.get_mut(&volume) {
+                work.job = None;
+                if work.claims == 0 {
+                    book.work.remove(&volume);
+                }
+            }
+        }
+        // A take-down that could not finish is retried by the reality check, not in a circle.
+        if matches!(kind, Kind::BringUp | Kind::Check) {
+            self.settle(volume);
+        }
+    }
+
+    /// What nobody wants leaves.
+    pub(super) fn settle(&self, volume: VolumeId) {
+        let stopping = self.inner.stop.is_cancelled();
+        if !stopping && self.book().is_unwanted(volume) {
+            drop(self.take_down(volume));
+        }
+    }
+}
+
+impl Inner {
+    /// Work that no request waits for.
+    pub(super) fn spawn(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(work);
+    }
+}

@@ -1,0 +1,402 @@
+//! The service's own initiative: what it finds at its start, what the host tells, and what it looks at from time to
+//! time.
+//!
+//! The journal is a hint. At the start the kernel's mount table says what is mounted, and when the agent is there its
+//! inventory says what is attached. Absence from either releases nothing that could be in use: the only way out is
+//! the take-down job, which asks the kernel first.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+use vdvs_blockdev::{Device, MountEntry};
+use vdvs_domain::{Epoch, FsType, Layout, VolumeId};
+
+use super::bring_up::NO_EPOCH;
+use super::{Book, Inner, Limits, Ports, Volumes};
+use crate::agent::{InventoryItem, Notice, Volume};
+use crate::clock::age;
+use crate::journal::{Held, Known, Loaded, Node, Stage};
+
+impl Volumes {
+    /// Reads the journal and the mount table. Needs neither the agent nor dockerd.
+    ///
+    /// # Errors
+    /// The journal's folder cannot be used, or the mount table not be read.
+    pub async fn start_up(
+        ports: Ports,
+        mount_root: &Path,
+        limits: Limits,
+        stop: CancellationToken,
+    ) -> io::Result<Self> {
+        let journal = Arc::clone(&ports.journal);
+        let loaded = spawn_blocking(move || journal.load())
+            .await
+            .map_err(io::Error::other)??;
+        for file in &loaded.set_aside {
+            warn!(%file, "damaged; set aside, and rebuilt from the mount table and the agent");
+        }
+        let mounts = ports.devices.mounts().await.map_err(io::Error::other)?;
+        let volumes = Self {
+            inner: Arc::new(Inner {
+                ports,
+                mount_root: mount_root.to_owned(),
+                limits,
+                book: Mutex::new(Book::default()),
+                written: AsyncMutex::new(0),
+                tracker: TaskTracker::new(),
+                stop,
+            }),
+        };
+        volumes.take_over(loaded, &mounts);
+        volumes.drop_staging(&mounts).await;
+        volumes.persist_or_log().await;
+        Ok(volumes)
+    }
+
+    /// Follows the agent and the clock until stopped.
+    pub fn follow(&self) {
+        let link = self.clone();
+        self.inner.spawn(async move { link.follow_link().await });
+        let timers = self.clone();
+        self.inner.spawn(async move { timers.follow_clock().await });
+        if let Some(notices) = self.agent().notices() {
+            let told = self.clone();
+            self.inner
+                .spawn(async move { told.follow_notices(notices).await });
+        }
+    }
+
+    /// Waits for the jobs under way; those that outlast the caller's patience are in the journal.
+    pub async fn finish(&self) {
+        self.inner.stop.cancel();
+        self.inner.tracker.close();
+        self.inner.tracker.wait().await;
+    }
+
+    /// Writes what is held, whatever is under way.
+    pub async fn flush(&self) {
+        self.persist_or_log().await;
+    }
+
+    fn take_over(&self, loaded: Loaded, mounts: &[MountEntry]) {
+        let now = self.inner.ports.clock.now();
+        let mut book = self.book();
+        book.known = loaded
+            .known
+            .into_iter()
+            .map(|known| (known.volume.id, known))
+            .collect();
+        let mut held: BTreeMap<VolumeId, Held> = loaded
+            .held
+            .into_iter()
+            .map(|mut held| {
+                // A clock that was set back must not make counts believed for ever.
+                held.since = held.since.min(now);
+                for count in held.counts.values_mut() {
+                    count.last = count.last.min(now);
+                }
+                (held.volume, held)
+            })
+            .collect();
+        for entry in held.values_mut().filter(|h| h.stage == Stage::Mounted) {
+            let target = self.target(entry.volume);
+            if !mounts.iter().any(|mount| mount.at == target) {
+                info!(volume = %entry.name, "no longer mounted (this VM was started anew, or somebody unmounted it)");
+                entry.stage = Stage::Attached;
+                entry.counts.clear();
+                entry.device = None;
+            }
+        }
+        for mount in mounts {
+            let Some(volume) = self.volume_at(&mount.at) else {
+                continue;
+            };
+            let entry = held
+                .entry(volume)
+                .or_insert_with(|| found(volume, mount, book.known.get(&volume)));
+            match entry.stage {
+                Stage::Mounted | Stage::Lost => {}
+                Stage::Attached => {
+                    entry.stage = Stage::Mounted;
+                    entry.since = now;
+                }
+            }
+            if entry.device.is_none() {
+                entry.device = Some(Node::from(&device_of(mount)));
+            }
+        }
+        for entry in held.values() {
+            info!(volume = %entry.name, stage = ?entry.stage, ids = entry.counts.len(), "taken over");
+        }
+        book.held = held;
+        book.changed();
+    }
+
+    /// File systems that were being laid out when the last plugin ended.
+    async fn drop_staging(&self, mounts: &[MountEntry]) {
+        let prefix = self.staging(String::new());
+        for mount in mounts {
+            let ours = mount.at.parent() == Some(self.inner.mount_root.as_path())
+                && mount
+                    .at
+                    .to_str()
+                    .zip(prefix.to_str())
+                    .is_some_and(|(at, prefix)| at.starts_with(prefix));
+            if !ours {
+                continue;
+            }
+            if let Err(e) = self.devices().unmount(&mount.at).await {
+                warn!(at = %mount.at.display(), error = %e, "a file system that was being made stays mounted");
+            }
+        }
+    }
+
+    fn volume_at(&self, at: &Path) -> Option<VolumeId> {
+        if at.parent()? != self.inner.mount_root {
+            return None;
+        }
+        let name = at.file_name()?.to_str()?;
+        let uuid = Uuid::from_str(name).ok()?;
+        // Only our own spelling: nothing else made the folder.
+        (uuid.hyphenated().to_string() == name).then(|| VolumeId::new(uuid))
+    }
+
+    async fn follow_link(&self) {
+        let mut link = self.agent().link();
+        loop {
+            if link.borrow_and_update().is_up() {
+                self.inventory().await;
+                self.refresh_quietly().await;
+            }
+            tokio::select! {
+                changed = link.changed() => if changed.is_err() { return },
+                () = self.inner.stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn follow_clock(&self) {
+        let limits = self.limits();
+        let mut check = interval(limits.check_every);
+        let mut refresh = interval(limits.refresh_every);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick of a refresh is the link's.
+        refresh.tick().await;
+        loop {
+            tokio::select! {
+                _ = check.tick() => {
+                    if self.agent_is_up() {
+                        self.inventory().await;
+                    }
+                    self.check_due().await;
+                }
+                _ = refresh.tick() => if self.agent_is_up() {
+                    self.refresh_quietly().await;
+                },
+                () = self.inner.stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn follow_notices(&self, mut notices: mpsc::Receiver<Notice>) {
+        loop {
+            let notice = tokio::select! {
+                notice = notices.recv() => notice,
+                () = self.inner.stop.cancelled() => return,
+            };
+            match notice {
+                None => return,
+                Some(Notice::Wanted { volume, by_vm }) => {
+                    info!(%volume, %by_vm, "another VM waits for a volume of this one");
+                    self.is_it_used(volume).await;
+                }
+                Some(Notice::Superseded { volume, epoch }) => {
+                    self.superseded(volume, epoch, "another attachment replaced it")
+                        .await;
+                }
+            }
+        }
+    }
+
+    async fn refresh_quietly(&self) {
+        if let Err(e) = self.refresh(self.call_deadline()).await {
+            debug!(error = %e, "known volumes not refreshed");
+        }
+    }
+
+    /// An attach may have succeeded after its caller had gone.
+    pub(super) fn look_for_strays(&self) {
+        if self.agent_is_up() {
+            let volumes = self.clone();
+            self.inner.spawn(async move { volumes.inventory().await });
+        }
+    }
+
+    /// Tells the host what we have and compares.
+    pub(super) async fn inventory(&self) {
+        let items: Vec<InventoryItem> = self
+            .book()
+            .held
+            .values()
+            .filter(|held| held.stage != Stage::Lost && held.epoch != NO_EPOCH)
+            .map(|held| InventoryItem {
+                volume: held.volume,
+                epoch: held.epoch,
+                mounted: held.stage == Stage::Mounted,
+            })
+            .collect();
+        let answer = self
+            .agent()
+            .report_inventory(&items, self.call_deadline())
+            .await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(e) => {
+                debug!(error = %e, "no inventory");
+                return;
+            }
+        };
+        self.learn(&answer.attached, None).await;
+        self.adopt(&answer.attached);
+        for volume in answer.superseded {
+            let epoch = items.iter().find(|i| i.volume == volume).map(|i| i.epoch);
+            if let Some(epoch) = epoch {
+                self.superseded(volume, epoch, "the host says it is not this VM's any more")
+                    .await;
+            }
+        }
+        for volume in answer.wanted {
+            self.is_it_used(volume).await;
+        }
+        self.persist_or_log().await;
+        self.retry_leaving();
+    }
+
+    /// Takes over what the host says is attached here and nobody works on.
+    fn adopt(&self, attached: &[Volume]) {
+        let now = self.inner.ports.clock.now();
+        let mut book = self.book();
+        for volume in attached {
+            if !book.is_idle(volume.id) {
+                continue;
+            }
+            let name = volume.full_name().to_string();
+            let locator = volume.attachment.as_ref().and_then(|a| a.locator.clone());
+            if let Some(held) = book.held.get(&volume.id) {
+                if held.stage == Stage::Lost || held.epoch >= volume.epoch {
+                    continue;
+                }
+                book.update(volume.id, |held| {
+                    held.epoch = volume.epoch;
+                    held.name = name;
+                    held.fstype = volume.filesystem.fstype.clone();
+                    held.layout = volume.layout;
+                    held.read_only = volume.read_only();
+                    held.capacity = volume.capacity;
+                    held.locator = locator.or_else(|| held.locator.take());
+                });
+                continue;
+            }
+            info!(volume = %name, epoch = %volume.epoch, "attached to this VM without our knowing; it goes unless it is in use");
+            book.held.insert(
+                volume.id,
+                Held {
+                    volume: volume.id,
+                    name,
+                    epoch: volume.epoch,
+                    stage: Stage::Attached,
+                    device: None,
+                    locator,
+                    capacity: volume.capacity,
+                    fstype: volume.filesystem.fstype.clone(),
+                    layout: volume.layout,
+                    read_only: volume.read_only(),
+                    counts: BTreeMap::new(),
+                    since: now,
+                },
+            );
+            book.changed();
+        }
+    }
+
+    async fn superseded(&self, volume: VolumeId, epoch: Epoch, why: &str) {
+        let ours = self
+            .book()
+            .held
+            .get(&volume)
+            .is_some_and(|held| held.epoch == epoch && held.stage != Stage::Lost);
+        if ours {
+            self.lose(volume, why).await;
+        }
+    }
+
+    /// Compares all counts that are old enough with reality, and retries what could not leave.
+    pub(super) async fn check_due(&self) {
+        let now = self.inner.ports.clock.now();
+        let due = self.book().due(now, self.limits().believe);
+        for volume in due {
+            // The answer is in the log; the next round looks again.
+            drop(self.check(volume).ended().await);
+        }
+        self.retry_leaving();
+    }
+
+    /// Another VM waits: look at this one now, if its counts are old enough not to be believed blindly.
+    async fn is_it_used(&self, volume: VolumeId) {
+        let now = self.inner.ports.clock.now();
+        let due = self.book().due(now, self.limits().believe);
+        if due.contains(&volume) {
+            drop(self.check(volume).ended().await);
+        } else if self
+            .book()
+            .held
+            .get(&volume)
+            .is_some_and(|held| held.stage == Stage::Attached)
+        {
+            self.settle(volume);
+        } else if let Some(held) = self.book().held.get(&volume) {
+            debug!(volume = %held.name, age_ms = age(held.since, now), "in use, or too young to tell");
+        }
+    }
+}
+
+/// A mount nobody remembers: the journal was lost.
+fn found(volume: VolumeId, mount: &MountEntry, known: Option<&Known>) -> Held {
+    let fstype = FsType::new(&mount.fstype).unwrap_or_else(|_| FsType::ext4());
+    Held {
+        volume,
+        name: known.map_or_else(
+            || volume.to_string(),
+            |known| known.volume.full_name().to_string(),
+        ),
+        epoch: NO_EPOCH,
+        stage: Stage::Attached,
+        device: None,
+        locator: None,
+        capacity: known.map_or(0, |known| known.volume.capacity),
+        fstype,
+        layout: known.map_or(Layout::Data, |known| known.volume.layout),
+        read_only: mount.read_only(),
+        counts: BTreeMap::new(),
+        since: Default::default(),
+    }
+}
+
+fn device_of(mount: &MountEntry) -> Device {
+    Device {
+        path: mount.source.clone(),
+        major_minor: mount.major_minor,
+    }
+}

@@ -1,0 +1,339 @@
+//! Unmount, and the jobs that let go: take down, check, lose.
+//!
+//! dockerd never repeats an Unmount and ignores its errors. So an Unmount is always acknowledged, and what could not
+//! be done stays in the book as *Attached*, to be retried.
+
+use tokio::time::{Duration, Instant, timeout};
+use tracing::{debug, error, info, warn};
+use vdvs_blockdev::{Device, DeviceError};
+use vdvs_domain::{ErrorKind, VolumeAddress, VolumeId};
+
+use super::book::Uncounted;
+use super::bring_up::{NO_EPOCH, to_find};
+use super::job::{Again, Ended, Job, Kind, Stopped};
+use super::{Failure, Volumes};
+use crate::agent::AgentError;
+use crate::journal::{Held, Stage};
+
+/// How long an Unmount waits for the disk to leave before it is acknowledged; dockerd gives up after 60 s.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A disk that should be there shows up at once, or is not there.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// What became of the way out.
+enum Left {
+    /// Out of this guest.
+    Gone,
+    /// Somebody uses the device.
+    Busy,
+    /// The agent could not be told; later.
+    Later(String),
+}
+
+impl Volumes {
+    /// Takes back one use under `id`. The last one unmounts and detaches. Anything unknown is acknowledged.
+    ///
+    /// # Errors
+    /// None that would help: dockerd drops them and never repeats the request.
+    pub async fn unmount(&self, name: &str, id: &str) -> Result<(), Failure> {
+        let Ok(address) = VolumeAddress::parse(name) else {
+            return Ok(());
+        };
+        let (volume, effect) = {
+            let mut book = self.book();
+            let named = book.held_named(&address);
+            let counted = named.iter().copied().find(|volume| {
+                book.held
+                    .get(volume)
+                    .is_some_and(|held| held.counts.contains_key(id))
+            });
+            match counted {
+                Some(volume) => (volume, book.uncount(volume, id)),
+                None => {
+                    drop(book);
+                    info!(
+                        volume = name,
+                        id, "nothing is mounted under this ID; acknowledged"
+                    );
+                    return Ok(());
+                }
+            }
+        };
+        debug!(volume = name, id, ?effect, "unmounted");
+        if effect == Uncounted::LastGone && self.book().claims(volume) == 0 {
+            let job = self
+                .running(volume)
+                .unwrap_or_else(|| self.take_down(volume));
+            if let Ok(Err(stopped)) = timeout(PATIENCE, job.ended()).await {
+                debug!(volume = name, why = %stopped.text, "let go later");
+            }
+        }
+        self.persist_or_log().await;
+        Ok(())
+    }
+
+    /// Starts to let go of a volume that nobody wants, or joins the job under way.
+    pub(super) fn take_down(&self, volume: VolumeId) -> Job {
+        self.start(volume, Kind::TakeDown, move |volumes, _| async move {
+            let ended = volumes.take_down_steps(volume).await;
+            volumes.persist_or_log().await;
+            ended
+        })
+    }
+
+    async fn take_down_steps(&self, volume: VolumeId) -> Ended {
+        let Some(held) = self.book().held.get(&volume).cloned() else {
+            return Ok(());
+        };
+        if !held.counts.is_empty() {
+            return Ok(());
+        }
+        if held.stage == Stage::Mounted {
+            self.unmount_here(&held).await?;
+        }
+        if self.book().claims(volume) > 0 {
+            return Ok(());
+        }
+        match self.leave(&held).await? {
+            Left::Gone => {
+                info!(volume = %held.name, epoch = %held.epoch, "volume has left");
+                Ok(())
+            }
+            Left::Busy => {
+                warn!(volume = %held.name, "somebody still uses the device; it stays attached until that ends");
+                Err(Stopped::final_("in use"))
+            }
+            Left::Later(why) => {
+                info!(volume = %held.name, %why, "to be detached later");
+                Err(Stopped::final_(why))
+            }
+        }
+    }
+
+    async fn unmount_here(&self, held: &Held) -> Ended {
+        let now = self.inner.ports.clock.now();
+        match self.devices().unmount(&self.target(held.volume)).await {
+            Ok(()) => {
+                self.book().update(held.volume, |held| {
+                    held.stage = Stage::Attached;
+                    held.since = now;
+                });
+                Ok(())
+            }
+            Err(e) => {
+                warn!(volume = %held.name, error = %e, "stays mounted");
+                Err(Stopped::final_(e.to_string()))
+            }
+        }
+    }
+
+    /// From unmounted to detached. Nothing leaves that is in use (P8).
+    async fn leave(&self, held: &Held) -> Result<Left, Stopped> {
+        if let Some(device) = self.device_of(held).await {
+            match self.devices().exclusively_unused(&device).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Left::Busy),
+                Err(DeviceError::Gone { .. } | DeviceError::WrongDevice { .. }) => {
+                    info!(volume = %held.name, "the disk is no longer in this guest");
+                }
+                Err(e) => return Err(Stopped::final_(e.to_string())),
+            }
+        }
+        if held.epoch == NO_EPOCH {
+            return Ok(Left::Later("its epoch is not known yet".into()));
+        }
+        if !self.agent_is_up() {
+            return Ok(Left::Later("the agent is away".into()));
+        }
+        let answer = self
+            .agent()
+            .detach(held.volume, held.epoch, self.call_deadline())
+            .await;
+        let over = match answer {
+            Ok(changed) => {
+                if !changed {
+                    debug!(volume = %held.name, "the attachment was over already");
+                }
+                true
+            }
+            Err(AgentError::Away(why)) => return Ok(Left::Later(why)),
+            Err(AgentError::Said { kind, text }) => {
+                if !matches!(kind, ErrorKind::Superseded | ErrorKind::NotFound) {
+                    warn!(volume = %held.name, %text, "the host did not detach the disk; tried again");
+                    return Ok(Left::Later(text));
+                }
+                true
+            }
+        };
+        if over {
+            let mut book = self.book();
+            // A newer attachment is not ours to forget.
+            if book
+                .held
+                .get(&held.volume)
+                .is_some_and(|now| now.epoch == held.epoch)
+            {
+                book.held.remove(&held.volume);
+                book.changed();
+            }
+        }
+        Ok(Left::Gone)
+    }
+
+    /// The device in this guest; none: it is not here.
+    async fn device_of(&self, held: &Held) -> Option<Device> {
+        if let Some(node) = &held.device {
+            return Some(Device::from(node));
+        }
+        let wanted = to_find(held.locator.as_ref()?, held.capacity, None).ok()?;
+        let found = self.devices().find(&wanted, Instant::now() + GLANCE).await;
+        match found {
+            Ok(device) => Some(device),
+            Err(e) => {
+                debug!(volume = %held.name, error = %e, "no device");
+                None
+            }
+        }
+    }
+
+    /// Compares old counts with reality: unmounts, asks the kernel, and mounts again what is in use.
+    pub(super) fn check(&self, volume: VolumeId) -> Job {
+        self.start(volume, Kind::Check, move |volumes, _| async move {
+            let ended = volumes.check_steps(volume).await;
+            volumes.persist_or_log().await;
+            ended
+        })
+    }
+
+    async fn check_steps(&self, volume: VolumeId) -> Ended {
+        let Some(held) = self.book().held.get(&volume).cloned() else {
+            return Ok(());
+        };
+        let Some(node) = &held.device else {
+            return Ok(());
+        };
+        if held.stage != Stage::Mounted {
+            return Ok(());
+        }
+        let device = Device::from(node);
+        let target = self.target(volume);
+        match self.devices().unmount(&target).await {
+            Ok(()) => {}
+            Err(e) => {
+                debug!(volume = %held.name, error = %e, "in use here");
+                return Ok(());
+            }
+        }
+        let unused = self.devices().exclusively_unused(&device).await;
+        // What became known meanwhile counts: a caller waits, or somebody mounted.
+        let wanted = self.book().claims(volume) > 0;
+        match unused {
+            Ok(true) if !wanted => self.release_leaked(&held).await,
+            Err(DeviceError::Gone { .. }) => {
+                self.mark_lost(volume, "its disk is gone");
+                Ok(())
+            }
+            Ok(_) | Err(_) => self.mount_again(&held, &device).await,
+        }
+    }
+
+    async fn release_leaked(&self, held: &Held) -> Ended {
+        let now = self.inner.ports.clock.now();
+        if !held.counts.is_empty() {
+            warn!(
+                volume = %held.name,
+                ids = held.counts.len(),
+                "nobody uses the volume although it is counted as mounted (dockerd lost the Unmount): released"
+            );
+        }
+        self.book().update(held.volume, |held| {
+            held.counts.clear();
+            held.stage = Stage::Attached;
+            held.since = now;
+        });
+        let held = Held {
+            counts: Default::default(),
+            ..held.clone()
+        };
+        match self.leave(&held).await? {
+            Left::Gone => Ok(()),
+            Left::Busy => Err(Stopped::final_("in use")),
+            Left::Later(why) => Err(Stopped::final_(why)),
+        }
+    }
+
+    async fn mount_again(&self, held: &Held, device: &Device) -> Ended {
+        let target = self.target(held.volume);
+        let mounted = self
+            .devices()
+            .mount(device, &held.fstype, &target, held.read_only)
+            .await;
+        if let Err(e) = mounted {
+            error!(volume = %held.name, error = %e, "in use and could not be mounted again; new containers cannot use it until it can");
+            self.book()
+                .update(held.volume, |held| held.stage = Stage::Attached);
+            return Err(Stopped {
+                text: e.to_string(),
+                again: Again::No,
+            });
+        }
+        Ok(())
+    }
+
+    /// The host took the volume away: out of sight with the mount, and later Unmounts are acknowledged here.
+    pub(super) async fn lose(&self, volume: VolumeId, why: &str) {
+        while let Some(job) = self.running(volume) {
+            drop(job.ended().await);
+        }
+        let why = why.to_owned();
+        let job = self.start(volume, Kind::Lose, move |volumes, _| async move {
+            let target = volumes.target(volume);
+            if let Err(e) = volumes.devices().unmount_lazy(&target).await {
+                debug!(error = %e, "nothing to unmount");
+            }
+            volumes.mark_lost(volume, &why);
+            volumes.persist_or_log().await;
+            Ok(())
+        });
+        drop(job.ended().await);
+    }
+
+    fn mark_lost(&self, volume: VolumeId, why: &str) {
+        let now = self.inner.ports.clock.now();
+        let mut book = self.book();
+        let Some(held) = book.held.get(&volume) else {
+            return;
+        };
+        warn!(volume = %held.name, why, "volume is lost to this guest; its containers see I/O errors");
+        if held.counts.is_empty() {
+            book.held.remove(&volume);
+            book.changed();
+        } else {
+            book.update(volume, |held| {
+                held.stage = Stage::Lost;
+                held.since = now;
+            });
+        }
+    }
+
+    /// Tries again to let go of everything nobody wants.
+    pub(super) fn retry_leaving(&self) {
+        let unwanted: Vec<VolumeId> = {
+            let book = self.book();
+            let ids: Vec<VolumeId> = book.held.keys().copied().collect();
+            ids.into_iter()
+                .filter(|id| {
+                    book.is_unwanted(*id)
+                        && book
+                            .held
+                            .get(id)
+                            .is_some_and(|held| held.stage == Stage::Attached)
+                })
+                .collect()
+        };
+        for volume in unwanted {
+            drop(self.take_down(volume));
+        }
+    }
+}
