@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use futures_util::{StreamExt, stream};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
 use vdvs_domain::{DatastoreName, Error, GroupId, GroupName};
 
 use crate::api::{Caller, Listing, VolumeView};
@@ -68,12 +69,14 @@ impl Inner {
     }
 
     /// Views of many volumes, in the given order.
-    pub(crate) async fn views(&self, stored: &[Stored]) -> Vec<VolumeView> {
+    ///
+    /// Boxed with its lifetime named: callers on other threads could not be shown that the stream inside is `Send`.
+    pub(crate) fn views<'a>(&'a self, stored: &'a [Stored]) -> BoxFuture<'a, Vec<VolumeView>> {
         stream::iter(stored)
-            .map(|s| self.view(s))
+            .map(move |s| self.view(s))
             .buffered(STATS)
             .collect()
-            .await
+            .boxed()
     }
 
     /// The volumes of the caller's vmgroup.
