@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 use vdvs_blockdev::fake::{FakeContent, FakeDevices};
 use vdvs_blockdev::{DeviceError, Devices, Health, Locator, Probe, Wanted};
@@ -28,7 +28,7 @@ async fn a_disk_plugged_in_late_is_found_before_the_deadline() {
     };
     let deadline = Instant::now() + Duration::from_secs(10);
     let plug = async {
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        sleep(Duration::from_secs(3)).await;
         devices.plug(&place(), Capacity::DEFAULT, FakeContent::Blank)
     };
     let (found, plugged) = tokio::join!(devices.find(&wanted, deadline), plug);
