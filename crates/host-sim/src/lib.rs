@@ -1,69 +1,24 @@
-//! A world in memory that keeps the promises of the engine's ports: hosts, virtual machines, shared datastores, and
-//! the locks on disks. Deterministic: the only time is tokio's, which a test may pause; identities come from a seed.
+//! A world in memory: hosts, VMs, datastores, disks and their locks, behind the engine's ports.
 //!
-//! * [`World`]: what exists, and the hands that change it from outside (power, suspend, unreachable datastores).
-//! * [`SimHost`], [`SimDatastores`], [`SimStore`], [`SimClock`], [`SimIds`]: the ports, one set per host.
-//! * [`Faults`]: what goes wrong. Every port call is counted and logged, so a harness can stop the code under test at
-//!   each of them without keeping a list: before its effect, after it, or half way through a write.
+//! * [`World`] is what survives: VMs, files, disks. Several hosts share its datastores.
+//! * [`Session`] is one agent process on one host. It implements all ports. It can be made to fail, to give no answer,
+//!   or to die at a chosen call ([`Fault`]); a dead session never answers again, and a new one over the same world is
+//!   the restarted agent.
 //!
-//! What it does not do: file-system contents of disks, page caches, partial durability other than torn writes.
+//! Time is tokio's, so a paused clock controls it. Identities are counted, so a run repeats exactly.
+//!
+//! The lock on a disk is what the hypervisor's would be: held by running VMs that have the disk in their
+//! configuration, exclusively unless all of them have it read-only, and for a while after a host crashed. A suspended
+//! VM holds none, as on the real thing; its configuration file names the saved state.
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
 
-mod datastores;
-mod faults;
-mod host;
-mod local;
+mod fault;
+mod session;
+mod session_host;
+mod session_storage;
+mod state;
 mod world;
 
-use std::sync::Arc;
-
-use vdvs_engine::api::Ports;
-
-pub use datastores::SimDatastores;
-pub use faults::{CallKind, Fault, Faults, When};
-pub use host::SimHost;
-pub use local::{SimClock, SimIds, SimStore};
+pub use fault::{Fault, When};
+pub use session::Session;
 pub use world::World;
-
-/// One simulated host with everything its agent needs.
-#[derive(Debug, Clone)]
-pub struct SimPorts {
-    /// The hypervisor.
-    pub host: Arc<SimHost>,
-    /// The datastores as this host sees them.
-    pub datastores: Arc<SimDatastores>,
-    /// The host's own store.
-    pub store: Arc<SimStore>,
-    /// Time.
-    pub clock: Arc<SimClock>,
-    /// Identities.
-    pub ids: Arc<SimIds>,
-}
-
-impl SimPorts {
-    /// The ports of the host called `name`, which is added to the world if it is new.
-    #[must_use]
-    pub fn of(world: &Arc<World>, name: &str) -> Self {
-        let id = world.add_host(name);
-        Self {
-            host: Arc::new(SimHost::new(Arc::clone(world), id, name)),
-            datastores: Arc::new(SimDatastores::new(Arc::clone(world), id)),
-            store: Arc::new(SimStore::default()),
-            clock: Arc::new(SimClock::default()),
-            ids: Arc::new(SimIds::new(Arc::clone(world))),
-        }
-    }
-
-    /// The same, for an engine.
-    #[must_use]
-    pub fn ports(&self) -> Ports {
-        Ports {
-            host: self.host.clone(),
-            datastores: self.datastores.clone(),
-            store: self.store.clone(),
-            clock: self.clock.clone(),
-            ids: self.ids.clone(),
-        }
-    }
-}

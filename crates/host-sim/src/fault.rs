@@ -1,0 +1,45 @@
+//! What can go wrong at a call.
+
+use std::collections::BTreeMap;
+
+/// Which part of a call's effect happens before things go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum When {
+    /// Nothing.
+    Before,
+    /// A write leaves half its bytes, a disk is left half-made; any other call takes its effect.
+    Half,
+    /// All of it.
+    After,
+}
+
+/// What goes wrong at a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The agent dies. Neither this call nor any later one of its session returns.
+    Crash(When),
+    /// The call fails and says so; it had no effect.
+    Fail,
+    /// No answer. The effect took place or did not.
+    NoAnswer(When),
+}
+
+/// The faults of one session, by number of call, counted from 1.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Faults {
+    planned: BTreeMap<u64, Fault>,
+    pub(crate) calls: u64,
+    pub(crate) crashed: bool,
+}
+
+impl Faults {
+    pub(crate) fn plan(&mut self, call: u64, fault: Fault) {
+        self.planned.insert(call, fault);
+    }
+
+    /// Counts a call and says what goes wrong with it.
+    pub(crate) fn next(&mut self) -> Option<Fault> {
+        self.calls += 1;
+        self.planned.remove(&self.calls)
+    }
+}

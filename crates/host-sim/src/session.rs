@@ -1,0 +1,154 @@
+//! One agent process: every port call goes through one gate that counts it, yields, and injects faults.
+
+use std::fmt;
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio::task::yield_now;
+use tokio::time::Instant;
+use uuid::Uuid;
+use vdvs_domain::{HostId, Timestamp, VolumeId};
+use vdvs_engine::api::Ports;
+use vdvs_engine::ports::{Clock, Ids};
+
+use crate::fault::{Fault, Faults, When};
+use crate::state::State;
+use crate::world::World;
+
+/// 2026-01-01 in milliseconds: where simulated wall clocks start.
+const EPOCH_MILLIS: u64 = 1_767_225_600_000;
+
+/// An agent's view of the world.
+pub struct Session {
+    pub(crate) world: World,
+    pub(crate) host: HostId,
+    faults: Mutex<Faults>,
+    died: watch::Sender<bool>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a call does not come back with its own answer.
+pub(crate) enum Broken {
+    Failed,
+    NoAnswer,
+}
+
+impl Session {
+    pub(crate) fn new(world: World, host: HostId) -> Arc<Self> {
+        Arc::new(Self {
+            world,
+            host,
+            faults: Mutex::default(),
+            died: watch::channel(false).0,
+        })
+    }
+
+    /// All ports over this session.
+    #[must_use]
+    pub fn ports(self: &Arc<Self>) -> Ports {
+        Ports {
+            host: Arc::<Self>::clone(self),
+            datastores: Arc::<Self>::clone(self),
+            store: Arc::<Self>::clone(self),
+            clock: Arc::<Self>::clone(self),
+            ids: Arc::<Self>::clone(self),
+        }
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls made so far.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.faults().calls
+    }
+
+    /// Something goes wrong at the call that comes after `later` others from now.
+    pub fn plan(&self, later: u64, fault: Fault) {
+        let mut faults = self.faults();
+        let at = faults.calls + later + 1;
+        faults.plan(at, fault);
+    }
+
+    /// Dies now.
+    pub fn crash(&self) {
+        self.faults().crashed = true;
+        self.died.send_replace(true);
+    }
+
+    /// Returns when the agent has died.
+    pub async fn died(&self) {
+        // The sender lives as long as `self`.
+        drop(self.died.subscribe().wait_for(|died| *died).await);
+    }
+
+    /// One call: `effect` is told how much of it happens.
+    pub(crate) async fn call<T>(
+        &self,
+        effect: impl FnOnce(&mut State, When) -> T + Send,
+    ) -> Result<T, Broken>
+    where
+        T: Send,
+    {
+        yield_now().await;
+        let fault = {
+            let mut faults = self.faults();
+            if faults.crashed {
+                Some(Fault::Crash(When::Before))
+            } else {
+                faults.next()
+            }
+        };
+        match fault {
+            None => Ok(effect(&mut self.world.state(), When::After)),
+            Some(Fault::Fail) => Err(Broken::Failed),
+            Some(Fault::NoAnswer(When::Before)) => Err(Broken::NoAnswer),
+            Some(Fault::NoAnswer(when)) => {
+                drop(effect(&mut self.world.state(), when));
+                Err(Broken::NoAnswer)
+            }
+            Some(Fault::Crash(when)) => {
+                if when != When::Before {
+                    drop(effect(&mut self.world.state(), when));
+                }
+                self.crash();
+                pending().await
+            }
+        }
+    }
+}
+
+impl Clock for Session {
+    fn now(&self) -> Timestamp {
+        let since = Instant::now().saturating_duration_since(self.world.begun());
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        Timestamp::from_millis(EPOCH_MILLIS.saturating_add(millis))
+    }
+
+    fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+impl Ids for Session {
+    fn volume_id(&self) -> VolumeId {
+        VolumeId::new(self.uuid())
+    }
+
+    fn uuid(&self) -> Uuid {
+        let mut state = self.world.state();
+        state.ids += 1;
+        // Version and variant bits of a UUID v7; the count stands in the last digits.
+        Uuid::from_u128((0x019b_0000_0000_7000_8000_u128 << 48) | u128::from(state.ids))
+    }
+}

@@ -1,0 +1,250 @@
+//! The datastores' port and the host's own store.
+
+use std::future::pending;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use uuid::Uuid;
+use vdvs_domain::{DatastoreName, DiskFormat};
+use vdvs_engine::ports::{
+    AuditEntry, DatastoreInfo, Datastores, DiskSpec, DiskStat, DsPath, Entry, KeptConfig,
+    StorageError, Store, StoreError,
+};
+
+use crate::fault::When;
+use crate::session::{Broken, Session};
+use crate::state::{Datastore, Disk};
+
+impl From<Broken> for StorageError {
+    fn from(broken: Broken) -> Self {
+        Self::Io(match broken {
+            Broken::Failed => "simulated I/O error".to_owned(),
+            Broken::NoAnswer => "simulated time-out".to_owned(),
+        })
+    }
+}
+
+impl From<Broken> for StoreError {
+    fn from(_: Broken) -> Self {
+        Self("simulated failure".to_owned())
+    }
+}
+
+impl Session {
+    /// One call to a datastore this host reaches.
+    async fn on<T: Send>(
+        &self,
+        ds: &DatastoreName,
+        effect: impl FnOnce(&mut Datastore, When) -> Result<T, StorageError> + Send,
+    ) -> Result<T, StorageError> {
+        let hangs = {
+            let state = self.world.state();
+            state
+                .hosts
+                .get(&self.host)
+                .is_some_and(|h| h.hanging.contains(ds))
+        };
+        if hangs {
+            return pending().await;
+        }
+        self.call(|state, when| {
+            let cut = state
+                .hosts
+                .get(&self.host)
+                .is_none_or(|h| h.unreachable.contains(ds));
+            match state.datastores.get_mut(ds) {
+                Some(found) if !cut => effect(found, when),
+                _ => Err(StorageError::Io(format!("datastore {ds} is not reachable"))),
+            }
+        })
+        .await?
+    }
+}
+
+fn parent(path: &DsPath) -> &str {
+    path.as_str().rsplit_once('/').map_or("", |(dir, _)| dir)
+}
+
+fn not_found(path: &DsPath) -> StorageError {
+    StorageError::NotFound(path.to_string())
+}
+
+#[async_trait]
+impl Datastores for Session {
+    async fn list(&self) -> Result<Vec<DatastoreInfo>, StorageError> {
+        let list = self.call(|state, _| {
+            let cut = state
+                .hosts
+                .get(&self.host)
+                .map(|h| h.unreachable.clone())
+                .unwrap_or_default();
+            let infos = state.datastores.iter().map(|(name, ds)| DatastoreInfo {
+                name: name.clone(),
+                kind: ds.kind,
+                accessible: !cut.contains(name),
+                capacity_bytes: ds.capacity,
+                free_bytes: ds.capacity.saturating_sub(ds.used()),
+            });
+            infos.collect()
+        });
+        Ok(list.await?)
+    }
+
+    async fn read_dir(&self, ds: &DatastoreName, dir: &DsPath) -> Result<Vec<Entry>, StorageError> {
+        self.on(ds, |ds, _| ds.entries(dir.as_str())).await
+    }
+
+    async fn make_dir(&self, ds: &DatastoreName, dir: &DsPath) -> Result<(), StorageError> {
+        self.on(ds, |ds, _| {
+            ds.make_dirs(dir.as_str());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn create_new(&self, ds: &DatastoreName, file: &DsPath) -> Result<(), StorageError> {
+        self.on(ds, |ds, _| {
+            if ds.exists(file.as_str()) {
+                return Err(StorageError::AlreadyExists(file.to_string()));
+            }
+            if !ds.dirs.contains(parent(file)) {
+                return Err(not_found(file));
+            }
+            ds.files.insert(file.as_str().to_owned(), Vec::new());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn write(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+        bytes: &[u8],
+    ) -> Result<(), StorageError> {
+        self.on(ds, |ds, when| {
+            let content = ds
+                .files
+                .get_mut(file.as_str())
+                .ok_or_else(|| not_found(file))?;
+            let reached = if when == When::Half {
+                bytes.len() / 2
+            } else {
+                bytes.len()
+            };
+            *content = bytes.iter().take(reached).copied().collect();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn read(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+        max: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        self.on(ds, |ds, _| {
+            let content = ds.files.get(file.as_str()).ok_or_else(|| not_found(file))?;
+            if content.len() > max {
+                return Err(StorageError::TooLarge(file.to_string()));
+            }
+            Ok(content.clone())
+        })
+        .await
+    }
+
+    async fn remove(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError> {
+        self.on(ds, |ds, _| Ok(ds.files.remove(file.as_str()).is_some()))
+            .await
+    }
+
+    async fn create_disk(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+        spec: &DiskSpec,
+        _deadline: Instant,
+    ) -> Result<(), StorageError> {
+        self.on(ds, |ds, when| {
+            if ds.exists(file.as_str()) {
+                return Err(StorageError::AlreadyExists(file.to_string()));
+            }
+            if !ds.dirs.contains(parent(file)) {
+                return Err(not_found(file));
+            }
+            let allocated = match spec.format {
+                DiskFormat::Thin => 0,
+                DiskFormat::ZeroedThick | DiskFormat::EagerZeroedThick => spec.capacity.bytes(),
+            };
+            if ds.used().saturating_add(allocated) > ds.capacity {
+                return Err(StorageError::NoSpace);
+            }
+            let disk = Disk {
+                capacity: spec.capacity,
+                allocated,
+                complete: when == When::After,
+            };
+            ds.disks.insert(file.as_str().to_owned(), disk);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn delete_disk(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError> {
+        self.on(ds, |ds, when| {
+            if when == When::Half
+                && let Some(disk) = ds.disks.get_mut(file.as_str())
+            {
+                disk.complete = false;
+                return Ok(true);
+            }
+            Ok(ds.disks.remove(file.as_str()).is_some())
+        })
+        .await
+    }
+
+    async fn stat_disk(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+    ) -> Result<Option<DiskStat>, StorageError> {
+        self.on(ds, |ds, _| {
+            let disk = ds.disks.get(file.as_str()).filter(|d| d.complete);
+            Ok(disk.map(|d| DiskStat {
+                capacity: d.capacity,
+                allocated_bytes: d.allocated,
+            }))
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Store for Session {
+    async fn audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
+        let done = self.call(|state, _| {
+            if let Some(host) = state.hosts.get_mut(&self.host) {
+                host.audit.push(entry);
+            }
+        });
+        Ok(done.await?)
+    }
+
+    async fn keep_config(&self, id: Uuid, config: KeptConfig) -> Result<(), StoreError> {
+        let done = self.call(|state, _| {
+            if let Some(host) = state.hosts.get_mut(&self.host) {
+                let kept = host.kept.entry(id).or_insert_with(|| config.clone());
+                if kept.seq < config.seq {
+                    *kept = config;
+                }
+            }
+        });
+        Ok(done.await?)
+    }
+
+    async fn kept_config(&self, id: Uuid) -> Result<Option<KeptConfig>, StoreError> {
+        let kept = self.call(|state, _| state.hosts.get(&self.host)?.kept.get(&id).cloned());
+        Ok(kept.await?)
+    }
+}

@@ -1,0 +1,213 @@
+//! The state of the world.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use uuid::Uuid;
+use vdvs_domain::ownership::Locator;
+use vdvs_domain::{Capacity, DatastoreName, HostId, VmId};
+use vdvs_engine::ports::{
+    AuditEntry, DatastoreKind, DiskLock, DiskPath, Entry, KeptConfig, Power, StorageError, VmDisk,
+};
+
+/// Disks a VM can have: four controllers with fifteen places each.
+pub(crate) const MAX_DEVICES: usize = 60;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    pub(crate) capacity: Capacity,
+    pub(crate) allocated: u64,
+    /// Its descriptor exists.
+    pub(crate) complete: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Datastore {
+    pub(crate) kind: DatastoreKind,
+    pub(crate) capacity: u64,
+    pub(crate) dirs: BTreeSet<String>,
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) disks: BTreeMap<String, Disk>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    pub(crate) disk: DiskPath,
+    pub(crate) read_only: bool,
+    pub(crate) unit: u8,
+}
+
+#[derive(Debug)]
+pub(crate) struct VmState {
+    pub(crate) id: VmId,
+    pub(crate) name: String,
+    pub(crate) host: HostId,
+    pub(crate) power: Power,
+    pub(crate) home: DatastoreName,
+    pub(crate) devices: Vec<Device>,
+    /// Disks the guest uses: a hot-remove of one is refused.
+    pub(crate) busy: BTreeSet<DiskPath>,
+}
+
+#[derive(Debug)]
+pub(crate) struct HostState {
+    pub(crate) name: String,
+    pub(crate) generation: watch::Sender<u64>,
+    /// Datastores this host cannot reach now.
+    pub(crate) unreachable: BTreeSet<DatastoreName>,
+    /// Datastores whose calls never return on this host.
+    pub(crate) hanging: BTreeSet<DatastoreName>,
+    pub(crate) kept: BTreeMap<Uuid, KeptConfig>,
+    pub(crate) audit: Vec<AuditEntry>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) datastores: BTreeMap<DatastoreName, Datastore>,
+    pub(crate) hosts: BTreeMap<HostId, HostState>,
+    pub(crate) vms: Vec<VmState>,
+    /// Locks that outlive their holders.
+    pub(crate) lingering: BTreeMap<DiskPath, (String, Instant)>,
+    pub(crate) lock_unknown: bool,
+    pub(crate) ids: u64,
+}
+
+impl Device {
+    pub(crate) fn locator(&self) -> Locator {
+        Locator::Scsi {
+            controller_pci_slot: 192,
+            target: self.unit,
+        }
+    }
+}
+
+impl VmState {
+    pub(crate) fn device(&self, disk: &DiskPath) -> Option<&Device> {
+        self.devices.iter().find(|d| d.disk == *disk)
+    }
+
+    pub(crate) fn disks(&self) -> Vec<VmDisk> {
+        let running = self.power != Power::Off;
+        self.devices
+            .iter()
+            .map(|d| VmDisk {
+                disk: d.disk.clone(),
+                read_only: d.read_only,
+                locator: running.then(|| d.locator()),
+            })
+            .collect()
+    }
+
+    pub(crate) fn free_unit(&self) -> Option<u8> {
+        (self.devices.len() < MAX_DEVICES)
+            .then(|| (0..=u8::MAX).find(|unit| self.devices.iter().all(|d| d.unit != *unit)))
+            .flatten()
+    }
+}
+
+impl State {
+    pub(crate) fn vm(&self, id: &VmId) -> Option<&VmState> {
+        self.vms.iter().find(|v| v.id == *id)
+    }
+
+    pub(crate) fn vm_mut(&mut self, id: &VmId) -> Option<&mut VmState> {
+        self.vms.iter_mut().find(|v| v.id == *id)
+    }
+
+    /// VMs that have the disk open, with their mode.
+    pub(crate) fn openers(&self, disk: &DiskPath) -> Vec<(&VmState, bool)> {
+        self.vms
+            .iter()
+            .filter(|v| v.power == Power::On)
+            .filter_map(|v| v.device(disk).map(|d| (v, d.read_only)))
+            .collect()
+    }
+
+    /// Who stands in the way of opening the disk for `vm`.
+    pub(crate) fn refusal(
+        &self,
+        disk: &DiskPath,
+        vm: &VmId,
+        read_only: bool,
+        now: Instant,
+    ) -> Option<String> {
+        let other = self
+            .openers(disk)
+            .into_iter()
+            .find(|(v, ro)| v.id != *vm && !(*ro && read_only));
+        let lingering = self.lingering.get(disk).filter(|(_, until)| *until > now);
+        other
+            .map(|(v, _)| v.name.clone())
+            .or_else(|| lingering.map(|(who, _)| who.clone()))
+    }
+
+    pub(crate) fn lock(&self, disk: &DiskPath, now: Instant) -> DiskLock {
+        if self.lock_unknown {
+            return DiskLock::Unknown {
+                why: "this host cannot query locks".to_owned(),
+            };
+        }
+        let open = self.openers(disk).first().map(|(v, _)| v.name.clone());
+        let lingering = self.lingering.get(disk).filter(|(_, until)| *until > now);
+        open.or_else(|| lingering.map(|(who, _)| who.clone()))
+            .map_or(DiskLock::Free, |by| DiskLock::Held { by })
+    }
+
+    pub(crate) fn bump(&self, host: HostId) {
+        if let Some(host) = self.hosts.get(&host) {
+            host.generation.send_modify(|g| *g += 1);
+        }
+    }
+}
+
+impl Datastore {
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        self.files.contains_key(path)
+            || self.dirs.contains(path)
+            || self.disks.get(path).is_some_and(|d| d.complete)
+    }
+
+    pub(crate) fn used(&self) -> u64 {
+        self.disks.values().map(|d| d.allocated).sum()
+    }
+
+    pub(crate) fn make_dirs(&mut self, path: &str) {
+        let mut at = String::new();
+        for part in path.split('/') {
+            if !at.is_empty() {
+                at.push('/');
+            }
+            at.push_str(part);
+            self.dirs.insert(at.clone());
+        }
+    }
+
+    pub(crate) fn entries(&self, dir: &str) -> Result<Vec<Entry>, StorageError> {
+        if !self.dirs.contains(dir) {
+            return Err(StorageError::NotFound(dir.to_owned()));
+        }
+        let child = |path: &str| {
+            let rest = path.strip_prefix(dir)?.strip_prefix('/')?;
+            (!rest.contains('/')).then(|| rest.to_owned())
+        };
+        let files = self.files.keys().filter_map(|p| child(p));
+        let descriptors = self
+            .disks
+            .iter()
+            .filter(|(_, d)| d.complete)
+            .filter_map(|(p, _)| child(p));
+        let extents = self.disks.keys().filter_map(|p| child(p));
+        let extents = extents.map(|p| p.replace(".vmdk", "-flat.vmdk"));
+        let plain = files.chain(descriptors).chain(extents).map(|name| Entry {
+            name,
+            is_dir: false,
+        });
+        let dirs = self
+            .dirs
+            .iter()
+            .filter_map(|p| child(p))
+            .map(|name| Entry { name, is_dir: true });
+        Ok(plain.chain(dirs).collect())
+    }
+}
