@@ -9,15 +9,12 @@ use vdvs_domain::DatastoreName;
 use vdvs_engine::ports::{DatastoreKind, Datastores, Host, Vm};
 use vdvs_host_lab::config::ConfigError;
 use vdvs_host_lab::{LabDatastores, LabHost};
-use vdvs_host_sim::{SimPorts, World};
+use vdvs_host_sim::World;
 
 use crate::config::{HostConfig, SimConfig};
 
 /// The port every VM's agent listens on. Its number names the socket in a lab.
 const PORT: &str = "1019";
-
-/// Seed of the simulated world's identities: the same VMs have the same UUIDs at each start.
-const SIM_SEED: u64 = 1;
 
 /// A hypervisor and where its VMs dial.
 #[derive(Debug, Clone)]
@@ -78,25 +75,23 @@ pub fn open(config: &HostConfig) -> Result<Hypervisor, HostError> {
     }
 }
 
-/// Size of the simulated datastores: room for a thousand default volumes, so that thin ones never run short.
-const SIM_CAPACITY: u64 = 1 << 40;
-
 /// A world with one host, two datastores and the named VMs, all running. It begins empty at each start.
 fn simulated(sim: &SimConfig) -> Hypervisor {
-    let world = World::new(SIM_SEED);
+    let world = World::new();
     let name = |text| DatastoreName::new(text).expect("a literal that follows the rules");
     let home = name("vsanDatastore");
-    world.add_datastore(&home, DatastoreKind::Vsan, SIM_CAPACITY);
-    world.add_datastore(&name("nfsDatastore"), DatastoreKind::Nfs, SIM_CAPACITY);
-    let ports = SimPorts::of(&world, "sim01");
+    world.add_datastore(&home, DatastoreKind::Vsan);
+    world.add_datastore(&name("nfsDatastore"), DatastoreKind::Nfs);
+    let host = world.add_host("sim01");
     for vm in &sim.vms {
-        world.add_vm("sim01", vm, &home);
+        drop(world.add_vm(host, vm, &home));
         // Where it cannot be made, listening says so.
         fs::create_dir_all(sim.dir.join(vm)).ok();
     }
+    let session = world.session(host);
     Hypervisor {
-        host: ports.host,
-        datastores: ports.datastores,
+        host: session.clone(),
+        datastores: session,
         sockets: Sockets::Sim(sim.dir.clone()),
     }
 }
