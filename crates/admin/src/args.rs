@@ -74,13 +74,13 @@ pub enum VolumeCommand {
     Ls,
     /// Show everything about one volume
     Inspect {
-        /// `[group/]name[@datastore]`, or the first digits of its id
+        /// `name`, `name@datastore`, or the volume's id
         #[arg(value_name = "VOLUME")]
         address: String,
     },
     /// Remove a volume and its data
     Rm {
-        /// `[group/]name[@datastore]`, or the first digits of its id
+        /// `name`, `name@datastore`, or the volume's id
         #[arg(value_name = "VOLUME")]
         address: String,
         /// Do not ask

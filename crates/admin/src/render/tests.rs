@@ -52,7 +52,7 @@ fn list() -> VolumeList {
             kind: "detach".into(),
             since: "2026-11-21T05:00:00Z".into(),
         }),
-        attention: Some("a detach has been unresolved for 12 min; see the agent's log".into()),
+        attention: Some("detach unfinished since 41 s".into()),
         ..volume("wiki_uploads", Some("swarm03"))
     };
     let mut reader = volume("reports", Some("swarm01"));
