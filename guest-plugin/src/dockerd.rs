@@ -6,6 +6,7 @@
 //!
 //! Nothing else depends on dockerd: it may be absent for ever.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22daemon%22%5D%7D";
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error("no connection: {0}")]
-    Connect(#[from] std::io::Error),
+    Connect(#[from] io::Error),
     #[error("{0}")]
     Http(#[from] hyper::Error),
     #[error("no answer in time")]

@@ -14,7 +14,7 @@ use jiff::fmt::strtime::format;
 use jiff::tz::TimeZone;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{MakeWriter, layer as lines};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -33,7 +33,7 @@ pub fn start(level: LevelFilter, file: Option<&LogFile>) -> io::Result<()> {
     let targets = Targets::new()
         .with_default(others)
         .with_target("vdvs", level);
-    let layer = tracing_subscriber::fmt::layer().with_target(false);
+    let layer = lines().with_target(false);
     match file {
         None => registry()
             .with(targets)

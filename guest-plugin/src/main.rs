@@ -78,6 +78,9 @@ struct Flags {
     /// Seconds a Mount may take; 25 for a managed plugin [default: 110]
     #[arg(long, value_name = "SECONDS")]
     mount_budget: Option<String>,
+    /// Seconds without a change after which a count of mounts is compared with reality [default: 120]
+    #[arg(long, value_name = "SECONDS")]
+    doubt_after: Option<String>,
     /// trace, debug, info, warning or error [default: info]
     #[arg(long, alias = "log_level", value_name = "LEVEL")]
     log_level: Option<String>,
@@ -97,6 +100,7 @@ impl Flags {
             ("MountRoot", &self.mount_root),
             ("Docker", &self.docker),
             ("MountBudgetSeconds", &self.mount_budget),
+            ("DoubtAfterSeconds", &self.doubt_after),
             ("LogLevel", &self.log_level),
             ("LogPath", &self.log_file),
         ]
@@ -172,7 +176,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         journal: Arc::new(journal),
         clock: Arc::new(SystemClock),
     };
-    let limits = Limits::for_budget(settings.mount_budget);
+    let limits = Limits::for_budget(settings.mount_budget).doubting_after(settings.doubt_after);
     let volumes = Volumes::start_up(ports, &mount_root, limits, stop.clone())
         .await
         .context("take over what is mounted")?;

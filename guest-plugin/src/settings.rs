@@ -16,6 +16,7 @@
 //! | `--mount-root` | `VDVS_MOUNT_ROOT` | `MountRoot` | `/mnt/vdvs` |
 //! | `--docker` | `VDVS_DOCKER` | `Docker` | `unix:/run/docker.sock`; `none`: leave dockerd alone |
 //! | `--mount-budget` | `VDVS_MOUNT_BUDGET` | `MountBudgetSeconds` | `110` |
+//! | `--doubt-after` | `VDVS_DOUBT_AFTER` | `DoubtAfterSeconds` | `120` |
 //! | `--log-level` | `VDVS_LOG_LEVEL` | `LogLevel` | `info` |
 //! | `--log-file` | `VDVS_LOG_FILE` | `LogPath` | standard error |
 //! | | | `MaxLogSizeMb`, `MaxLogAgeDays`, `MaxLogFiles` | 10, 28, 10 (with a log file) |
@@ -40,7 +41,7 @@ const DOCKER: &str = "unix:/run/docker.sock";
 pub type Given = BTreeMap<&'static str, String>;
 
 /// Every setting: flag and file key, environment variable.
-pub const NAMES: [(&str, &str); 10] = [
+pub const NAMES: [(&str, &str); 11] = [
     ("Driver", "VDVS_DRIVER"),
     ("Agent", "VDVS_AGENT"),
     ("GroupID", "VDVS_SOCKET_GID"),
@@ -49,6 +50,7 @@ pub const NAMES: [(&str, &str); 10] = [
     ("MountRoot", "VDVS_MOUNT_ROOT"),
     ("Docker", "VDVS_DOCKER"),
     ("MountBudgetSeconds", "VDVS_MOUNT_BUDGET"),
+    ("DoubtAfterSeconds", "VDVS_DOUBT_AFTER"),
     ("LogLevel", "VDVS_LOG_LEVEL"),
     ("LogPath", "VDVS_LOG_FILE"),
 ];
@@ -75,6 +77,8 @@ pub struct Settings {
     pub docker: Option<PathBuf>,
     /// How long a Mount may take.
     pub mount_budget: Duration,
+    /// Counts that have not changed for so long are compared with reality.
+    pub doubt_after: Duration,
     /// What is logged.
     pub level: LevelFilter,
     /// Where to; none: standard error.
@@ -188,6 +192,15 @@ impl Settings {
                 "has to be between 5 and 118: dockerd gives up after 120 s",
             ));
         }
+        let doubt = number("DoubtAfterSeconds", find("DoubtAfterSeconds"), 120)?;
+        if !(5..=3600).contains(&doubt) {
+            let text = doubt.to_string();
+            return Err(bad(
+                "DoubtAfterSeconds",
+                &text,
+                "has to be between 5 and 3600: dockerd needs seconds from a Mount's answer to its use",
+            ));
+        }
         let log_file = match find("LogPath") {
             None => None,
             Some(_) => Some(LogFile {
@@ -206,6 +219,7 @@ impl Settings {
             mount_root: absolute("MountRoot", "/mnt/vdvs")?,
             docker,
             mount_budget: Duration::from_secs(budget),
+            doubt_after: Duration::from_secs(doubt),
             level: level(find("LogLevel"))?,
             log_file,
             driver,
@@ -324,6 +338,7 @@ mod tests {
             ("Docker", "tcp:1"),
             ("MountBudgetSeconds", "600"),
             ("MountBudgetSeconds", "soon"),
+            ("DoubtAfterSeconds", "1"),
         ] {
             let settings = Settings::resolve(&[&given(&[pair])]);
             assert!(

@@ -159,7 +159,7 @@ mod tests {
         let mut patient = Patient::new(stream, turn.clone(), LIMIT);
         let mut buf = [0; 8];
         peer.write_all(b"POST").await.unwrap();
-        patient.read(&mut buf).await.unwrap();
+        assert_eq!(patient.read(&mut buf).await.unwrap(), 4);
         turn.ours();
         let hour = Duration::from_secs(3600);
         assert!(timeout(hour, patient.read(&mut buf)).await.is_err());

@@ -124,8 +124,11 @@ impl Ask {
             },
             _ => return Err(Unread::UnknownPath),
         };
-        if body.trim_ascii().is_empty() {
-            return Err(Unread::EmptyBody);
+        match body.trim_ascii().first() {
+            None => return Err(Unread::EmptyBody),
+            Some(b'{') => {}
+            // The decoder would take a list for the fields in order.
+            Some(_) => return Err(Unread::Malformed("expected a JSON object".into())),
         }
         serde_json::from_slice(body)
             .map(make)

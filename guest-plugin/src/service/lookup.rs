@@ -23,7 +23,7 @@ use crate::clock::age;
 
 /// What is known of a name.
 enum Found {
-    Live(Volume),
+    Live(Box<Volume>),
     /// From the journal, this many milliseconds old.
     Stale(Box<Volume>, u64),
     /// It exists, but cannot be described.
@@ -74,7 +74,7 @@ impl Volumes {
             Ok(volume) => {
                 let short = address.datastore.is_none().then_some(volume.id);
                 self.learn(slice::from_ref(&volume), short).await;
-                return Ok(Found::Live(volume));
+                return Ok(Found::Live(Box::new(volume)));
             }
             Err(e) => e,
         };

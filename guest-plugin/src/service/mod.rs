@@ -35,6 +35,8 @@ mod mount;
 mod reality;
 mod status;
 mod take_down;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,6 +93,16 @@ impl Limits {
             check_every: Duration::from_secs(60),
             refresh_every: Duration::from_secs(30),
             device: Duration::from_secs(15),
+        }
+    }
+
+    /// With another age at which counts are doubted; looked at twice as often as that.
+    #[must_use]
+    pub fn doubting_after(self, age: Duration) -> Self {
+        Self {
+            believe: age,
+            check_every: age / 2,
+            ..self
         }
     }
 

@@ -221,6 +221,3 @@ fn asctime(at: Moment) -> Option<String> {
     format("%a %b %e %H:%M:%S %Y", &at.to_zoned(TimeZone::UTC)).ok()
 }
 
-#[cfg(test)]
-#[path = "status_tests.rs"]
-mod tests;

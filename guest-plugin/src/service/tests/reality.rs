@@ -1,0 +1,205 @@
+//! Restarts, leaked counts, inventories, notices.
+
+use std::fs;
+
+use tokio::time::{Duration, Instant};
+use vdvs_blockdev::Devices;
+use vdvs_domain::{Epoch, FsType};
+
+use super::{Guest, none};
+use crate::agent::{Agent, Notice};
+use crate::journal::Stage;
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_changes_nothing_for_running_containers() {
+    let mut guest = Guest::new().await;
+    guest.agent.add("v", &none());
+    guest.mount("v", "b").await;
+    guest.set_busy("v", true);
+    let before = guest.held("v");
+    let calls = guest.device_calls().len();
+    guest.restart().await;
+    guest.volumes().follow();
+    guest.until("inventory", |g| g.held("v") == before).await;
+    assert_eq!(guest.device_calls().len(), calls);
+    guest.set_busy("v", false);
+    guest.unmount("v", "b").await;
+    assert!(!guest.is_attached_here("v"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_of_the_vm_left_over_attachments_go() {
+    let mut guest = Guest::new().await;
+    guest.agent.add("v", &none());
+    guest.mount("v", "b").await;
+    guest.devices.power_cut();
+    guest.restart().await;
+    guest.volumes().follow();
+    guest.until("let go", |g| !g.is_attached_here("v")).await;
+    assert!(guest.held("v").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_removed_while_the_plugin_was_down_frees_its_volume_within_four_minutes() {
+    let mut guest = Guest::new().await;
+    guest.agent.add("v", &none());
+    guest.mount("v", "b").await;
+    guest.set_busy("v", true);
+    guest.pass(20).await;
+    guest.set_busy("v", false);
+    guest.restart().await;
+    guest.volumes().follow();
+    for _ in 0..24 {
+        guest.pass(10).await;
+    }
+    assert!(!guest.is_attached_here("v") && guest.held("v").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reality_check_keeps_what_is_in_use_and_believes_young_counts() {
+    let guest = Guest::new().await;
+    guest.agent.add("used", &none());
+    guest.agent.add("young", &none());
+    guest.volumes().follow();
+    guest.mount("used", "a").await;
+    guest.set_busy("used", true);
+    for _ in 0..10 {
+        guest.pass(61).await;
+    }
+    guest.mount("young", "b").await;
+    guest.pass(60).await;
+    for name in ["used", "young"] {
+        assert!(guest.is_mounted(name).await, "{name}");
+        assert_eq!(guest.held(name).unwrap().counts.len(), 1, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_vm_that_waits_makes_the_plugin_look_at_once() {
+    let guest = Guest::new().await;
+    let volume = guest.agent.add("v", &none());
+    guest.mount("v", "leaked").await;
+    guest.clock.advance(121_000);
+    guest.volumes().follow();
+    let wanted = Notice::Wanted {
+        volume: volume.id,
+        by_vm: "swarm02".into(),
+    };
+    guest.agent.notify(wanted).await;
+    guest.until("released", |g| !g.is_attached_here("v")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_journal_is_rebuilt_from_the_mount_table_and_the_agent() {
+    let mut guest = Guest::new().await;
+    guest.agent.add("used", &none());
+    guest.agent.add("free", &none());
+    guest.mount("used", "a").await;
+    guest.mount("free", "b").await;
+    guest.set_busy("used", true);
+    fs::write(guest.folder.path().join("held"), b"\xff\xffgarbage").unwrap();
+    guest.restart().await;
+    assert!(guest.folder.path().join("held.damaged-1").exists());
+    guest.volumes().follow();
+    guest
+        .until("epochs known", |g| {
+            ["used", "free"]
+                .iter()
+                .all(|n| g.held(n).is_some_and(|h| h.epoch == Epoch::new(1)))
+        })
+        .await;
+    for _ in 0..4 {
+        guest.pass(61).await;
+    }
+    assert!(guest.is_mounted("used").await);
+    assert!(!guest.is_attached_here("free"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attachment_nobody_knows_of_goes_unless_it_is_in_use() {
+    let guest = Guest::new().await;
+    guest.agent.add("stray", &none());
+    let agent: &dyn Agent = guest.agent.as_ref();
+    let end = Instant::now() + Duration::from_secs(5);
+    agent.attach("stray", false, 0, end).await.unwrap();
+    guest.set_busy("stray", true);
+    guest.volumes().follow();
+    guest.pass(70).await;
+    assert!(guest.is_attached_here("stray"));
+    guest.set_busy("stray", false);
+    guest.pass(61).await;
+    assert!(!guest.is_attached_here("stray"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_superseded_volume_is_lost_and_its_late_unmounts_are_acknowledged_here() {
+    let guest = Guest::new().await;
+    let volume = guest.agent.add("v", &none());
+    guest.volumes().follow();
+    guest.mount("v", "old").await;
+    let epoch = guest.held("v").unwrap().epoch;
+    guest.agent.give_to("v", "swarm02");
+    let superseded = Notice::Superseded {
+        volume: volume.id,
+        epoch,
+    };
+    guest.agent.notify(superseded).await;
+    guest
+        .until("lost", |g| g.held("v").is_some_and(|h| h.stage == Stage::Lost))
+        .await;
+    assert!(!guest.is_mounted("v").await);
+    guest.agent.forget_calls();
+    guest.unmount("v", "old").await;
+    assert!(guest.held("v").is_none() && guest.agent.calls().is_empty());
+    let vm = guest.agent.volume("v").unwrap().attachment.unwrap().vm;
+    assert_eq!(vm, "swarm02");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_was_lost_can_come_back_and_the_old_containers_unmount_does_not_touch_it() {
+    let guest = Guest::new().await;
+    guest.agent.add("v", &none());
+    guest.volumes().follow();
+    guest.mount("v", "old").await;
+    guest.agent.give_to("v", "swarm02");
+    guest.pass(61).await;
+    assert_eq!(guest.held("v").unwrap().stage, Stage::Lost);
+    guest.agent.release("v");
+    guest.mount("v", "new").await;
+    guest.unmount("v", "old").await;
+    assert!(guest.is_mounted("v").await);
+    guest.unmount("v", "new").await;
+    assert!(!guest.is_attached_here("v"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_notice_about_an_older_attachment_changes_nothing() {
+    let guest = Guest::new().await;
+    let volume = guest.agent.add("v", &none());
+    guest.volumes().follow();
+    guest.mount("v", "a").await;
+    let epoch = Epoch::new(0);
+    let stale = Notice::Superseded {
+        volume: volume.id,
+        epoch,
+    };
+    guest.agent.notify(stale).await;
+    guest.pass(5).await;
+    assert!(guest.is_mounted("v").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_system_in_the_making_is_put_away_at_the_start() {
+    let mut guest = Guest::new().await;
+    let volume = guest.agent.add("v", &none());
+    guest.mount("v", "a").await;
+    let device = guest.held("v").unwrap().device.unwrap();
+    let staging = format!("/mnt/vdvs/.new-{}", volume.id);
+    let fs = FsType::ext4();
+    let device = (&device).into();
+    guest.devices.mount(&device, &fs, staging.as_ref(), false).await.unwrap();
+    guest.restart().await;
+    let table = guest.devices.mounts().await.unwrap();
+    assert!(table.iter().all(|mount| !mount.at.to_string_lossy().contains(".new-")));
+    assert!(guest.is_mounted("v").await);
+}
