@@ -43,6 +43,9 @@ const FINISH: Duration = Duration::from_secs(6);
 /// And this long after it the process ends, whatever still runs: records tell the next start where it was.
 const GONE: Duration = Duration::from_millis(7500);
 
+/// Connections get this long to close once the work is done.
+const GOODBYE: Duration = Duration::from_millis(500);
+
 /// The agent cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -133,9 +136,11 @@ async fn open_host(config: &HostConfig, stop: &CancellationToken) -> Option<Hype
 
 /// Everything that runs.
 struct Agent {
+    engine: Arc<Engine>,
     calls: Calls,
-    /// Servers and the reconciler; the listeners' own tasks need no waiting.
-    tasks: TaskTracker,
+    reconciler: TaskTracker,
+    /// Servers and what feeds them; the listeners' own tasks need no waiting.
+    servers: TaskTracker,
     draining: CancellationToken,
     /// Ends the reconciler.
     resting: CancellationToken,
@@ -144,25 +149,28 @@ struct Agent {
 impl Agent {
     fn start(hypervisor: &Hypervisor, engine: Arc<Engine>, admin_socket: UnixSocket) -> Self {
         let agent = Self {
+            engine,
             calls: Calls::default(),
-            tasks: TaskTracker::new(),
+            reconciler: TaskTracker::new(),
+            servers: TaskTracker::new(),
             draining: CancellationToken::new(),
             resting: CancellationToken::new(),
         };
         let guests = Arc::new(Guests::default());
+        let engine = &agent.engine;
         agent
-            .tasks
-            .spawn(Arc::clone(&engine).run(agent.resting.clone()));
+            .reconciler
+            .spawn(Arc::clone(engine).run(agent.resting.clone()));
 
         let (sink, conns) = mpsc::channel(CONNECTIONS);
         let front = VolumeFront::new(
-            Arc::clone(&engine),
+            Arc::clone(engine),
             Arc::clone(&guests),
             agent.calls.clone(),
             hypervisor.host.identity(),
         );
         agent
-            .tasks
+            .servers
             .spawn(serve_guests(front, conns, agent.draining.clone()));
         let listeners = Listeners::new(
             Arc::clone(&hypervisor.host),
@@ -171,15 +179,15 @@ impl Agent {
             sink,
             agent.draining.clone(),
         );
-        agent.tasks.spawn(listeners.run());
+        agent.servers.spawn(listeners.run());
 
         let (sink, conns) = mpsc::channel(CONNECTIONS);
-        let front = AdminFront::new(engine, guests, agent.calls.clone());
+        let front = AdminFront::new(Arc::clone(engine), guests, agent.calls.clone());
         agent
-            .tasks
+            .servers
             .spawn(serve_admin(front, conns, agent.draining.clone()));
         agent
-            .tasks
+            .servers
             .spawn(accept_admin(admin_socket, sink, agent.draining.clone()));
         agent
     }
@@ -187,22 +195,26 @@ impl Agent {
     /// Serves until `stop`, then drains: see the crate's documentation.
     async fn until(self, stop: &CancellationToken) {
         stop.cancelled().await;
-        let began = Instant::now();
+        let end = Instant::now() + GONE;
         self.draining.cancel();
         self.resting.cancel();
         self.calls.drain();
-        self.tasks.close();
+        self.reconciler.close();
+        self.servers.close();
         if !self.calls.finished(FINISH).await {
             self.calls.abort();
         }
-        let end = began + GONE;
-        let ended = async {
+        let work = async {
             self.calls.finished(GONE).await;
-            self.tasks.wait().await;
+            self.engine.drain().await;
+            self.reconciler.wait().await;
         };
-        if timeout_at(end, ended).await.is_err() {
+        if timeout_at(end, work).await.is_err() {
             warn!("some work did not end in time; it is resolved at the next start");
         }
+        // The answers are written; a guest that does not read its goodbye is not waited for.
+        let goodbye = end.min(Instant::now() + GOODBYE);
+        timeout_at(goodbye, self.servers.wait()).await.ok();
     }
 }
 

@@ -39,7 +39,7 @@ async fn a_stop_tells_waiting_guests_and_ends_in_time() {
 }
 
 #[tokio::test]
-async fn an_idle_agent_with_connected_guests_ends_at_once() {
+async fn an_agent_does_not_wait_for_a_guest_that_does_not_read_its_goodbye() {
     let mut agent = Vdvsd::start(&["a"]);
     let mut guest = agent.guest("a");
     guest.list_volumes(v1::ListVolumesRequest {}).await.unwrap();
