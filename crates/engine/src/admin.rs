@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use vdvs_domain::access::Members;
+use uuid::Uuid;
+use vdvs_domain::access::{AccessConfig, Members};
 use vdvs_domain::record::Fingerprint;
 use vdvs_domain::{Error, Ownership, VmRef, VolumeAddress, VolumeId};
 
@@ -71,7 +72,7 @@ impl Inner {
             address: address.chars().take(300).collect(),
             looked_on,
         };
-        if let Ok(uuid) = uuid::Uuid::try_parse(address) {
+        if let Ok(uuid) = Uuid::try_parse(address) {
             let found = self.by_id(VolumeId::new(uuid)).await?;
             return found.ok_or_else(|| not_found("all datastores".to_owned()));
         }
@@ -233,7 +234,7 @@ impl Inner {
             if let Ok(Governed::By(rules) | Governed::Fresh(rules)) =
                 self.governed(&ds.info.name).await
             {
-                open_to_all |= rules.access == vdvs_domain::access::AccessConfig::open_to_all();
+                open_to_all |= rules.access == AccessConfig::open_to_all();
             }
         }
         let vms = self.ports.host.vms().await;

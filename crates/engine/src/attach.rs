@@ -12,8 +12,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-use vdvs_domain::error::Holder;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use vdvs_domain::error::{Holder, full_name};
 use vdvs_domain::ownership::{Event, Locator};
 use vdvs_domain::record::{Answer, Fingerprint, RequestResult};
 use vdvs_domain::{Error, OperationKind, Owner, Timestamp, VolumeAddress, VolumeRecord};
@@ -129,7 +130,7 @@ impl Inner {
         &self,
         call: &Call,
         until: Instant,
-        changes: &mut tokio::sync::watch::Receiver<u64>,
+        changes: &mut watch::Receiver<u64>,
     ) -> Result<(), Error> {
         let now = self.instant();
         let poll = now
@@ -141,7 +142,7 @@ impl Inner {
                 return Err(Error::DeadlinePassed { doing: "waiting for the volume" });
             }
             changed = changes.changed() => drop(changed),
-            () = tokio::time::sleep_until(poll) => {}
+            () = sleep_until(poll) => {}
         }
         Ok(())
     }
@@ -281,7 +282,7 @@ impl Inner {
         found
             .filter(|s| s.record.exists())
             .ok_or_else(|| Error::VolumeNotFound {
-                address: vdvs_domain::error::full_name(&place.name, &place.ds).to_string(),
+                address: full_name(&place.name, &place.ds).to_string(),
                 looked_on: place.ds.to_string(),
             })
     }

@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
+use tokio::time::sleep;
 use vdvs_domain::access::{self, Verb};
+use vdvs_domain::error::full_name;
 use vdvs_domain::options::GivenOptions;
 use vdvs_domain::record::{Answer, Created, FORMAT, Fingerprint, NameClaim, RequestResult};
 use vdvs_domain::{
-    Capacity, Epoch, Error, Filesystem, FilesystemState, GroupId, Layout, OperationKind, Ownership,
-    VolumeAddress, VolumeId, VolumeName, VolumeRecord,
+    Capacity, DatastoreName, Epoch, Error, Filesystem, FilesystemState, GroupId, Layout, Operation,
+    OperationKind, Ownership, VolumeAddress, VolumeId, VolumeName, VolumeRecord,
 };
 
 use crate::api::{Actor, Call, Caller, Outcome, VolumeView};
@@ -27,6 +29,16 @@ use crate::swap::frame::{self, Kind};
 
 /// Rounds of *look, clean up what somebody left, try again*. Each round needs another creator to have been there.
 const ROUNDS: usize = 8;
+
+/// Whether a name can be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Clear,
+    /// Something was in the way and is gone: look again.
+    Cleared,
+    /// Another host is making it.
+    Taken,
+}
 
 /// One request to create.
 #[derive(Debug, Clone)]
@@ -48,14 +60,42 @@ impl Inner {
         given: &GivenOptions,
     ) -> Result<Outcome<VolumeView>, Error> {
         let fingerprint = fingerprint(caller, "create", address, &format!("{given:?}"));
-        match self.look_up(caller, address).await? {
-            Looked::Found(stored) => {
-                return self
-                    .created_before(&stored, call, &fingerprint, given)
-                    .await;
+        loop {
+            match self.look_up(caller, address).await? {
+                Looked::Found(stored) => {
+                    return self
+                        .created_before(&stored, call, &fingerprint, given)
+                        .await;
+                }
+                Looked::Absent { known } => known?,
             }
-            Looked::Absent { known } => known?,
+            let job = Job {
+                caller: caller.clone(),
+                call: call.clone(),
+                address: address.clone(),
+                given: given.clone(),
+                fingerprint: fingerprint.clone(),
+                open: self.target(caller, address, given).await?,
+            };
+            if let Some(outcome) = self.create_once(job).await? {
+                return Ok(outcome);
+            }
+            // Another host is making a volume of this name: wait for it, holding nothing.
+            tokio::select! {
+                () = call.cancel.cancelled() => {}
+                () = sleep(self.settings.poll) => {}
+            }
+            self.still_wanted(call, "another host creates a volume of that name")?;
         }
+    }
+
+    /// Where the volume is to be made, with everything but the total checked.
+    async fn target(
+        &self,
+        caller: &Caller,
+        address: &VolumeAddress,
+        given: &GivenOptions,
+    ) -> Result<Open, Error> {
         let target = match &address.datastore {
             Some(ds) => ds.clone(),
             None => self.default_datastore(caller).await?,
@@ -63,17 +103,14 @@ impl Inner {
         let open = self.usable(caller, &target).await?;
         let verb = Verb::Create(given.capacity());
         access::decide(&open.rules.access, &caller.access(), verb, &open.ds)?;
-        let key = Key::Name(open.ds.clone(), open.group, address.name.clone());
-        let key = self.hold(key, "create", call).await?;
-        self.still_wanted(call, "creating the volume")?;
-        let job = Job {
-            caller: caller.clone(),
-            call: call.clone(),
-            address: address.clone(),
-            given: given.clone(),
-            fingerprint,
-            open,
-        };
+        Ok(open)
+    }
+
+    async fn create_once(self: &Arc<Self>, job: Job) -> Result<Option<Outcome<VolumeView>>, Error> {
+        let (ds, group) = (job.open.ds.clone(), job.open.group);
+        let key = Key::Name(ds, group, job.address.name.clone());
+        let key = self.hold(key, "create", &job.call).await?;
+        self.still_wanted(&job.call, "creating the volume")?;
         let me = Arc::clone(self);
         self.to_the_end(async move {
             let _key = key;
@@ -107,69 +144,74 @@ impl Inner {
         })
     }
 
-    async fn create_under_key(self: &Arc<Self>, job: Job) -> Result<Outcome<VolumeView>, Error> {
+    /// `None`: another host is making a volume of that name.
+    async fn create_under_key(
+        self: &Arc<Self>,
+        job: Job,
+    ) -> Result<Option<Outcome<VolumeView>>, Error> {
         let open = &job.open;
         self.establish(&open.ds).await?;
         for _ in 0..ROUNDS {
             match self.look_up(&job.caller, &job.address).await? {
                 Looked::Found(stored) => {
-                    return self
-                        .created_before(&stored, &job.call, &job.fingerprint, &job.given)
-                        .await;
+                    let before =
+                        self.created_before(&stored, &job.call, &job.fingerprint, &job.given);
+                    return before.await.map(Some);
                 }
                 Looked::Absent { known } => known?,
             }
-            if self.clear_the_way(open, &job.address.name).await?
-                && let Some(stored) = self.make(&job).await?
-            {
-                let detail = format!(
-                    "{} {}",
-                    stored.record.capacity,
-                    job.given.resolve().diskformat
-                );
+            match self.clear_the_way(open, &job.address.name).await? {
+                Way::Taken => return Ok(None),
+                Way::Cleared => continue,
+                Way::Clear => {}
+            }
+            if let Some(stored) = self.make(&job).await? {
+                let format = job.given.resolve().diskformat;
+                let detail = format!("{} {format}", stored.record.capacity);
                 let (actor, id) = (Actor::Vm(&job.caller), Some(stored.record.id));
-                self.audit(actor, "create", stored.name().to_string(), id, detail)
-                    .await;
-                return Ok(Outcome::Created(self.view(&stored).await));
+                let name = stored.name().to_string();
+                self.audit(actor, "create", name, id, detail).await;
+                return Ok(Some(Outcome::Created(self.view(&stored).await)));
             }
         }
-        Err(Error::Contended {
-            name: job.address.clone(),
-        })
+        Ok(None)
     }
 
-    /// Finishes or removes what an earlier creator of this name left. `true`: the name looks free.
-    async fn clear_the_way(&self, open: &Open, name: &VolumeName) -> Result<bool, Error> {
-        let mut clear = true;
+    /// Finishes or removes what an earlier creator of this name left.
+    async fn clear_the_way(&self, open: &Open, name: &VolumeName) -> Result<Way, Error> {
+        let mut way = Way::Clear;
         for place in self.folder(&open.ds, open.group).await?.places {
             if place.name == *name
                 && let Some(stored) = self.read_record(&place).await?
                 && !stored.record.exists()
             {
+                if !self.may_resolve_making(&stored) {
+                    return Ok(Way::Taken);
+                }
                 self.resolve_making(&stored).await?;
-                clear = false;
+                way = Way::Cleared;
             }
         }
-        if clear {
-            clear = self.clear_claim(open, name).await?;
+        if way == Way::Clear {
+            way = self.clear_claim(open, name).await?;
         }
-        Ok(clear)
+        Ok(way)
     }
 
-    async fn clear_claim(&self, open: &Open, name: &VolumeName) -> Result<bool, Error> {
+    async fn clear_claim(&self, open: &Open, name: &VolumeName) -> Result<Way, Error> {
         let (ds, group) = (&open.ds, open.group);
-        match self.read_claim(ds, group, name).await? {
-            Claim::Absent => Ok(true),
-            Claim::Of(claim) if claim.host == self.host => {
-                // Nobody else on this host makes it: we hold the name's key.
-                self.bury_claim(ds, group, &claim).await?;
-                Ok(false)
-            }
-            found => {
-                self.wait_for_claim(ds, group, name, found).await?;
-                Ok(false)
-            }
+        let claim = self.read_claim(ds, group, name).await?;
+        let ours = match &claim {
+            Claim::Absent => return Ok(Way::Clear),
+            // Nobody else on this host makes it: we hold the name's key.
+            Claim::Of(claim) => claim.host == self.host,
+            Claim::Torn => false,
+        };
+        if ours || self.is_abandoned(ds, group, name) {
+            self.bury_claim(ds, group, name, claim).await?;
+            return Ok(Way::Cleared);
         }
+        Ok(Way::Taken)
     }
 
     /// Makes the claim and the volume. `None`: another creator claimed the name first.
@@ -292,7 +334,7 @@ impl Inner {
     /// The last step: the volume exists.
     pub(crate) async fn finish_create(&self, place: &Place, id: VolumeId) -> Result<Stored, Error> {
         let contended = || Error::Contended {
-            name: vdvs_domain::error::full_name(&place.name, &place.ds),
+            name: full_name(&place.name, &place.ds),
         };
         match self.read_claim(&place.ds, place.group, &place.name).await? {
             Claim::Of(claim) if claim.id == id => {}
@@ -324,7 +366,7 @@ impl Inner {
                 Some(o) if o.kind == OperationKind::Delete => return Ok(Change::Keep),
                 _ => {
                     return Err(Error::Contended {
-                        name: vdvs_domain::error::full_name(&place.name, &place.ds),
+                        name: full_name(&place.name, &place.ds),
                     });
                 }
             }
@@ -338,10 +380,22 @@ impl Inner {
     /// only slow: one of the two writes the first version of the record, and only then is the claim touched.
     pub(crate) async fn bury_claim(
         &self,
-        ds: &vdvs_domain::DatastoreName,
+        ds: &DatastoreName,
         group: GroupId,
-        claim: &NameClaim,
+        name: &VolumeName,
+        claim: Claim,
     ) -> Result<(), Error> {
+        let claim = match claim {
+            Claim::Absent => return Ok(()),
+            Claim::Of(claim) => claim,
+            Claim::Torn => {
+                let path = layout::claim(group, name);
+                let removed = self.ports.datastores.remove(ds, &path).await;
+                removed.map_err(|why| unavailable(ds, &why))?;
+                tracing::info!(claim = %path, "an unfinished claim was removed");
+                return Ok(());
+            }
+        };
         let place = Place::of(ds, group, &claim.name, claim.id);
         if self.read_record(&place).await?.is_some() {
             return Ok(());
@@ -367,7 +421,7 @@ impl Inner {
             options,
             ownership: Ownership::Free,
             epoch: Epoch::default(),
-            operation: Some(vdvs_domain::Operation {
+            operation: Some(Operation {
                 kind: OperationKind::Delete,
                 request: claim.request,
                 fingerprint: Fingerprint("abandoned claim".to_owned()),
@@ -381,39 +435,5 @@ impl Inner {
         self.remove_everything(&place, claim.id).await?;
         tracing::info!(claim = %place.claim(), "an abandoned claim was removed");
         Ok(())
-    }
-
-    /// Gives the maker of a claim time to go on; then takes the claim for abandoned.
-    async fn wait_for_claim(
-        &self,
-        ds: &vdvs_domain::DatastoreName,
-        group: GroupId,
-        name: &VolumeName,
-        found: Claim,
-    ) -> Result<(), Error> {
-        let begun = self.instant();
-        while self.instant().saturating_duration_since(begun) < self.settings.orphan_age {
-            tokio::time::sleep(self.settings.poll).await;
-            if self.read_claim(ds, group, name).await? != found {
-                return Ok(());
-            }
-            if let Claim::Of(claim) = &found {
-                let place = Place::of(ds, group, name, claim.id);
-                if self.read_record(&place).await?.is_some() {
-                    return Ok(());
-                }
-            }
-        }
-        match found {
-            Claim::Of(claim) => self.bury_claim(ds, group, &claim).await,
-            Claim::Absent => Ok(()),
-            Claim::Torn => {
-                let path = layout::claim(group, name);
-                let removed = self.ports.datastores.remove(ds, &path).await;
-                removed.map_err(|why| unavailable(ds, &why))?;
-                tracing::info!(claim = %path, "an unfinished claim was removed");
-                Ok(())
-            }
-        }
     }
 }

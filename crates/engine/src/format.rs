@@ -1,6 +1,7 @@
 //! Begin and finish of formatting: the file system's UUID is stored before `mkfs` runs with it (P3).
 
 use uuid::Uuid;
+use vdvs_domain::error::by_id;
 use vdvs_domain::record::{Answer, RequestResult};
 use vdvs_domain::{Epoch, Error, FilesystemState, VolumeId, VolumeRecord};
 
@@ -112,7 +113,7 @@ impl Inner {
         epoch: Epoch,
     ) -> Result<(Stored, Held), Error> {
         let gone = || Error::VolumeNotFound {
-            address: vdvs_domain::error::by_id(volume),
+            address: by_id(volume),
             looked_on: "all datastores".to_owned(),
         };
         let found = self.by_id(volume).await?.ok_or_else(gone)?;

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 use vdvs_domain::error::Holder;
 use vdvs_domain::record::Fingerprint;
@@ -142,7 +142,7 @@ impl Inner {
             biased;
             () = call.cancel.cancelled() => None,
             held = self.keys.hold(key, operation) => Some(held),
-            () = tokio::time::sleep_until(call.deadline) => None,
+            () = sleep_until(call.deadline) => None,
         };
         held.ok_or(Error::DeadlinePassed {
             doing: "waiting for another request on the same volume",

@@ -4,7 +4,7 @@
 //! keys takes them in the order of [`Key`]'s variants. A key that is held long is logged when it is let go.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex as FairMutex, OwnedMutexGuard};
@@ -51,7 +51,7 @@ pub(crate) struct Held {
     since: Instant,
 }
 
-fn table(locks: &Locks) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<FairMutex<()>>>> {
+fn table(locks: &Locks) -> MutexGuard<'_, HashMap<Key, Arc<FairMutex<()>>>> {
     // The table is consistent between any two statements, so a poisoned one is usable.
     locks.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -105,6 +105,7 @@ impl Drop for Held {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
     use tokio::time::sleep;
     use uuid::Uuid;
     use vdvs_domain::Timestamp;
@@ -146,7 +147,7 @@ mod tests {
         let keys = Arc::new(Keys::new(Arc::new(TestClock)));
         let order = Arc::new(Mutex::new(Vec::new()));
         let first = keys.hold(volume(1), "first").await;
-        let mut tasks = tokio::task::JoinSet::new();
+        let mut tasks = JoinSet::new();
         for n in 0..5 {
             let (keys, order) = (Arc::clone(&keys), Arc::clone(&order));
             tasks.spawn(async move {

@@ -9,11 +9,12 @@
 //!                         <volume>.<id8>.vmdk     disk
 //! ```
 
+use uuid::Uuid;
 use vdvs_domain::{DatastoreName, GroupId, VolumeId, VolumeName};
 
 use crate::ports::{DiskPath, DsPath};
-use crate::swap::SharedFile;
 use crate::swap::frame::Kind;
+use crate::swap::{SharedFile, slot_of};
 
 /// Folder of everything of ours.
 pub(crate) const DOCKVOLS: &str = "dockvols";
@@ -152,7 +153,7 @@ pub(crate) enum Found {
 pub(crate) fn classify(entry: &str) -> Found {
     let slot = || {
         let (stem, seq) = entry.rsplit_once('.')?;
-        crate::swap::slot_of(entry, stem)?;
+        slot_of(entry, stem)?;
         seq.parse::<u64>().ok()?;
         let (name, id8) = name_and_id8(stem.strip_suffix(CLAIM_SUFFIX)?)?;
         Some(Found::RecordSlot(name, id8))
@@ -189,14 +190,13 @@ pub(crate) fn place_of_disk(disk: &DiskPath) -> Option<Place> {
 
 /// The vmgroup a folder below `dockvols` belongs to.
 pub(crate) fn group_of_dir(name: &str) -> Option<GroupId> {
-    let uuid = uuid::Uuid::try_parse(name).ok()?;
+    let uuid = Uuid::try_parse(name).ok()?;
     (uuid.hyphenated().to_string() == name).then_some(GroupId::new(uuid))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     use super::*;
 

@@ -4,6 +4,7 @@
 //! once are one change: requests queue up, the first to hold the ledger's key writes for all that are queued.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
@@ -50,8 +51,8 @@ type Queues = HashMap<(DatastoreName, GroupId), Vec<Pending>>;
 #[derive(Default)]
 pub(crate) struct Combiner(Mutex<Queues>);
 
-impl std::fmt::Debug for Combiner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Combiner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Combiner")
             .field(&locked(&self.0).len())
             .finish()

@@ -5,15 +5,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tokio::time::Instant;
-use vdvs_domain::{DatastoreName, Error, GroupId, VolumeId};
+use vdvs_domain::{DatastoreName, Error, GroupId, VolumeId, VolumeName};
 
 use crate::inner::{Inner, locked, unavailable};
 use crate::keyed::Key;
 use crate::layout::{self, Place};
 use crate::ledger::Entry;
-use crate::records::Claim;
+use crate::records::{Claim, Stored};
 
 /// Since when leftovers are being looked at.
 #[derive(Debug, Default)]
@@ -21,7 +22,7 @@ pub(crate) struct Suspects(Mutex<HashMap<String, Instant>>);
 
 impl Suspects {
     /// `true`: seen before, and for long enough.
-    fn ripe(&self, what: &str, now: Instant, age: std::time::Duration) -> bool {
+    fn ripe(&self, what: &str, now: Instant, age: Duration) -> bool {
         let mut seen = locked(&self.0);
         let since = *seen.entry(what.to_owned()).or_insert(now);
         now.saturating_duration_since(since) >= age
@@ -57,11 +58,23 @@ impl Inner {
         Ok(())
     }
 
+    /// Whether a claim without record has been seen for long enough.
+    pub(crate) fn is_abandoned(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+        name: &VolumeName,
+    ) -> bool {
+        let subject = format!("[{ds}] {}", layout::claim(group, name));
+        self.suspects
+            .ripe(&subject, self.instant(), self.settings.orphan_age)
+    }
+
     async fn sweep_claim(
         &self,
         ds: &DatastoreName,
         group: GroupId,
-        name: &vdvs_domain::VolumeName,
+        name: &VolumeName,
         alone: bool,
         path: &str,
     ) -> Result<(), Error> {
@@ -78,15 +91,8 @@ impl Inner {
         }
         let key = Key::Name(ds.clone(), group, name.clone());
         let _key = self.keys.hold(key, "sweep").await;
-        match self.read_claim(ds, group, name).await? {
-            Claim::Absent => {}
-            Claim::Of(claim) => self.bury_claim(ds, group, &claim).await?,
-            Claim::Torn => {
-                let claim = layout::claim(group, name);
-                let removed = self.ports.datastores.remove(ds, &claim).await;
-                removed.map_err(|why| unavailable(ds, &why))?;
-            }
-        }
+        let claim = self.read_claim(ds, group, name).await?;
+        self.bury_claim(ds, group, name, claim).await?;
         self.suspects.clear(&subject);
         Ok(())
     }
@@ -161,7 +167,7 @@ impl Inner {
     }
 
     /// Under the volume's key, so that a delete under way is not answered with a new entry.
-    async fn add_missing(&self, stored: &crate::records::Stored, bytes: u64) -> Result<(), Error> {
+    async fn add_missing(&self, stored: &Stored, bytes: u64) -> Result<(), Error> {
         let volume = stored.record.id;
         let _key = self.keys.hold(Key::Volume(volume), "ledger").await;
         let now = self.read_record(&stored.place).await?;

@@ -6,6 +6,8 @@
 //!
 //! *Unknown* proves nothing, nor does leaving an inventory: VMs move.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use vdvs_domain::{DatastoreName, Error, VmId, VolumeRecord};
 
@@ -28,13 +30,7 @@ pub(crate) struct Proof {
 
 impl Proof {
     /// Adds a look; `true`: free for long enough, without gap.
-    fn look(
-        &mut self,
-        now: Instant,
-        lock: &DiskLock,
-        needed: std::time::Duration,
-        gap: std::time::Duration,
-    ) -> bool {
+    fn look(&mut self, now: Instant, lock: &DiskLock, needed: Duration, gap: Duration) -> bool {
         let gapless = self
             .last
             .is_some_and(|last| now.saturating_duration_since(last) <= gap);
@@ -126,8 +122,6 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

@@ -13,9 +13,11 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use vdvs_domain::{DatastoreName, Error, Ownership, VmId};
 
+use crate::api::Actor;
 use crate::inner::Inner;
 use crate::keyed::Key;
 use crate::layout;
@@ -34,7 +36,7 @@ impl Inner {
         let sweeps = async {
             loop {
                 Box::pin(me.sweep()).await;
-                tokio::time::sleep(me.settings.sweep).await;
+                sleep(me.settings.sweep).await;
             }
         };
         tokio::select! {
@@ -60,7 +62,7 @@ impl Inner {
                 }
                 Err(why) => {
                     self.said.once("host events".to_owned(), &why.to_string());
-                    tokio::time::sleep(self.settings.poll).await;
+                    sleep(self.settings.poll).await;
                 }
             }
         }
@@ -267,7 +269,7 @@ impl Inner {
             vm.name
         );
         let (name, id) = (now.name().to_string(), Some(now.record.id));
-        self.audit(crate::api::Actor::Reconciler, "take out", name, id, detail)
+        self.audit(Actor::Reconciler, "take out", name, id, detail)
             .await;
         Ok(())
     }

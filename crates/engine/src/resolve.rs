@@ -5,7 +5,7 @@
 //!
 //! An attach whose deadline passed is never completed, unless the disk was attached before it began.
 
-use vdvs_domain::{Error, OperationKind, VolumeAddress};
+use vdvs_domain::{Error, OperationKind, Timestamp, VolumeAddress};
 
 use crate::inner::{Inner, unavailable};
 use crate::keyed::Key;
@@ -92,10 +92,9 @@ impl Inner {
             return Ok(());
         };
         let (place, id) = (&stored.place, stored.record.id);
-        let mine = operation.host == self.host;
-        if !mine && !self.is_old(operation.started) {
-            let why = "another host is at it";
-            return Err(Self::unresolved(stored.name(), operation, why));
+        if !self.may_resolve_making(stored) {
+            // It is at it, and needs no help.
+            return Ok(());
         }
         tracing::info!(volume = %stored.name(), operation = operation.kind.name(), "finishing what was left");
         match operation.kind {
@@ -118,11 +117,13 @@ impl Inner {
         }
     }
 
-    /// Whether an operation of another host is old enough to be finished by anybody. Courtesy, not safety: both
-    /// would write the result by *swap*.
-    fn is_old(&self, started: vdvs_domain::Timestamp) -> bool {
+    /// Whether a create or delete is this host's own, or another's that is old enough to be finished by anybody.
+    /// Courtesy, not safety: both would write the result by *swap*.
+    pub(crate) fn may_resolve_making(&self, stored: &Stored) -> bool {
         const OLD_MILLIS: u64 = 10 * 60 * 1000;
-        self.now().millis().saturating_sub(started.millis()) > OLD_MILLIS
+        let age = |started: Timestamp| self.now().millis().saturating_sub(started.millis());
+        let operation = stored.record.operation.as_ref();
+        operation.is_none_or(|o| o.host == self.host || age(o.started) > OLD_MILLIS)
     }
 
     /// Takes the keys and resolves whatever is under way with this volume.

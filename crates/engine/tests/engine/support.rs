@@ -1,0 +1,228 @@
+//! A lab for the engine's tests: one world, engines over it, VMs that ask.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use vdvs_domain::options::GivenOptions;
+use vdvs_domain::{DatastoreName, Epoch, Error, HostId, RequestId, VmId, VolumeAddress, VolumeId};
+use vdvs_engine::Engine;
+use vdvs_engine::api::{Attached, Call, Caller, Outcome, Settings, VolumeView};
+use vdvs_engine::ports::{DatastoreKind, DiskPath, DsPath};
+use vdvs_host_sim::{Session, World};
+
+pub(crate) const WAIT: Duration = Duration::from_secs(100);
+
+pub(crate) fn ds(name: &str) -> DatastoreName {
+    DatastoreName::new(name).unwrap()
+}
+
+pub(crate) fn volume(name: &str) -> VolumeAddress {
+    VolumeAddress::parse(name).unwrap()
+}
+
+pub(crate) fn given(pairs: &[(&str, &str)]) -> GivenOptions {
+    let map: BTreeMap<String, String> = pairs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    GivenOptions::parse(&map).unwrap()
+}
+
+pub(crate) fn request(n: u128) -> RequestId {
+    RequestId::new(Uuid::from_u128((0xca11 << 64) | n))
+}
+
+/// A call of request `n` that waits `secs`.
+pub(crate) fn call_for(n: u128, secs: u64) -> Call {
+    Call {
+        request: request(n),
+        deadline: Instant::now() + Duration::from_secs(secs),
+        cancel: CancellationToken::new(),
+    }
+}
+
+pub(crate) fn call(n: u128) -> Call {
+    call_for(n, 120)
+}
+
+pub(crate) struct Lab {
+    pub(crate) world: World,
+    pub(crate) host: HostId,
+    pub(crate) vms: Vec<VmId>,
+    pub(crate) session: Arc<Session>,
+    pub(crate) engine: Arc<Engine>,
+}
+
+impl Lab {
+    /// One host, one datastore `ds`, VMs `vm1` to `vm3`.
+    pub(crate) fn new() -> Self {
+        Self::with_datastores(&["ds"])
+    }
+
+    pub(crate) fn with_datastores(names: &[&str]) -> Self {
+        let world = World::new();
+        for name in names {
+            world.add_datastore(&ds(name), DatastoreKind::Vmfs);
+        }
+        let host = world.add_host("esx01");
+        let home = ds(names[0]);
+        let vms = (1..=3)
+            .map(|n| world.add_vm(host, &format!("vm{n}"), &home))
+            .collect();
+        let session = world.session(host);
+        let engine = Engine::new(session.ports(), Settings::default());
+        Self {
+            world,
+            host,
+            vms,
+            session,
+            engine,
+        }
+    }
+
+    /// The agent's process dies and another one starts.
+    pub(crate) fn restart(&mut self) {
+        self.session.crash();
+        self.session = self.world.session(self.host);
+        self.engine = Engine::new(self.session.ports(), Settings::default());
+    }
+
+    /// A second host with its own agent, on the same datastores.
+    pub(crate) fn second_host(&self) -> (HostId, Arc<Engine>) {
+        let host = self.world.add_host("esx02");
+        let session = self.world.session(host);
+        (host, Engine::new(session.ports(), Settings::default()))
+    }
+
+    pub(crate) async fn caller(&self, n: usize) -> Caller {
+        self.caller_on(&self.engine, n).await
+    }
+
+    pub(crate) async fn caller_on(&self, engine: &Engine, n: usize) -> Caller {
+        let vm = &self.vms[n - 1];
+        engine
+            .caller(vm.instance_uuid, &vm.config_path)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn create(&self, vm: usize, name: &str) -> VolumeView {
+        let n = rand_request();
+        self.try_create(vm, n, name, &[])
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    pub(crate) async fn try_create(
+        &self,
+        vm: usize,
+        n: u128,
+        name: &str,
+        options: &[(&str, &str)],
+    ) -> Result<Outcome<VolumeView>, Error> {
+        let caller = self.caller(vm).await;
+        self.engine
+            .create(&caller, &call(n), &volume(name), &given(options))
+            .await
+    }
+
+    pub(crate) async fn attach(&self, vm: usize, name: &str) -> Attached {
+        self.try_attach(vm, rand_request(), name, Duration::ZERO)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn try_attach(
+        &self,
+        vm: usize,
+        n: u128,
+        name: &str,
+        wait: Duration,
+    ) -> Result<Attached, Error> {
+        let caller = self.caller(vm).await;
+        self.engine
+            .attach(&caller, &call(n), &volume(name), false, wait)
+            .await
+    }
+
+    pub(crate) async fn try_detach(
+        &self,
+        vm: usize,
+        n: u128,
+        id: VolumeId,
+        epoch: Epoch,
+    ) -> Result<Outcome<()>, Error> {
+        let caller = self.caller(vm).await;
+        self.engine.detach(&caller, &call(n), id, epoch).await
+    }
+
+    pub(crate) async fn detach(&self, vm: usize, attached: &Attached) -> Outcome<()> {
+        self.try_detach(vm, rand_request(), attached.view.id, attached.epoch)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn try_delete(
+        &self,
+        vm: usize,
+        n: u128,
+        name: &str,
+    ) -> Result<VolumeId, Error> {
+        let caller = self.caller(vm).await;
+        self.engine.delete(&caller, &call(n), &volume(name)).await
+    }
+
+    pub(crate) async fn get(&self, vm: usize, name: &str) -> Result<VolumeView, Error> {
+        let caller = self.caller(vm).await;
+        self.engine.get(&caller, &volume(name)).await
+    }
+
+    /// Runs the reconciler until the test ends.
+    pub(crate) fn reconcile(&self) -> Reconciler {
+        let cancel = CancellationToken::new();
+        let run = Arc::clone(&self.engine).run(cancel.clone());
+        Reconciler(tokio::task::spawn(run), cancel)
+    }
+}
+
+/// Stops the reconciler when dropped.
+pub(crate) struct Reconciler(tokio::task::JoinHandle<()>, CancellationToken);
+
+impl Drop for Reconciler {
+    fn drop(&mut self) {
+        self.1.cancel();
+        self.0.abort();
+    }
+}
+
+/// The disk of a volume.
+pub(crate) fn disk(view: &VolumeView) -> DiskPath {
+    let group = vdvs_domain::GroupId::DEFAULT;
+    let path = format!("dockvols/{group}/{}.{}.vmdk", view.name, view.id.id8());
+    DiskPath {
+        datastore: view.datastore.clone(),
+        path: DsPath::new(&path).unwrap(),
+    }
+}
+
+/// A request id nobody used before.
+pub(crate) fn rand_request() -> u128 {
+    Uuid::new_v4().as_u128() >> 64
+}
+
+/// Waits until `check` holds, at most a simulated minute.
+pub(crate) async fn until<F>(what: &str, mut check: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !check().await {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
