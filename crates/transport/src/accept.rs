@@ -186,12 +186,13 @@ async fn next(
     places: &Arc<Semaphore>,
     socket: &UnixSocket,
 ) -> io::Result<(UnixStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
-    // Only this loop takes places, so waiting here with one in hand keeps nobody else from it.
+    // Waits for room, but takes the place only for a connection that is there: places taken are connections counted.
+    drop(places.acquire().await.map_err(io::Error::other)?);
     let (stream, _) = socket.listener().accept().await?;
+    // Only this loop takes places, so the room is still there.
+    let place = Arc::clone(places)
+        .try_acquire_owned()
+        .map_err(io::Error::other)?;
     Ok((stream, place))
 }
 
@@ -300,11 +301,19 @@ mod tests {
     #[tokio::test]
     async fn a_grpc_peer_is_handed_on_with_every_byte() {
         let mut world = listen(Limits::default());
+        let nobody = timeout(Duration::from_millis(100), world.conns.recv()).await;
+        assert!(nobody.is_err());
+        assert_eq!(
+            world.gauge.connections(),
+            0,
+            "waiting for a peer is no peer"
+        );
         let mut guest = UnixStream::connect(&world.path).await.unwrap();
         guest.write_all(HTTP2_PREFACE).await.unwrap();
         guest.write_all(b"more").await.unwrap();
         let mut conn = world.conns.recv().await.unwrap();
         assert_eq!(*conn.peer().identity(), Identity::Admin);
+        assert_eq!(world.gauge.connections(), 1);
         let mut got = [0; 28];
         conn.read_exact(&mut got).await.unwrap();
         assert_eq!(&got[24..], b"more");
