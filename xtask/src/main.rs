@@ -9,6 +9,8 @@
 
 mod check;
 mod ci;
+mod demo;
+mod lab;
 mod program;
 mod report;
 mod suites;
@@ -42,6 +44,10 @@ enum Command {
     },
     /// Writes the Rust code generated from `proto/`.
     Codegen,
+    /// The main job, told as it happens: PostgreSQL in a swarm of three survives a power cut. Needs root.
+    Demo(demo::DemoArgs),
+    /// Virtual machines with real engines on this machine, to play with. Needs root.
+    Lab(lab::LabArgs),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +67,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Ci { sources_only } => ci::run(sources_only),
         Command::Test { stages } => suites::run(&stages),
         Command::Codegen => codegen(),
+        Command::Demo(args) => demo::run(&args),
+        Command::Lab(args) => lab::run(args).map(|()| true),
     }
 }
 

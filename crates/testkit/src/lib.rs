@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod lab;
+pub mod mount_times;
+pub mod postgres;
 pub mod process;
 pub mod session;
 pub mod wait;

@@ -5,8 +5,6 @@
 //! each round every row the client was told is committed must be in the table. The very last line is
 //! `demo: PASS ...` or `demo: FAIL <why>`, and the exit code agrees with it.
 
-mod client;
-mod mounts;
 mod report;
 mod story;
 mod timeline;
@@ -60,7 +58,10 @@ pub(crate) fn run(args: &DemoArgs) -> Result<bool> {
         }
         Err(error) => {
             // One line: the chain, outermost first.
-            timeline.line(&format!("demo: FAIL {}", format!("{error:#}").replace('\n', " | ")));
+            timeline.line(&format!(
+                "demo: FAIL {}",
+                format!("{error:#}").replace('\n', " | ")
+            ));
             Ok(false)
         }
     }

@@ -58,7 +58,10 @@ impl Report {
                 f.total_s, f.docker_s, f.ours_s, f.acknowledged, f.found
             ));
         }
-        out.push_str(&format!("orderly shutdown: service away {:.1} s\n", self.orderly_s));
+        out.push_str(&format!(
+            "orderly shutdown: service away {:.1} s\n",
+            self.orderly_s
+        ));
         out.push_str(&format!(
             "whole demo: {:.0} s, of which {:.0} s after the packages were there\n",
             self.total_s, self.since_packages_s
@@ -104,16 +107,34 @@ mod tests {
 
     #[test]
     fn the_last_line_carries_the_median_and_the_last_count() {
-        let failovers = vec![failover(16.0, 10, 10), failover(14.0, 20, 20), failover(30.0, 30, 30)];
-        let report = Report { failovers, ..Report::default() };
-        assert_eq!(report.verdict().unwrap(), "demo: PASS failover=16.0 acknowledged=30 found=30");
+        let failovers = vec![
+            failover(16.0, 10, 10),
+            failover(14.0, 20, 20),
+            failover(30.0, 30, 30),
+        ];
+        let report = Report {
+            failovers,
+            ..Report::default()
+        };
+        assert_eq!(
+            report.verdict().unwrap(),
+            "demo: PASS failover=16.0 acknowledged=30 found=30"
+        );
     }
 
     #[test]
     fn one_lost_row_in_any_round_fails() {
         let failovers = vec![failover(16.0, 10, 9), failover(14.0, 20, 20)];
-        let report = Report { failovers, ..Report::default() };
-        assert!(report.verdict().unwrap_err().starts_with("1 of 10 acknowledged rows"));
+        let report = Report {
+            failovers,
+            ..Report::default()
+        };
+        assert!(
+            report
+                .verdict()
+                .unwrap_err()
+                .starts_with("1 of 10 acknowledged rows")
+        );
         assert!(Report::default().verdict().is_err());
     }
 }

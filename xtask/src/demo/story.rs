@@ -1,26 +1,20 @@
 //! The story, act by act.
 
-use std::collections::HashSet;
-use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use vdvs_testkit::lab::{
     DRIVER, Docker, Images, Lab, LabConfig, Node, PACKAGES, Swarm, ensure_packages,
 };
-use vdvs_testkit::wait;
+use vdvs_testkit::postgres::{self, Lan, SERVICE, STACK, Told, VOLUME, Writer};
+use vdvs_testkit::{mount_times, wait};
 
-use super::client::{Lan, Told, Writer};
-use super::mounts;
 use super::report::{Failover, Report};
 use super::timeline::Timeline;
 use crate::program;
 
 /// Name of the demo's lab, so that one a person plays with is left alone.
 const LAB: &str = "demo";
-const SERVICE: &str = "postgres_postgres";
-const VOLUME: &str = "postgres_postgres_vol";
-const STACK: &str = include_str!("stack.yml");
 
 /// A swarm notices new plugins up to 20 s late, a lost node after 16 s (33 s when its leader changed); the database
 /// recovers in a few more. Several times that on a busy machine.
@@ -74,11 +68,19 @@ pub(super) fn tell(t: &Timeline, rounds: u32, keep: bool, report: &mut Report) -
 fn acts(t: &Timeline, lab: &Lab, images: &Images, rounds: u32, report: &mut Report) -> Result<()> {
     let nodes = lab.nodes()?;
     let engines: Vec<Docker> = nodes.iter().map(Node::docker).collect();
-    t.step("swarm", "images into three engines", || images.import_all(&engines))?;
-    let swarm = t.step("swarm", "docker swarm init, join, join", || Swarm::form(&nodes))?;
-    t.step("swarm", "the scheduler sees our driver on every node", || swarm.wait_driver(DRIVER))?;
-    let addresses = swarm.workers().iter().map(Node::address).collect::<Result<_>>()?;
-    let stage = Stage { t, lab, swarm, lan: Lan { lab: lab.clone(), addresses } };
+    t.step("swarm", "images into three engines", || {
+        images.import_all(&engines)
+    })?;
+    let swarm = t.step("swarm", "docker swarm init, join, join", || {
+        Swarm::form(&nodes)
+    })?;
+    t.step(
+        "swarm",
+        "the scheduler sees our driver on every node",
+        || swarm.wait_driver(DRIVER),
+    )?;
+    let lan = Lan::of(lab, &swarm)?;
+    let stage = Stage { t, lab, swarm, lan };
 
     t.act("The stack");
     stage.deploy()?;
@@ -87,8 +89,7 @@ fn acts(t: &Timeline, lab: &Lab, images: &Images, rounds: u32, report: &mut Repo
     t.act("An orderly shutdown");
     report.orderly_s = stage.orderly_shutdown()?;
 
-    let table = "CREATE TABLE ledger (n bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())";
-    stage.lan.query(table)?;
+    stage.lan.create_ledger()?;
     let mut next = 1;
     for round in 1..=rounds {
         t.act(&format!("A power cut ({round} of {rounds})"));
@@ -100,34 +101,48 @@ fn acts(t: &Timeline, lab: &Lab, images: &Images, rounds: u32, report: &mut Repo
 
 impl Stage<'_> {
     fn deploy(&self) -> Result<()> {
-        let (t, docker) = (self.t, self.swarm.docker());
-        let file = self.lab.layout().root().join("stack.yml");
-        fs::write(&file, STACK).with_context(|| format!("write {}", file.display()))?;
-        let file = file.to_str().context("the lab's path is not UTF-8")?;
-        t.event("swarm", "the routing mesh needs IP_VS; the port is published in host mode instead");
+        let t = self.t;
+        t.event(
+            "swarm",
+            "the routing mesh needs IP_VS; the port is published in host mode instead",
+        );
         t.event("swarm01", "docker stack deploy -c stack.yml postgres");
-        docker.run(&["stack", "deploy", "--resolve-image", "never", "-c", file, "postgres"])?;
-        t.step("swarm", "PostgreSQL initialises its volume and answers", || self.wait_answer())?;
+        postgres::deploy(self.lab, &self.swarm, STACK)?;
+        t.step(
+            "swarm",
+            "PostgreSQL initialises its volume and answers",
+            || self.wait_answer(),
+        )?;
         self.lan.query(
             "CREATE TABLE \"user\" (name text PRIMARY KEY, department text NOT NULL); \
              INSERT INTO \"user\" VALUES ('ada', 'engines'), ('grace', 'compilers'), ('barbara', 'data');",
         )?;
         t.event("client", "SELECT name, department FROM \"user\"");
-        t.quote(&self.lan.show("SELECT name, department FROM \"user\" ORDER BY name")?);
+        t.quote(
+            &self
+                .lan
+                .show("SELECT name, department FROM \"user\" ORDER BY name")?,
+        );
         Ok(())
     }
 
     fn wait_answer(&self) -> Result<()> {
-        wait::until_true(PATIENCE, "the database answers", || Ok(self.lan.query("SELECT 1").is_ok()))
+        wait::until_true(PATIENCE, "the database answers", || {
+            Ok(self.lan.query("SELECT 1").is_ok())
+        })
     }
 
     fn show_volume(&self) -> Result<()> {
         let worker = self.running_on()?;
         let docker = worker.docker();
-        self.t.event(worker.name(), &format!("docker volume inspect {VOLUME}"));
+        self.t
+            .event(worker.name(), &format!("docker volume inspect {VOLUME}"));
         self.t.quote(&docker.run(&["volume", "inspect", VOLUME])?);
         let container = docker.run(&["ps", "-q", "--filter", &format!("name={SERVICE}")])?;
-        self.t.event(worker.name(), &format!("docker inspect {container} (its mounts)"));
+        self.t.event(
+            worker.name(),
+            &format!("docker inspect {container} (its mounts)"),
+        );
         let mounts = docker.json(&["inspect", "--format", "{{json .Mounts}}", &container])?;
         self.t.quote(&serde_json::to_string_pretty(&mounts)?);
         Ok(())
@@ -140,8 +155,14 @@ impl Stage<'_> {
     }
 
     fn other_worker(&self, than: &Node) -> Result<Node> {
-        let other = self.swarm.workers().iter().find(|w| w.name() != than.name());
-        other.cloned().context("a swarm with two workers has another one")
+        let other = self
+            .swarm
+            .workers()
+            .iter()
+            .find(|w| w.name() != than.name());
+        other
+            .cloned()
+            .context("a swarm with two workers has another one")
     }
 
     fn users(&self) -> Result<String> {
@@ -157,18 +178,29 @@ impl Stage<'_> {
         t.step("swarm", "the task moves", || self.wait_answer())?;
         let away = begun.elapsed().as_secs_f64();
         let after = self.users()?;
-        t.event("client", &format!("PostgreSQL answers on {}: {after}", self.running_on()?.name()));
-        ensure!(before == after, "table user was '{before}', after the shutdown it is '{after}'");
+        t.event(
+            "client",
+            &format!(
+                "PostgreSQL answers on {}: {after}",
+                self.running_on()?.name()
+            ),
+        );
+        ensure!(
+            before == after,
+            "table user was '{before}', after the shutdown it is '{after}'"
+        );
         self.power_back(&worker)?;
         Ok(away)
     }
 
     fn power_back(&self, worker: &Node) -> Result<()> {
-        self.t.step(worker.name(), "power on, joins the swarm again", || {
-            worker.power_on()?;
-            self.swarm.wait_node_state(worker.name(), "ready", PATIENCE)?;
-            self.swarm.wait_driver(DRIVER)
-        })
+        self.t
+            .step(worker.name(), "power on, joins the swarm again", || {
+                worker.power_on()?;
+                self.swarm
+                    .wait_node_state(worker.name(), "ready", PATIENCE)?;
+                self.swarm.wait_driver(DRIVER)
+            })
     }
 
     fn power_cut(&self, next: &mut u64) -> Result<Failover> {
@@ -176,54 +208,81 @@ impl Stage<'_> {
         let heir = self.other_worker(&victim)?;
         let before = self.users()?;
         let notes = self.lab.layout().root().join("acknowledged.txt");
-        let writer = Writer::start(self.lan.clone(), *next, &notes)?;
-        wait::until_true(PATIENCE, "the client writes", || Ok(writer.count() >= ROWS_BEFORE_CUT))?;
-        t.event("client", &format!("{} rows acknowledged and counting", writer.count()));
+        let writer = Writer::start(&self.lan, *next, &notes)?;
+        wait::until_true(PATIENCE, "the client writes", || {
+            Ok(writer.count() >= ROWS_BEFORE_CUT)
+        })?;
+        t.event(
+            "client",
+            &format!("{} rows acknowledged and counting", writer.count()),
+        );
 
-        let heard = mounts::served(&heir)?.len();
+        let heard = mount_times::served(&heir)?.len();
         let cut = Instant::now();
         victim.power_cut()?;
         t.event(victim.name(), "POWER CUT: caches lost, every process gone");
-        let last = writer.told().acknowledged.last().copied().unwrap_or_default();
-        t.event("client", &format!("last acknowledged row: {last}"));
-        let back = self.wait_for_inserts(&writer, last, cut)?;
+        if let Some(last) = writer.told().highest() {
+            t.event("client", &format!("last acknowledged row: {last}"));
+        }
+        let back = self.wait_for_inserts(&writer, &heir, cut)?;
         let mount = wait::until(PATIENCE, "the plugin tells of its mount", || {
-            Ok(mounts::served(&heir)?.get(heard).copied())
+            Ok(mount_times::served(&heir)?.get(heard).copied())
         })?;
-        t.event(heir.name(), &format!("Mount request to mounted: {:.2} s", mount.as_secs_f64()));
-        t.event(heir.name(), &format!("PostgreSQL commits again, {back:.1} s after the cut"));
+        t.event(
+            heir.name(),
+            &format!("Mount request to mounted: {:.2} s", mount.as_secs_f64()),
+        );
+        t.event(
+            heir.name(),
+            &format!("PostgreSQL commits again, {back:.1} s after the cut"),
+        );
         let told = writer.finish()?;
         // Far above anything that may have been sent without an answer.
-        *next = told.acknowledged.last().map_or(*next, |n| n + 100_000);
+        *next = told.highest().map_or(*next, |n| n + 100_000);
         let after = self.users()?;
-        ensure!(before == after, "table user was '{before}', after the power cut it is '{after}'");
+        ensure!(
+            before == after,
+            "table user was '{before}', after the power cut it is '{after}'"
+        );
         let failover = self.compare(&told, (&victim, &heir), back, mount)?;
         self.power_back(&victim)?;
         Ok(failover)
     }
 
-    /// Waits until the client's inserts are acknowledged again, telling what the swarm does meanwhile. Seconds since
-    /// the cut.
-    fn wait_for_inserts(&self, writer: &Writer, last: u64, cut: Instant) -> Result<f64> {
+    /// Waits until the client's inserts are acknowledged by the heir, telling what the swarm does meanwhile. Seconds
+    /// since the cut.
+    fn wait_for_inserts(&self, writer: &Writer, heir: &Node, cut: Instant) -> Result<f64> {
+        let address = heir.address()?;
         let mut told = String::new();
-        wait::until(PATIENCE, "the client's inserts are acknowledged again", || {
-            if let Some(resumed) = writer.told().resumed_after(last) {
-                return Ok(Some(resumed.duration_since(cut).as_secs_f64()));
-            }
-            let tasks = self.swarm.docker().run(&[
-                "service", "ps", SERVICE, "--filter", "desired-state=running", "--format",
-                "{{.Node}} {{.CurrentState}}",
-            ])?;
-            // "Running 3 minutes ago" changes with the clock; node and state are its first words.
-            let states: Vec<String> =
-                tasks.lines().map(|l| l.split(' ').take(2).collect::<Vec<_>>().join(": ")).collect();
-            let now = format!("task on {}", states.join(", "));
-            if now != told {
-                self.t.event("swarm", &now);
-                told = now;
-            }
-            Ok(None)
-        })
+        wait::until(
+            PATIENCE,
+            "the client's inserts are acknowledged again",
+            || {
+                if let Some(resumed) = writer.told().first_by(&address) {
+                    return Ok(Some(resumed.duration_since(cut).as_secs_f64()));
+                }
+                let tasks = self.swarm.docker().run(&[
+                    "service",
+                    "ps",
+                    SERVICE,
+                    "--filter",
+                    "desired-state=running",
+                    "--format",
+                    "{{.Node}} {{.CurrentState}}",
+                ])?;
+                // "Running 3 minutes ago" changes with the clock; node and state are its first words.
+                let states: Vec<String> = tasks
+                    .lines()
+                    .map(|l| l.split(' ').take(2).collect::<Vec<_>>().join(": "))
+                    .collect();
+                let now = format!("task on {}", states.join(", "));
+                if now != told {
+                    self.t.event("swarm", &now);
+                    told = now;
+                }
+                Ok(None)
+            },
+        )
     }
 
     fn compare(
@@ -233,22 +292,24 @@ impl Stage<'_> {
         total_s: f64,
         ours: Duration,
     ) -> Result<Failover> {
-        let table = self.lan.query("SELECT n FROM ledger")?;
-        let rows: HashSet<u64> = table.lines().map(str::parse).collect::<Result<_, _>>()?;
-        let found = told.acknowledged.iter().filter(|n| rows.contains(n)).count();
-        let sum = self.lan.query("SELECT md5(string_agg(n::text, ',' ORDER BY n)) FROM ledger")?;
-        self.t.event("client", &format!("{} rows in the table, md5 {sum}", rows.len()));
-        let count = told.acknowledged.len();
-        self.t.event("client", &format!("{count} acknowledged, {found} of them found"));
+        let kept = self.lan.compare(told)?;
+        let (rows, sum) = (kept.rows, &kept.checksum);
+        self.t
+            .event("client", &format!("{rows} rows in the table, md5 {sum}"));
+        let (acknowledged, found) = (kept.acknowledged, kept.found);
+        self.t.event(
+            "client",
+            &format!("{acknowledged} acknowledged, {found} of them found"),
+        );
         Ok(Failover {
             from: from.name().to_owned(),
             to: to.name().to_owned(),
             total_s,
             docker_s: total_s - ours.as_secs_f64(),
             ours_s: ours.as_secs_f64(),
-            acknowledged: count,
+            acknowledged,
             found,
-            rows: rows.len(),
+            rows,
         })
     }
 }

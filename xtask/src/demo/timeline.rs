@@ -25,17 +25,26 @@ pub(crate) struct Timeline {
 
 impl Timeline {
     pub(crate) fn start() -> Self {
-        Self { start: Instant::now(), terminal: io::stdout().is_terminal() }
+        Self {
+            start: Instant::now(),
+            terminal: io::stdout().is_terminal(),
+        }
     }
 
     /// A heading between two acts.
     pub(crate) fn act(&self, title: &str) {
-        self.line(&format!("\n== {title} {}", "=".repeat(74usize.saturating_sub(title.len()))));
+        self.line(&format!(
+            "\n== {title} {}",
+            "=".repeat(74usize.saturating_sub(title.len()))
+        ));
     }
 
     /// Something happened.
     pub(crate) fn event(&self, who: &str, what: &str) {
-        self.line(&format!("[{:7.2}s] {who:<9} {what}", self.start.elapsed().as_secs_f64()));
+        self.line(&format!(
+            "[{:7.2}s] {who:<9} {what}",
+            self.start.elapsed().as_secs_f64()
+        ));
     }
 
     /// Text that belongs to the last event, indented.
@@ -63,7 +72,10 @@ impl Timeline {
             result
         });
         let verdict = if result.is_ok() { "" } else { " -- failed" };
-        self.event(who, &format!("{what} ({:.1} s){verdict}", begun.elapsed().as_secs_f64()));
+        self.event(
+            who,
+            &format!("{what} ({:.1} s){verdict}", begun.elapsed().as_secs_f64()),
+        );
         result
     }
 
@@ -77,7 +89,9 @@ impl Timeline {
             let seconds = begun.elapsed().as_secs_f64();
             if self.terminal {
                 let sign = SPINNER.get(turn % SPINNER.len()).unwrap_or(&' ');
-                self.raw(&format!("\r  {sign} {who:<9} {what} ... {seconds:.0} s \x1b[K"));
+                self.raw(&format!(
+                    "\r  {sign} {who:<9} {what} ... {seconds:.0} s \x1b[K"
+                ));
             } else {
                 self.event(who, &format!("{what} ... {seconds:.0} s"));
             }

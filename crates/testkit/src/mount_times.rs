@@ -4,10 +4,14 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use vdvs_testkit::lab::{Node, Service};
+
+use crate::lab::{Node, Service};
 
 /// Times of the Mounts the plugin of `node` has served since the node's power came on, oldest first.
-pub(crate) fn served(node: &Node) -> Result<Vec<Duration>> {
+///
+/// # Errors
+/// The plugin's log cannot be read.
+pub fn served(node: &Node) -> Result<Vec<Duration>> {
     let log = node.log(Service::Plugin);
     let text = fs::read_to_string(&log).with_context(|| format!("read {}", log.display()))?;
     Ok(text.lines().filter_map(took).collect())
@@ -16,7 +20,9 @@ pub(crate) fn served(node: &Node) -> Result<Vec<Duration>> {
 /// The time in a line that tells of a served Mount.
 fn took(line: &str) -> Option<Duration> {
     let (_, fields) = line.split_once(" mounted ")?;
-    let millis = fields.split(' ').find_map(|field| field.strip_prefix("took_ms="))?;
+    let millis = fields
+        .split(' ')
+        .find_map(|field| field.strip_prefix("took_ms="))?;
     millis.parse().ok().map(Duration::from_millis)
 }
 
