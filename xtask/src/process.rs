@@ -1,3 +1,0 @@
-//! External programs: the same door the test side of the house uses.
-
-pub(crate) use vdvs_testkit::process::*;
