@@ -1,5 +1,6 @@
-//! The real `vdvsd` with a simulated host, spoken to over its sockets.
+//! The real `vdvsd`, spoken to over its sockets: on a simulated host, and on a lab host with real files.
 
+mod lab;
 mod peers;
 mod process;
 mod service;

@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 use vdvs_api::v1::admin_service_client::AdminServiceClient;
 use vdvs_api::v1::volume_service_client::VolumeServiceClient;
-use vdvs_api::{RemoteError, v1};
+use vdvs_api::{RemoteError, admin_client, v1, volume_client};
 use vdvs_transport::{Address, channel};
 
 /// Far above what anything here takes on a busy machine.
@@ -45,6 +45,31 @@ impl Vdvsd {
         agent
     }
 
+    /// Starts an agent on a lab host's folder and waits until the administrator could be served.
+    pub(crate) fn start_lab(dir: TempDir) -> Self {
+        let child = spawn_on("lab", dir.path(), &[], "stderr");
+        let agent = Self { child, dir };
+        until("the administrator's socket is there", || {
+            agent.log().contains(" serves ")
+        });
+        agent
+    }
+
+    /// The host's folder.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The socket of a lab VM.
+    pub(crate) fn lab_socket(&self, vm: &str) -> PathBuf {
+        self.dir.path().join("vms").join(vm).join("vsock/1019")
+    }
+
+    /// A client in a lab VM, not connected yet.
+    pub(crate) fn lab_guest(&self, vm: &str) -> VolumeServiceClient<Channel> {
+        volume_client(channel(Address::Unix(self.lab_socket(vm))))
+    }
+
     /// Starts a second agent on the same folder and waits for its end.
     pub(crate) fn second(&self) -> (ExitStatus, String) {
         let mut child = spawn(self.dir.path(), &["a"], "stderr-of-second");
@@ -66,12 +91,12 @@ impl Vdvsd {
 
     /// A client in a VM, not connected yet.
     pub(crate) fn guest(&self, vm: &str) -> VolumeServiceClient<Channel> {
-        vdvs_api::volume_client(channel(Address::Unix(self.socket(vm))))
+        volume_client(channel(Address::Unix(self.socket(vm))))
     }
 
     /// An administrator's client.
     pub(crate) fn admin(&self) -> AdminServiceClient<Channel> {
-        vdvs_api::admin_client(channel(Address::Unix(self.admin_socket())))
+        admin_client(channel(Address::Unix(self.admin_socket())))
     }
 
     /// Sends SIGTERM.
@@ -120,14 +145,20 @@ impl Drop for Vdvsd {
     }
 }
 
+fn spawn(dir: &Path, vms: &[&str], stderr: &str) -> Child {
+    spawn_on("sim", dir, vms, stderr)
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the one process module of these tests"
 )]
-fn spawn(dir: &Path, vms: &[&str], stderr: &str) -> Child {
+fn spawn_on(host: &str, dir: &Path, vms: &[&str], stderr: &str) -> Child {
     let stderr = File::create(dir.join(stderr)).expect("the folder is ours");
     let mut command = Command::new(env!("CARGO_BIN_EXE_vdvsd"));
-    command.args(["--host", "sim", "--sim-dir"]).arg(dir);
+    command
+        .args(["--host", host, &format!("--{host}-dir")])
+        .arg(dir);
     for vm in vms {
         command.args(["--sim-vm", vm]);
     }
