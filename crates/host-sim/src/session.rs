@@ -86,6 +86,12 @@ impl Session {
         self.died.send_replace(true);
     }
 
+    /// Whether the agent has died.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.faults().crashed
+    }
+
     /// Returns when the agent has died.
     pub async fn died(&self) {
         // The sender lives as long as `self`.

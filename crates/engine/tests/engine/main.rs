@@ -1,5 +1,14 @@
 //! The engine over a simulated world. Each test is a sentence about behaviour; time is paused, so waits cost nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on may panic"
+)]
 
 mod attachments;
+mod consistency;
+mod crashes;
+mod random;
 mod support;
+mod takeover;
 mod volumes;

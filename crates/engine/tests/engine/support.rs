@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::task::{self, JoinHandle};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vdvs_domain::options::GivenOptions;
-use vdvs_domain::{DatastoreName, Epoch, Error, HostId, RequestId, VmId, VolumeAddress, VolumeId};
+use vdvs_domain::{
+    DatastoreName, Epoch, Error, GroupId, HostId, RequestId, VmId, VolumeAddress, VolumeId,
+};
 use vdvs_engine::Engine;
 use vdvs_engine::api::{Attached, Call, Caller, Outcome, Settings, VolumeView};
 use vdvs_engine::ports::{DatastoreKind, DiskPath, DsPath};
@@ -186,12 +189,12 @@ impl Lab {
     pub(crate) fn reconcile(&self) -> Reconciler {
         let cancel = CancellationToken::new();
         let run = Arc::clone(&self.engine).run(cancel.clone());
-        Reconciler(tokio::task::spawn(run), cancel)
+        Reconciler(task::spawn(run), cancel)
     }
 }
 
 /// Stops the reconciler when dropped.
-pub(crate) struct Reconciler(tokio::task::JoinHandle<()>, CancellationToken);
+pub(crate) struct Reconciler(JoinHandle<()>, CancellationToken);
 
 impl Drop for Reconciler {
     fn drop(&mut self) {
@@ -202,7 +205,7 @@ impl Drop for Reconciler {
 
 /// The disk of a volume.
 pub(crate) fn disk(view: &VolumeView) -> DiskPath {
-    let group = vdvs_domain::GroupId::DEFAULT;
+    let group = GroupId::DEFAULT;
     let path = format!("dockvols/{group}/{}.{}.vmdk", view.name, view.id.id8());
     DiskPath {
         datastore: view.datastore.clone(),
@@ -223,6 +226,6 @@ where
     let deadline = Instant::now() + Duration::from_secs(60);
     while !check().await {
         assert!(Instant::now() < deadline, "{what} did not happen");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
     }
 }

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use crate::support::{Lab, call, ds, given, rand_request, volume};
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::time::advance;
 use vdvs_domain::access::{AccessConfig, DatastoreScope};
-use vdvs_domain::{Error, ErrorKind, FilesystemState, Ownership};
+use vdvs_domain::{Capacity, Error, ErrorKind, FilesystemState, Ownership};
 use vdvs_engine::api::Outcome;
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +133,7 @@ async fn sixty_four_creators_share_a_few_ledger_writes() {
                 .await
         }
     });
-    let made = futures_util::future::join_all(creates).await;
+    let made = join_all(creates).await;
     assert!(made.into_iter().all(|m| m.is_ok_and(|m| m.is_change())));
     let files = lab.world.files(&ds("ds"));
     let ledger = files.iter().find(|f| f.contains("ledger")).unwrap();
@@ -311,7 +314,7 @@ async fn a_lost_document_is_replaced_by_the_copy_kept_here() {
     lab.get(1, "db").await.unwrap();
     lab.world
         .put_file(&ds("ds"), "dockvols/.vdvs/config.1", b"torn");
-    tokio::time::advance(Duration::from_secs(2)).await;
+    advance(Duration::from_secs(2)).await;
     assert!(lab.get(1, "db").await.is_ok());
     let (host, other) = lab.second_host();
     let far = lab.world.add_vm(host, "far", &ds("ds"));
@@ -334,10 +337,10 @@ async fn limits_of_the_configuration_hold() {
     let mut config = AccessConfig::open_to_all();
     let privilege = &mut config.groups[0].privileges[0];
     privilege.datastore = DatastoreScope::All;
-    privilege.max_volume = Some("2gb").map(|t| vdvs_domain::Capacity::parse(t).unwrap());
+    privilege.max_volume = Some("2gb").map(|t| Capacity::parse(t).unwrap());
     privilege.total_bytes = Some(4 << 30);
     rewrite_config(&lab, &config);
-    tokio::time::advance(Duration::from_secs(2)).await;
+    advance(Duration::from_secs(2)).await;
     let err = lab
         .try_create(1, 1, "large", &[("size", "3gb")])
         .await
@@ -360,7 +363,7 @@ async fn limits_of_the_configuration_hold() {
     lab.try_create(1, 6, "over", &[]).await.unwrap();
     config.groups.clear();
     rewrite_config(&lab, &config);
-    tokio::time::advance(Duration::from_secs(2)).await;
+    advance(Duration::from_secs(2)).await;
     let err = lab.get(1, "first").await.unwrap_err();
     assert_eq!(
         err.kind(),
@@ -375,7 +378,7 @@ fn rewrite_config(lab: &Lab, config: &AccessConfig) {
     let old = lab.world.file(&ds("ds"), path).unwrap();
     let text = String::from_utf8(old).unwrap();
     let (_, json) = text.split_once('\n').unwrap();
-    let mut document: serde_json::Value = serde_json::from_str(json).unwrap();
+    let mut document: Value = serde_json::from_str(json).unwrap();
     document["access"] = serde_json::to_value(config).unwrap();
     let body = serde_json::to_string(&document).unwrap();
     let crc = crc32fast::hash(body.as_bytes());
