@@ -1,6 +1,7 @@
 //! The lab itself: a node runs a real engine, and a lab that goes down leaves nothing.
 
-use std::time::Instant;
+use std::fs;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::unistd::geteuid;
@@ -83,7 +84,7 @@ fn an_engine_that_dies_is_started_again_unless_held() -> Result<()> {
     }
     let lab = TemporaryLab::up(&LabConfig::new("t-service", 1))?;
     let node = lab.node("swarm01")?;
-    let limit = std::time::Duration::from_secs(60);
+    let limit = Duration::from_secs(60);
     node.stop_service(Service::Engine, limit)?;
     assert!(!node.docker().answers());
     node.release_service(Service::Engine)?;
@@ -97,7 +98,7 @@ fn down_clears_a_lab_whose_record_is_lost() -> Result<()> {
         return Ok(());
     }
     let lab = TemporaryLab::up(&LabConfig::new("t-lost", 1))?;
-    std::fs::remove_file(lab.layout().state_file())?;
+    fs::remove_file(lab.layout().state_file())?;
     let layout = lab.layout().clone();
     assert!(
         leftovers(&layout)?

@@ -445,6 +445,9 @@ fn tail(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::env::temp_dir;
+    use std::process::id;
+
     use super::*;
 
     #[test]
@@ -490,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_recorded_process_is_not_mistaken_for_another_with_its_pid() {
-        let me = ProcId::of(std::process::id()).unwrap();
+        let me = ProcId::of(id()).unwrap();
         assert!(me.is_alive());
         let earlier = ProcId {
             start_time: me.start_time - 1,
@@ -502,7 +505,7 @@ mod tests {
 
     #[test]
     fn a_daemon_runs_and_stops() {
-        let log = std::env::temp_dir().join(format!("vdvs-daemon-{}.log", std::process::id()));
+        let log = temp_dir().join(format!("vdvs-daemon-{}.log", id()));
         let id = Cmd::new("/usr/bin/sleep").arg("60").daemon(&log).unwrap();
         assert!(id.is_alive());
         assert!(id.stop(Duration::from_secs(10)).unwrap());

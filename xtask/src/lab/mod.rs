@@ -5,8 +5,10 @@
 
 mod status;
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -251,13 +253,13 @@ fn logs(lab: &Lab, node: &str, of: Log) -> Result<()> {
         Log::Labhv => host.log(Daemon::Labhv),
     };
     let mut file =
-        std::fs::File::open(&path).with_context(|| format!("no log yet at {}", path.display()))?;
+        File::open(&path).with_context(|| format!("no log yet at {}", path.display()))?;
     io::copy(&mut file, &mut io::stdout())?;
     Ok(())
 }
 
 /// Hands on how the person's command ended.
-fn finish(status: std::process::ExitStatus) -> Result<()> {
+fn finish(status: ExitStatus) -> Result<()> {
     ensure!(status.success(), "the command ended with {status}");
     Ok(())
 }

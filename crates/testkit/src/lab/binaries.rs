@@ -23,9 +23,6 @@ pub const PLUGIN: &str = "vdvs-plugin";
 /// Packages that make the programs, for `cargo build`.
 pub const PACKAGES: &[&str] = &["vdvs-host-lab", "vdvs-agent", "vdvs-admin", "vdvs-plugin"];
 
-/// While the programs are being written: a lab goes up without those that are not there yet.
-pub(super) const MISSING_ALLOWED: bool = true;
-
 /// Which build is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Profile {
@@ -79,11 +76,7 @@ pub(super) fn install(layout: &Layout, profile: Profile) -> Result<()> {
     let dir = layout.bin_dir();
     fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
     for program in [LABHV, AGENT, ADMIN, PLUGIN] {
-        let from = match built(profile, program) {
-            Ok(from) => from,
-            Err(_) if MISSING_ALLOWED => continue,
-            Err(error) => return Err(error),
-        };
+        let from = built(profile, program)?;
         copy_if_changed(&from, &dir.join(program))
             .with_context(|| format!("copy {} to {}", from.display(), dir.display()))?;
     }

@@ -1,5 +1,6 @@
 //! A node's engine through its own CLI: `docker -H unix://<node's socket>`.
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ impl Docker {
     pub fn cmd<I, S>(&self, args: I) -> Cmd
     where
         I: IntoIterator<Item = S>,
-        S: AsRef<std::ffi::OsStr>,
+        S: AsRef<OsStr>,
     {
         // The configuration folder of whoever runs this is none of the lab's business.
         Cmd::new(tool::DOCKER)
@@ -49,7 +50,7 @@ impl Docker {
     ///
     /// # Errors
     /// The CLI fails; its text is in the error.
-    pub fn run<S: AsRef<std::ffi::OsStr>>(&self, args: &[S]) -> Result<String> {
+    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<String> {
         Ok(self.cmd(args).run()?.trim_end().to_owned())
     }
 

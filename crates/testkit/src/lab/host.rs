@@ -2,6 +2,7 @@
 //!
 //! The two processes are started, stopped and killed separately: the death of the agent is not the death of the host.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
@@ -156,7 +157,8 @@ impl Host {
     pub fn log(&self, daemon: Daemon) -> PathBuf {
         match daemon {
             Daemon::Labhv => self.layout.host_dir(&self.name).join("labhv.log"),
-            Daemon::Agent => self.layout.agent_dir(&self.name).join("vdvsd.log"),
+            // The agent keeps a log of its own among its state; this one holds what a fall says, too.
+            Daemon::Agent => self.layout.host_dir(&self.name).join("vdvsd.log"),
         }
     }
 
@@ -170,7 +172,7 @@ impl Host {
     pub fn vdvs<I, S>(&self, args: I) -> Cmd
     where
         I: IntoIterator<Item = S>,
-        S: AsRef<std::ffi::OsStr>,
+        S: AsRef<OsStr>,
     {
         Cmd::new(self.layout.bin_dir().join(ADMIN))
             .arg("--socket")

@@ -27,10 +27,12 @@ mod swarm;
 mod teardown;
 
 use std::fs;
+use std::ops::Deref;
 use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use nix::unistd::geteuid;
 
 pub use binaries::{
     ADMIN, AGENT, LABHV, PACKAGES as BINARY_PACKAGES, PLUGIN, Profile, built, target_dir,
@@ -106,7 +108,7 @@ impl Lab {
             config.nodes
         );
         ensure!(
-            nix::unistd::geteuid().is_root(),
+            geteuid().is_root(),
             "a lab needs root: namespaces, mounts, devices"
         );
         let _turn = lab.take_turn()?;
@@ -124,9 +126,7 @@ impl Lab {
             lab.record_node(&name, index)?;
         }
         host.start(Daemon::Labhv)?;
-        if !binaries::MISSING_ALLOWED || lab.layout.bin_dir().join(AGENT).exists() {
-            host.start(Daemon::Agent)?;
-        }
+        host.start(Daemon::Agent)?;
         for node in lab.nodes()? {
             network::ensure_node(&lab.layout, &node.record()?)?;
         }
@@ -287,7 +287,7 @@ impl TemporaryLab {
     }
 }
 
-impl std::ops::Deref for TemporaryLab {
+impl Deref for TemporaryLab {
     type Target = Lab;
 
     fn deref(&self) -> &Lab {

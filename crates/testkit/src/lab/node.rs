@@ -9,6 +9,7 @@
 //! Off means that init is gone: the kernel ends every process of the node with it and its mounts vanish. A boot that
 //! fails half-way ends with the node off.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -148,7 +149,7 @@ impl Node {
     pub fn exec<I, S>(&self, program: &str, args: I) -> Result<Cmd>
     where
         I: IntoIterator<Item = S>,
-        S: AsRef<std::ffi::OsStr>,
+        S: AsRef<OsStr>,
     {
         let pid = self.init()?.pid.to_string();
         let enter = Cmd::new(tool::NSENTER)

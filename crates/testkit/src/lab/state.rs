@@ -8,6 +8,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -135,20 +136,26 @@ pub(super) fn update<T>(layout: &Layout, change: impl FnOnce(&mut LabState) -> T
     Ok(result)
 }
 
-/// Waits for a lock file and holds it until the value is dropped.
+/// Waits for a lock file and holds it until the value is dropped. The file may be removed by its holder.
 ///
 /// # Errors
 /// The file cannot be opened or locked.
 pub(super) fn lock(path: &Path) -> Result<File> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .with_context(|| format!("open {}", path.display()))?;
-    file.lock()
-        .with_context(|| format!("lock {}", path.display()))?;
-    Ok(file)
+    loop {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .with_context(|| format!("open {}", path.display()))?;
+        file.lock()
+            .with_context(|| format!("lock {}", path.display()))?;
+        // The one before us may have removed what we waited for; then it protects nothing.
+        let current = fs::metadata(path).ok().map(|metadata| metadata.ino());
+        if current == Some(file.metadata()?.ino()) {
+            return Ok(file);
+        }
+    }
 }
 
 /// Replaces a file so that after a crash there is the old one or the new one, never half of one.
@@ -184,6 +191,8 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -199,7 +208,7 @@ mod tests {
     fn changes_made_at_the_same_time_are_all_kept() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::below(dir.path(), "x").unwrap();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for i in 0..8 {
                 let layout = &layout;
                 scope.spawn(move || {

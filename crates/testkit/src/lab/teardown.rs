@@ -8,6 +8,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::process::id;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -146,7 +147,7 @@ fn namespaces(layout: &Layout) -> Result<Vec<String>> {
 }
 
 fn our_mounts(layout: &Layout) -> Result<Vec<PathBuf>> {
-    let me = ProcId::of(std::process::id()).context("find myself in /proc")?;
+    let me = ProcId::of(id()).context("find myself in /proc")?;
     Ok(mounts::below(me, layout.root())?
         .into_iter()
         .map(|mount| mount.path)
