@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::slice;
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info};
 use vdvs_domain::{ErrorKind, FsType, VolumeAddress};
 
 use super::mount::advise;
 use super::{Failure, Volumes};
-use crate::agent::AgentError;
+use crate::agent::{AgentError, Link};
 use crate::journal::Stage;
+
+/// How long a Create waits for an agent that is away: as long as a Mount does. Once it has been asked, its work may take
+/// the whole budget.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Volumes {
     /// Allocates a volume; it is formatted at its first mount. Existing with equal options is success.
@@ -29,6 +34,9 @@ impl Volumes {
             self.can_format(options.get("fstype").map(String::as_str))?;
         }
         let deadline = Instant::now() + self.limits().mount_budget;
+        if let Err(e) = self.agent_appears().await {
+            return Err(Failure::Said(advise(&address, &e)));
+        }
         match self
             .agent()
             .create(&address.to_string(), options, deadline)
@@ -46,6 +54,19 @@ impl Volumes {
             ))),
             Err(e) => Err(Failure::Said(e.to_string())),
         }
+    }
+
+    async fn agent_appears(&self) -> Result<(), AgentError> {
+        let mut link = self.agent().link();
+        let appeared = timeout(PATIENCE, link.wait_for(Link::is_up)).await;
+        if matches!(appeared, Ok(Ok(_))) {
+            return Ok(());
+        }
+        drop(appeared);
+        Err(AgentError::Away(match &*link.borrow() {
+            Link::Down { why } => why.clone(),
+            Link::Up { .. } => "it stopped answering".into(),
+        }))
     }
 
     /// Refuses a file system that could never be made here, in the original's words.
