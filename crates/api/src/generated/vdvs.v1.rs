@@ -1483,7 +1483,7 @@ pub struct AdminVolume {
     /// What needs attention, in words; empty: nothing.
     #[prost(string, tag = "4")]
     pub attention: ::prost::alloc::string::String,
-    /// Path of the descriptor below the datastore.
+    /// Its descriptor, as `\[datastore\] path`.
     #[prost(string, tag = "5")]
     pub disk_path: ::prost::alloc::string::String,
 }
@@ -1496,7 +1496,7 @@ pub struct ListAllVolumesReply {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InspectVolumeRequest {
-    /// `\[group/\]name\[@datastore\]`, or the first digits of an id.
+    /// `name`, `name@datastore`, or the volume's id.
     #[prost(string, tag = "1")]
     pub address: ::prost::alloc::string::String,
 }
