@@ -219,6 +219,24 @@ impl GivenOptions {
         self.size.unwrap_or(Capacity::DEFAULT)
     }
 
+    /// What was given, as `key=value` in the order of [`KEYS`]: part of a request's fingerprint, so it must not
+    /// change from version to version.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        fn pair<T: ToString>(key: &str, value: Option<&T>) -> Option<String> {
+            value.map(|v| format!("{key}={}", v.to_string()))
+        }
+        let pairs = [
+            pair("size", self.size.map(Capacity::bytes).as_ref()),
+            pair("fstype", self.fstype.as_ref()),
+            pair("diskformat", self.diskformat.as_ref()),
+            pair("attach-as", self.attach_as.as_ref()),
+            pair("access", self.access.as_ref()),
+            pair("failover", self.failover.as_ref()),
+        ];
+        pairs.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+
     /// Fills in the defaults.
     #[must_use]
     pub fn resolve(&self) -> CreateOptions {
@@ -306,6 +324,13 @@ mod tests {
             let err = parse(&[(key, value)]).unwrap_err().to_string();
             assert!(err.starts_with(text), "{key}={value}: {err}");
         }
+    }
+
+    #[test]
+    fn what_was_given_has_one_spelling_for_ever() {
+        let given = parse(&[("size", "1024MB"), ("access", "read-only")]).unwrap();
+        assert_eq!(given.canonical(), "size=1073741824 access=read-only");
+        assert_eq!(parse(&[]).unwrap().canonical(), "");
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Inner {
             view: self.view(stored).await,
             operation,
             attention,
-            disk_path: stored.place.disk().to_string(),
+            disk_path: stored.place.disk().path.to_string(),
         }
     }
 

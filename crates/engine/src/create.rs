@@ -59,7 +59,7 @@ impl Inner {
         address: &VolumeAddress,
         given: &GivenOptions,
     ) -> Result<Outcome<VolumeView>, Error> {
-        let fingerprint = fingerprint(caller, "create", address, &format!("{given:?}"));
+        let fingerprint = fingerprint(caller, "create", address, &given.canonical());
         loop {
             match self.look_up(caller, address).await? {
                 Looked::Found(stored) => {
