@@ -488,7 +488,12 @@ impl Agent for FakeAgent {
         let state = self.state();
         let here = |volume: &Volume| volume.attachment.as_ref().is_some_and(|a| a.vm == HERE);
         Ok(InventoryAnswer {
-            attached: state.volumes.values().filter(|v| here(v)).cloned().collect(),
+            attached: state
+                .volumes
+                .values()
+                .filter(|v| here(v))
+                .cloned()
+                .collect(),
             superseded: items
                 .iter()
                 .filter(|item| {

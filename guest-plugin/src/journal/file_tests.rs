@@ -107,7 +107,8 @@ fn a_torn_last_line_is_cut_off_and_writing_goes_on() {
     let whole = fs::read(&path).unwrap();
     for torn in [1, 8, 40] {
         let file = OpenOptions::new().write(true).open(&path).unwrap();
-        file.set_len(u64::try_from(whole.len() - torn).unwrap()).unwrap();
+        file.set_len(u64::try_from(whole.len() - torn).unwrap())
+            .unwrap();
         let journal = FileJournal::open(folder.path()).unwrap();
         let loaded = journal.load().unwrap();
         assert_eq!(loaded.known, [known(1), known(2)], "the drop was torn");

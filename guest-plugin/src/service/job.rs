@@ -169,8 +169,8 @@ impl Volumes {
                 }
             }
         }
-        // A take-down that could not finish is retried by the reality check, not in a circle.
-        if matches!(kind, Kind::BringUp | Kind::Check) {
+        // A take-down that could not finish is retried by the reality check, not in a circle; a check has decided.
+        if kind == Kind::BringUp {
             self.settle(volume);
         }
     }

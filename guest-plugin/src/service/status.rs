@@ -220,4 +220,3 @@ fn moment(at: Timestamp) -> Option<Moment> {
 fn asctime(at: Moment) -> Option<String> {
     format("%a %b %e %H:%M:%S %Y", &at.to_zoned(TimeZone::UTC)).ok()
 }
-

@@ -62,10 +62,16 @@ impl Volumes {
         };
         debug!(volume = name, id, ?effect, "unmounted");
         if effect == Uncounted::LastGone && self.book().claims(volume) == 0 {
-            let job = self
-                .running(volume)
-                .unwrap_or_else(|| self.take_down(volume));
-            if let Ok(Err(stopped)) = timeout(PATIENCE, job.ended()).await {
+            let leave = async {
+                if let Some(job) = self.running(volume) {
+                    drop(job.ended().await);
+                }
+                if self.book().is_unwanted(volume) {
+                    return self.take_down(volume).ended().await;
+                }
+                Ok(())
+            };
+            if let Ok(Err(stopped)) = timeout(PATIENCE, leave).await {
                 debug!(volume = name, why = %stopped.text, "let go later");
             }
         }

@@ -21,7 +21,10 @@ async fn a_known_name_is_answered_from_the_journal_and_marked_stale() {
     let begun = Instant::now();
     for name in ["v", "v@vsanDatastore", "v@VSANdatastore"] {
         let view = guest.volumes().get(name).await.unwrap();
-        assert_eq!((view.name.as_str(), view.status.vdvs.answer), (name, "stale"));
+        assert_eq!(
+            (view.name.as_str(), view.status.vdvs.answer),
+            (name, "stale")
+        );
         assert_eq!(view.status.vdvs.stale_for_s, Some(90));
     }
     let listed = guest.volumes().list().await.unwrap();
@@ -99,9 +102,17 @@ async fn a_volume_that_exists_but_cannot_be_described_is_shown_with_its_problem(
 async fn access_denied_is_said_for_new_names_and_does_not_unmake_known_ones() {
     let guest = Guest::new().await;
     guest.volumes().create("v", &none()).await.unwrap();
-    guest.agent.fail_next("get", ErrorKind::PermissionDenied, "No access privilege exists");
+    guest.agent.fail_next(
+        "get",
+        ErrorKind::PermissionDenied,
+        "No access privilege exists",
+    );
     assert_eq!(answer(&guest, "v").await, "stale");
-    guest.agent.fail_next("get", ErrorKind::PermissionDenied, "No access privilege exists");
+    guest.agent.fail_next(
+        "get",
+        ErrorKind::PermissionDenied,
+        "No access privilege exists",
+    );
     let said = text(guest.volumes().get("new").await.unwrap_err());
     assert_eq!(said, "No access privilege exists");
 }
@@ -141,7 +152,10 @@ async fn path_says_where_the_data_will_be_without_mounting() {
     let guest = Guest::new().await;
     let volume = guest.agent.add("v", &none());
     let path = guest.volumes().path("v").await.unwrap();
-    assert_eq!(path.to_str().unwrap(), format!("/mnt/vdvs/{}/data", volume.id));
+    assert_eq!(
+        path.to_str().unwrap(),
+        format!("/mnt/vdvs/{}/data", volume.id)
+    );
     assert!(guest.device_calls().is_empty());
 }
 

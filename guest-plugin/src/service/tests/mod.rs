@@ -11,8 +11,8 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use vdvs_blockdev::Locator as Place;
 use vdvs_blockdev::Devices;
+use vdvs_blockdev::Locator as Place;
 use vdvs_blockdev::fake::FakeDevices;
 use vdvs_domain::VolumeId;
 
@@ -139,8 +139,7 @@ async fn start(
         journal: Arc::new(open(folder.path()).await),
         clock: Arc::clone(clock) as Arc<dyn Clock>,
     };
-    let volumes =
-        Volumes::start_up(ports, Path::new(ROOT), Limits::default(), stop.clone()).await;
+    let volumes = Volumes::start_up(ports, Path::new(ROOT), Limits::default(), stop.clone()).await;
     (volumes.unwrap(), stop)
 }
 

@@ -2,8 +2,8 @@
 
 use tokio::time::{Duration, Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
-use vdvs_blockdev::{DeviceError, Devices};
 use vdvs_blockdev::fake::{Call, FakeContent};
+use vdvs_blockdev::{DeviceError, Devices};
 use vdvs_domain::{ErrorKind, FilesystemState, FsType};
 
 use super::{Guest, none, options, place, text};
@@ -20,7 +20,13 @@ async fn create_allocates_only_and_the_first_mount_formats() {
     assert_eq!(path.to_str().unwrap(), format!("/mnt/vdvs/{id}/data"));
     assert_eq!(
         guest.agent.calls(),
-        ["create v", "get v", "attach v@vsanDatastore", "begin_format v", "finish_format v"]
+        [
+            "create v",
+            "get v",
+            "attach v@vsanDatastore",
+            "begin_format v",
+            "finish_format v"
+        ]
     );
     let order: Vec<String> = guest
         .device_calls()
@@ -75,7 +81,12 @@ async fn concurrent_mounts_of_one_volume_join() {
         volumes.mount("v@vsanDatastore", "c")
     );
     assert!(a.is_ok() && a == b && b == c);
-    let attaches = guest.agent.calls().iter().filter(|c| c.starts_with("attach")).count();
+    let attaches = guest
+        .agent
+        .calls()
+        .iter()
+        .filter(|c| c.starts_with("attach"))
+        .count();
     assert_eq!(attaches, 1);
     assert_eq!(guest.held("v").unwrap().counts.len(), 3);
 }
@@ -136,7 +147,11 @@ async fn when_the_caller_goes_during_mkfs_the_format_is_finished_and_the_retry_j
     let gone = timeout(Duration::from_secs(30), guest.volumes().mount("v", "b")).await;
     assert!(gone.is_err());
     guest.mount("v", "c").await;
-    let formats = guest.device_calls().iter().filter(|c| c.starts_with("format")).count();
+    let formats = guest
+        .device_calls()
+        .iter()
+        .filter(|c| c.starts_with("format"))
+        .count();
     assert_eq!(formats, 1);
     assert_eq!(guest.held("v").unwrap().counts.len(), 1);
     assert!(matches!(
@@ -172,7 +187,9 @@ async fn a_failed_mount_leaves_nothing_behind() {
     guest.devices.fail_next(Call::Mount, busy);
     text(guest.volumes().mount("v", "a").await.unwrap_err());
     guest
-        .until("detached", |g| !g.is_attached_here("v") && g.held("v").is_none())
+        .until("detached", |g| {
+            !g.is_attached_here("v") && g.held("v").is_none()
+        })
         .await;
     guest.mount("v", "a").await;
 }
@@ -183,21 +200,39 @@ async fn a_disk_that_holds_something_else_is_neither_formatted_nor_mounted() {
     let volume = guest.agent.add("v", &none());
     guest.mount("v", "a").await;
     let uuid = volume.id.uuid();
-    guest.agent.change("v", |v| v.filesystem.state = FilesystemState::Ready { uuid });
+    guest.agent.change("v", |v| {
+        v.filesystem.state = FilesystemState::Ready { uuid }
+    });
     guest.unmount("v", "a").await;
     let refuse = async |content: FakeContent, state: FilesystemState| {
         guest.agent.change("v", |v| v.filesystem.state = state);
         guest.agent.set_content("v", content);
-        let before = guest.device_calls().iter().filter(|c| c.starts_with("format")).count();
+        let before = guest
+            .device_calls()
+            .iter()
+            .filter(|c| c.starts_with("format"))
+            .count();
         let refused = text(guest.volumes().mount("v", "a").await.unwrap_err());
-        let after = guest.device_calls().iter().filter(|c| c.starts_with("format")).count();
+        let after = guest
+            .device_calls()
+            .iter()
+            .filter(|c| c.starts_with("format"))
+            .count();
         assert_eq!(before, after, "{refused}");
         guest.until("let go", |g| g.held("v").is_none()).await;
     };
-    refuse(FakeContent::Foreign("an LVM volume".into()), FilesystemState::Never).await;
+    refuse(
+        FakeContent::Foreign("an LVM volume".into()),
+        FilesystemState::Never,
+    )
+    .await;
     refuse(FakeContent::Blank, FilesystemState::Ready { uuid }).await;
     refuse(FakeContent::Blank, FilesystemState::Unknown).await;
-    refuse(FakeContent::Unreadable("EIO".into()), FilesystemState::Never).await;
+    refuse(
+        FakeContent::Unreadable("EIO".into()),
+        FilesystemState::Never,
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,7 +248,11 @@ async fn a_read_only_volume_is_formatted_writable_and_mounted_read_only() {
         .collect();
     assert_eq!(
         attaches,
-        ["attach v@vsanDatastore", "detach v", "attach v@vsanDatastore ro"]
+        [
+            "attach v@vsanDatastore",
+            "detach v",
+            "attach v@vsanDatastore ro"
+        ]
     );
     let table = guest.devices.mounts().await.unwrap();
     assert!(table.iter().all(|mount| mount.read_only()) && table.len() == 1);
@@ -281,19 +320,30 @@ async fn a_create_without_the_agent_says_what_to_do() {
     let guest = Guest::new().await;
     guest.agent.set_away(true);
     let refused = text(guest.volumes().create("v", &none()).await.unwrap_err());
-    assert!(refused.contains("vdvsd") && refused.contains("same command"), "{refused}");
+    assert!(
+        refused.contains("vdvsd") && refused.contains("same command"),
+        "{refused}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_file_system_nobody_can_make_is_refused_at_create() {
     let guest = Guest::new().await;
-    guest.devices.offer(vec![FsType::ext4(), FsType::new("xfs").unwrap()]);
-    let refused = guest.volumes().create("v", &options(&[("fstype", "btrfs")])).await;
+    guest
+        .devices
+        .offer(vec![FsType::ext4(), FsType::new("xfs").unwrap()]);
+    let refused = guest
+        .volumes()
+        .create("v", &options(&[("fstype", "btrfs")]))
+        .await;
     assert_eq!(
         text(refused.unwrap_err()),
         "Not found mkfs for btrfs\nSupported filesystems found: ext4, xfs"
     );
-    let odd = guest.volumes().create("v", &options(&[("fstype", "../sh")])).await;
+    let odd = guest
+        .volumes()
+        .create("v", &options(&[("fstype", "../sh")]))
+        .await;
     assert!(text(odd.unwrap_err()).starts_with("Not found mkfs for ../sh\n"));
     assert!(guest.agent.calls().is_empty());
 }
@@ -301,9 +351,16 @@ async fn a_file_system_nobody_can_make_is_refused_at_create() {
 #[tokio::test(start_paused = true)]
 async fn the_agents_refusals_reach_the_person() {
     let guest = Guest::new().await;
-    guest.agent.fail_next("create", ErrorKind::AlreadyExists, "exists: size: asked 2GB, has 1GB");
+    guest.agent.fail_next(
+        "create",
+        ErrorKind::AlreadyExists,
+        "exists: size: asked 2GB, has 1GB",
+    );
     let refused = guest.volumes().create("v", &none()).await;
-    assert_eq!(text(refused.unwrap_err()), "exists: size: asked 2GB, has 1GB");
+    assert_eq!(
+        text(refused.unwrap_err()),
+        "exists: size: asked 2GB, has 1GB"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -331,7 +388,10 @@ async fn remove_is_refused_while_attached_anywhere_in_the_agents_words() {
     guest.agent.add("v", &none());
     guest.agent.give_to("v", "swarm02");
     let refused = text(guest.volumes().remove("v").await.unwrap_err());
-    assert_eq!(refused, "Failed to remove volume v, in use by VM = swarm02.");
+    assert_eq!(
+        refused,
+        "Failed to remove volume v, in use by VM = swarm02."
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -370,5 +430,11 @@ async fn a_lost_disk_ends_in_the_probe_and_is_not_formatted() {
     let (mounted, ()) = tokio::join!(guest.volumes().mount("v", "a"), pull);
     text(mounted.unwrap_err());
     assert!(!guest.device_calls().iter().any(|c| c.starts_with("format")));
-    assert!(!guest.agent.calls().iter().any(|c| c.starts_with("begin_format")));
+    assert!(
+        !guest
+            .agent
+            .calls()
+            .iter()
+            .any(|c| c.starts_with("begin_format"))
+    );
 }

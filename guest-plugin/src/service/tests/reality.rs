@@ -145,7 +145,9 @@ async fn a_superseded_volume_is_lost_and_its_late_unmounts_are_acknowledged_here
     };
     guest.agent.notify(superseded).await;
     guest
-        .until("lost", |g| g.held("v").is_some_and(|h| h.stage == Stage::Lost))
+        .until("lost", |g| {
+            g.held("v").is_some_and(|h| h.stage == Stage::Lost)
+        })
         .await;
     assert!(!guest.is_mounted("v").await);
     guest.agent.forget_calls();
@@ -197,9 +199,17 @@ async fn a_file_system_in_the_making_is_put_away_at_the_start() {
     let staging = format!("/mnt/vdvs/.new-{}", volume.id);
     let fs = FsType::ext4();
     let device = (&device).into();
-    guest.devices.mount(&device, &fs, staging.as_ref(), false).await.unwrap();
+    guest
+        .devices
+        .mount(&device, &fs, staging.as_ref(), false)
+        .await
+        .unwrap();
     guest.restart().await;
     let table = guest.devices.mounts().await.unwrap();
-    assert!(table.iter().all(|mount| !mount.at.to_string_lossy().contains(".new-")));
+    assert!(
+        table
+            .iter()
+            .all(|mount| !mount.at.to_string_lossy().contains(".new-"))
+    );
     assert!(guest.is_mounted("v").await);
 }
