@@ -12,10 +12,12 @@
 //! 5. removes older slots, lowest first.
 //!
 //! No lock files, no leases, no rename. A writer may die anywhere: its slot is then empty or torn and is passed over.
-//! The search over all interleavings of three writers in [`tests`](self) runs this very code, and shows that leaving
+//! The search over all interleavings of three writers in `search` runs this very code, and shows that leaving
 //! out either look loses an acknowledged value.
 
 pub(crate) mod frame;
+#[cfg(test)]
+mod search;
 
 use vdvs_domain::DatastoreName;
 

@@ -10,7 +10,7 @@ use vdvs_engine::api::{InventoryItem, Notice, Outcome, Settings};
 use vdvs_engine::ports::Power;
 use vdvs_host_sim::{Fault, When};
 
-use crate::support::{Lab, WAIT, call, call_for, disk, ds, rand_request, until, volume};
+use crate::support::{Lab, WAIT, call, call_for, disk, ds, rand_request, volume};
 
 #[tokio::test(start_paused = true)]
 async fn an_attached_volume_is_in_the_vm_and_in_the_record() {
@@ -119,7 +119,7 @@ async fn a_caller_that_leaves_while_waiting_leaves_nothing_behind() {
     let lab = Lab::new();
     lab.create(1, "db").await;
     let held = lab.attach(1, "db").await;
-    let caller = lab.caller(2).await;
+    let caller = lab.caller(2);
     let waits = call(1);
     let address = volume("db");
     let attach = lab.engine.attach(&caller, &waits, &address, false, WAIT);
@@ -176,7 +176,7 @@ async fn an_unknown_outcome_is_settled_by_looking() {
         for at in 0..40 {
             let lab = Lab::new();
             let made = lab.create(1, "db").await;
-            let caller = lab.caller(1).await;
+            let caller = lab.caller(1);
             lab.session.plan(at, Fault::NoAnswer(when));
             let first = lab
                 .engine
@@ -207,7 +207,7 @@ async fn an_unknown_outcome_is_settled_by_looking() {
 async fn a_deadline_that_passed_turns_back_before_anything_is_done() {
     let lab = Lab::new();
     lab.create(1, "db").await;
-    let caller = lab.caller(1).await;
+    let caller = lab.caller(1);
     let late = call_for(1, 0);
     let err = lab
         .engine
@@ -223,7 +223,7 @@ async fn formatting_follows_the_epoch_and_the_stored_uuid() {
     let lab = Lab::new();
     let made = lab.create(1, "db").await;
     let first = lab.attach(1, "db").await;
-    let caller = lab.caller(1).await;
+    let caller = lab.caller(1);
     let begin = async |epoch| {
         lab.engine
             .begin_format(&caller, &call(rand_request()), made.id, epoch)
@@ -261,7 +261,7 @@ async fn formatting_follows_the_epoch_and_the_stored_uuid() {
     );
     let view = lab.get(1, "db").await.unwrap();
     assert_eq!(view.filesystem.state, FilesystemState::Ready { uuid });
-    let other = lab.caller(2).await;
+    let other = lab.caller(2);
     let err = lab
         .engine
         .begin_format(&other, &call(1), made.id, second.epoch)
@@ -280,7 +280,7 @@ async fn a_read_only_volume_is_writable_only_until_it_is_formatted() {
         .into_inner();
     assert_eq!(made.options.access, Access::ReadOnly);
     let first = lab.attach(1, "db").await;
-    let caller = lab.caller(1).await;
+    let caller = lab.caller(1);
     let uuid = lab
         .engine
         .begin_format(&caller, &call(2), made.id, first.epoch)
@@ -303,7 +303,7 @@ async fn an_inventory_report_is_answered_and_releases_nothing() {
     lab.create(1, "b").await;
     let first = lab.attach(1, "a").await;
     lab.attach(1, "b").await;
-    let caller = lab.caller(1).await;
+    let caller = lab.caller(1);
     let item = |epoch| InventoryItem {
         volume: a.id,
         epoch,
@@ -386,7 +386,7 @@ async fn a_flood_of_one_vm_is_bounded_and_its_detach_goes_through() {
         ..Settings::default()
     };
     let engine = Engine::new(lab.session.ports(), settings);
-    let caller = lab.caller_on(&engine, 1).await;
+    let caller = lab.caller(1);
     let (a, b) = (volume("db"), volume("none"));
     let flood = async { tokio::join!(engine.get(&caller, &a), engine.get(&caller, &b)) };
     let once = call(3);

@@ -130,7 +130,7 @@ async fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn there_is_one_writer_and_nothing_leaks(steps in prop::collection::vec(step(), 1..25)) {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

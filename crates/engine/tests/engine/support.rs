@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{self, JoinHandle};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vdvs_domain::options::GivenOptions;
 use vdvs_domain::{
-    DatastoreName, Epoch, Error, GroupId, HostId, RequestId, VmId, VolumeAddress, VolumeId,
+    DatastoreName, Epoch, Error, GroupId, HostId, RequestId, VmId, VmRef, VolumeAddress, VolumeId,
 };
 use vdvs_engine::Engine;
 use vdvs_engine::api::{Attached, Call, Caller, Outcome, Settings, VolumeView};
@@ -101,16 +101,15 @@ impl Lab {
         (host, Engine::new(session.ports(), Settings::default()))
     }
 
-    pub(crate) async fn caller(&self, n: usize) -> Caller {
-        self.caller_on(&self.engine, n).await
-    }
-
-    pub(crate) async fn caller_on(&self, engine: &Engine, n: usize) -> Caller {
-        let vm = &self.vms[n - 1];
-        engine
-            .caller(vm.instance_uuid, &vm.config_path)
-            .await
-            .unwrap()
+    /// VM `n` as the transport would name it; asks no port.
+    pub(crate) fn caller(&self, n: usize) -> Caller {
+        Caller {
+            vm: VmRef {
+                id: self.vms[n - 1].clone(),
+                name: format!("vm{n}"),
+            },
+            home: Some(ds("ds")),
+        }
     }
 
     pub(crate) async fn create(&self, vm: usize, name: &str) -> VolumeView {
@@ -128,7 +127,7 @@ impl Lab {
         name: &str,
         options: &[(&str, &str)],
     ) -> Result<Outcome<VolumeView>, Error> {
-        let caller = self.caller(vm).await;
+        let caller = self.caller(vm);
         self.engine
             .create(&caller, &call(n), &volume(name), &given(options))
             .await
@@ -147,7 +146,7 @@ impl Lab {
         name: &str,
         wait: Duration,
     ) -> Result<Attached, Error> {
-        let caller = self.caller(vm).await;
+        let caller = self.caller(vm);
         self.engine
             .attach(&caller, &call(n), &volume(name), false, wait)
             .await
@@ -160,7 +159,7 @@ impl Lab {
         id: VolumeId,
         epoch: Epoch,
     ) -> Result<Outcome<()>, Error> {
-        let caller = self.caller(vm).await;
+        let caller = self.caller(vm);
         self.engine.detach(&caller, &call(n), id, epoch).await
     }
 
@@ -176,32 +175,28 @@ impl Lab {
         n: u128,
         name: &str,
     ) -> Result<VolumeId, Error> {
-        let caller = self.caller(vm).await;
+        let caller = self.caller(vm);
         self.engine.delete(&caller, &call(n), &volume(name)).await
     }
 
     pub(crate) async fn get(&self, vm: usize, name: &str) -> Result<VolumeView, Error> {
-        let caller = self.caller(vm).await;
+        let caller = self.caller(vm);
         self.engine.get(&caller, &volume(name)).await
     }
 
     /// Runs the reconciler until the test ends.
     pub(crate) fn reconcile(&self) -> Reconciler {
         let cancel = CancellationToken::new();
-        let run = Arc::clone(&self.engine).run(cancel.clone());
-        Reconciler(task::spawn(run), cancel)
+        let run = Arc::clone(&self.engine).run(cancel);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(run);
+        Reconciler(tasks)
     }
 }
 
 /// Stops the reconciler when dropped.
-pub(crate) struct Reconciler(JoinHandle<()>, CancellationToken);
-
-impl Drop for Reconciler {
-    fn drop(&mut self) {
-        self.1.cancel();
-        self.0.abort();
-    }
-}
+#[expect(dead_code, reason = "held for its end")]
+pub(crate) struct Reconciler(JoinSet<()>);
 
 /// The disk of a volume.
 pub(crate) fn disk(view: &VolumeView) -> DiskPath {

@@ -27,7 +27,7 @@ async fn a_created_volume_is_found_listed_and_free() {
     let got = lab.get(2, "db").await.unwrap();
     assert_eq!(got, made);
     assert_eq!(lab.get(2, "db@DS").await.unwrap(), made);
-    let caller = lab.caller(1).await;
+    let caller = lab.caller(1);
     let listing = lab.engine.list(&caller).await.unwrap();
     assert_eq!((listing.volumes, listing.unreadable), (vec![made], vec![]));
 }
@@ -200,7 +200,7 @@ async fn not_found_is_said_only_when_every_datastore_was_read() {
         "a second one is never made: {err}"
     );
     assert!(lab.get(1, "here").await.is_ok(), "the others go on");
-    let caller = lab.caller(1).await;
+    let caller = lab.caller(1);
     let listing = lab.engine.list(&caller).await.unwrap();
     assert_eq!(
         (listing.volumes.len(), listing.unreadable),
@@ -256,7 +256,7 @@ async fn two_claimants_of_a_short_name_are_refused_by_name() {
         .unwrap();
     let address = volume("db");
     let (one, two, none) = (call(1), call(2), given(&[]));
-    let caller = lab.caller(1).await;
+    let caller = lab.caller(1);
     let (a, b) = tokio::join!(
         lab.engine.create(&caller, &one, &address, &none),
         other.create(&far, &two, &address, &none)
