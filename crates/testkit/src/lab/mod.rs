@@ -162,7 +162,8 @@ impl Lab {
             "lab '{name}' is not gone: {}",
             left.join(", ")
         );
-        Ok(())
+        // Whoever waits for this turn notices that the file is another one, and begins anew.
+        fs::remove_file(lab.layout.lock_file()).context("remove the lab's lock file")
     }
 
     /// Paths and names.
