@@ -9,7 +9,6 @@
 
 mod check;
 mod ci;
-mod lab;
 mod demo;
 mod lab;
 mod program;
@@ -45,8 +44,6 @@ enum Command {
     },
     /// Writes the Rust code generated from `proto/`.
     Codegen,
-    /// Virtual machines with real engines on this machine, to play with. Needs root.
-    Lab(lab::LabArgs),
     /// The main job, told as it happens: PostgreSQL in a swarm of three survives a power cut. Needs root.
     Demo(demo::DemoArgs),
     /// Virtual machines with real engines on this machine, to play with. Needs root.
@@ -70,7 +67,6 @@ fn run(command: Command) -> Result<bool> {
         Command::Ci { sources_only } => ci::run(sources_only),
         Command::Test { stages } => suites::run(&stages),
         Command::Codegen => codegen(),
-        Command::Lab(args) => lab::run(args).map(|()| true),
         Command::Demo(args) => demo::run(&args),
         Command::Lab(args) => lab::run(args).map(|()| true),
     }
