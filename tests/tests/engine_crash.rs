@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use vdvs_tests::rig::{Rig, refusal, run_in};
+use vdvs_tests::rig::{Program, Rig, Setup, refusal, run_in};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// What a plugin says once when it loses the agent.
+const NO_AGENT: &str = "no agent; the journal answers";
 
 #[test]
 fn the_engine_is_terminated_and_killed_under_a_running_container() -> Result<()> {
@@ -49,6 +51,11 @@ fn the_engine_is_terminated_and_killed_under_a_running_container() -> Result<()>
         );
         ensure!(rig.attached("v1")?, "after {signal}");
     }
+    rig.expect_complaint(
+        Program::Plugin,
+        "dockerd lost the Unmount",
+        "a killed engine mounts again with the old id and unmounts once",
+    );
     docker.run(&["rm", "-f", "first"])?;
     rig.wait_detached("v1")?;
     docker.run(&["volume", "rm", "v1"])?;
@@ -57,7 +64,11 @@ fn the_engine_is_terminated_and_killed_under_a_running_container() -> Result<()>
 
 #[test]
 fn the_engine_is_killed_and_terminated_and_containers_live_on() -> Result<()> {
-    let Some(rig) = Rig::up_live_restore("dlive", 1)? else {
+    let setup = Setup {
+        live_restore: true,
+        ..Setup::default()
+    };
+    let Some(rig) = Rig::up_with("dlive", 1, setup)? else {
         return Ok(());
     };
     let docker = rig.docker("swarm01");
@@ -284,6 +295,12 @@ fn without_an_agent_no_local_volume_takes_the_place_of_ours() -> Result<()> {
         "{listed}"
     );
 
+    rig.expect_complaint(Program::Plugin, NO_AGENT, "the agent was killed");
+    rig.expect_complaint(
+        Program::Plugin,
+        "the connection is closed without an answer",
+        "whether v9 exists is not known without the agent",
+    );
     rig.start_agent()?;
     ensure!(docker.run(&run_in("v1", "cat /data/f"))? == "ours");
     for volume in ["v1", "v2"] {

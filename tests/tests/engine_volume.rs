@@ -68,7 +68,7 @@ fn a_volume_is_created_listed_inspected_used_and_removed() -> Result<()> {
         status["status"] == "detached" && status["created by VM"] == "swarm01",
         "{status}"
     );
-    for key in ["id", "name", "vmgroup", "epoch", "failover", "answer"] {
+    for key in ["id", "full_name", "vmgroup", "epoch", "failover", "answer"] {
         ensure!(
             status["vdvs"].get(key).is_some(),
             "inspect shows no vdvs '{key}': {status}"
@@ -187,7 +187,7 @@ fn two_containers_share_a_volume_and_one_may_leave() -> Result<()> {
 
     // Docker sends Mount and Unmount with the running container's own id for a copy.
     let file = rig.scratch("copied", "from outside\n")?;
-    docker.run(&["cp", &file, "b:/data/copied"])?;
+    docker.run(&["cp", &file, "second:/data/copied"])?;
     ensure!(docker.run(&["exec", "second", "cat", "/data/copied"])? == "from outside");
     docker.run(&["exec", "second", "sh", "-c", "echo more > /data/g; sync"])?;
     ensure!(rig.attached("v1")?, "b still runs");
@@ -214,6 +214,21 @@ fn a_volume_in_use_is_not_removed() -> Result<()> {
     // The other node's engine knows nothing of that container: only the agent can refuse.
     let text = refusal(two.run(&["volume", "rm", "v1"]))?;
     ensure!(text.contains("in use by VM = swarm01"), "{text}");
+    // What the other tests look for at their end is found while it is there.
+    let left = rig.left_of_volumes()?.join("\n");
+    for trace in [
+        "/sys/block/loop",
+        "devices.json holds",
+        "swarm01 has /mnt/vdvs/",
+        "swarm01 has /dev/loop",
+        "the engine of swarm02 lists vsphere v1",
+        "ledger.",
+        "/v1.vdvs",
+        "-flat.vmdk",
+        "the agent's attached",
+    ] {
+        ensure!(left.contains(trace), "no '{trace}' in:\n{left}");
+    }
     ensure!(one.run(&["exec", "first", "touch", "/data/x"]).is_ok());
     one.run(&["rm", "-f", "first"])?;
     rig.wait_detached("v1")?;

@@ -25,7 +25,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use serde_json::json;
 use vdvs_testkit::lab::{
-    ADMIN, AGENT, DEFAULT_HOST, Daemon, Docker, Host, Images, LABHV, Lab, LabConfig, Node,
+    ADMIN, AGENT, DEFAULT_HOST, Daemon, Docker, Host, Images, LABHV, Lab, LabConfig, Layout, Node,
     PACKAGES, PLUGIN, Profile, Service, built, each, ensure_packages, leftovers,
 };
 use vdvs_testkit::wait::{until, until_true};
@@ -33,7 +33,7 @@ use vdvs_testkit::wait::{until, until_true};
 pub use logs::Program;
 
 /// For what takes a second on an idle machine.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 /// A node that restores containers looks for the driver three times 15 s when it is not there.
 const RESTART: Duration = Duration::from_secs(90);
 
@@ -46,12 +46,39 @@ pub struct Rig {
     down: bool,
 }
 
+/// What is not as it is by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setup {
+    /// Containers live on while no engine runs.
+    pub live_restore: bool,
+    /// After how many seconds the plugins compare a count that has not changed with reality. Engines that are killed
+    /// lose Unmounts, and the two minutes of the default are too long for a suite; none: the default.
+    pub doubt_after: Option<u64>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            live_restore: false,
+            doubt_after: Some(10),
+        }
+    }
+}
+
 impl Rig {
     /// A new lab; none, after saying so, where no lab can run.
     ///
     /// # Errors
     /// A program is not built, or the lab does not come up.
     pub fn up(name: &str, nodes: u8) -> Result<Option<Self>> {
+        Self::up_with(name, nodes, Setup::default())
+    }
+
+    /// As [`Rig::up`], with other settings.
+    ///
+    /// # Errors
+    /// As [`Rig::up`].
+    pub fn up_with(name: &str, nodes: u8, setup: Setup) -> Result<Option<Self>> {
         if !geteuid().is_root() {
             eprintln!("skipped: namespaces, mounts and loop devices need root");
             return Ok(None);
@@ -65,6 +92,7 @@ impl Rig {
         let config = LabConfig::new(&format!("e-{name}"), nodes);
         Lab::down(&config.name)?;
         let begun = Instant::now();
+        configure(&config, setup)?;
         let lab = Lab::up(&config).inspect_err(|_| {
             if let Ok(lab) = Lab::open(&config.name) {
                 logs::print_tails(&lab);
@@ -81,27 +109,6 @@ impl Rig {
             images.import_busybox(&node.docker())
         })?;
         eprintln!("lab up after {:?}", begun.elapsed());
-        Ok(Some(rig))
-    }
-
-    /// As [`Rig::up`], with engines whose containers live on while no engine runs.
-    ///
-    /// # Errors
-    /// As [`Rig::up`].
-    pub fn up_live_restore(name: &str, nodes: u8) -> Result<Option<Self>> {
-        let Some(rig) = Self::up(name, nodes)? else {
-            return Ok(None);
-        };
-        for node in rig.lab.nodes()? {
-            node.set_engine_config(&json!({"live-restore": true}))?;
-            rig.restart_dockerd(node.name(), Signal::SIGTERM)?;
-            let format = "{{.LiveRestoreEnabled}}";
-            let enabled = node.docker().run(&["info", "--format", format])?;
-            ensure!(
-                enabled == "true",
-                "the engine did not read its configuration"
-            );
-        }
         Ok(Some(rig))
     }
 
@@ -286,6 +293,14 @@ impl Rig {
         self.logs.borrow_mut().expect(by, text, why);
     }
 
+    /// Everything there is of volumes, one line each: empty when all were removed.
+    ///
+    /// # Errors
+    /// A place cannot be looked at.
+    pub fn left_of_volumes(&self) -> Result<Vec<String>> {
+        leaks::of(self)
+    }
+
     /// The end of the test: every volume was removed, so nothing of one may be left anywhere; no program complained of
     /// something the test did not cause; and the lab goes down without a trace.
     ///
@@ -338,6 +353,30 @@ impl Drop for Rig {
             eprintln!("the lab does not go down: {error:#}");
         }
     }
+}
+
+/// Puts the settings where the nodes' programs find them when they start for the first time.
+fn configure(config: &LabConfig, setup: Setup) -> Result<()> {
+    let layout = Layout::for_name(&config.name)?;
+    let mut plugin = json!({});
+    if let Some(seconds) = setup.doubt_after {
+        plugin = json!({ "DoubtAfterSeconds": seconds });
+    }
+    let engine = json!({ "live-restore": setup.live_restore });
+    for index in 1..=config.nodes {
+        let node = layout.node_dir(&format!("swarm{index:02}"));
+        for (folder, file, settings) in [
+            ("etc", "vsphere-storage-for-docker.conf", &plugin),
+            ("etc-docker", "daemon.json", &engine),
+        ] {
+            let folder = node.join(folder);
+            fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+            let file = folder.join(file);
+            fs::write(&file, settings.to_string())
+                .with_context(|| format!("write {}", file.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Arguments of a container that runs a line of shell with a volume at `/data` and is gone afterwards.

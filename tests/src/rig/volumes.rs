@@ -64,7 +64,7 @@ impl Rig {
         let node = self.node(node)?;
         let line = format!("grep --recursive --quiet {volume} /var/lib/vdvs && echo there || true");
         let what = format!("the journal of {} names {volume}", node.name());
-        until_true(SOON * 2, &what, || Ok(node.sh(&line)? == "there"))
+        until_true(SOON, &what, || Ok(node.sh(&line)? == "there"))
     }
 
     /// The volume as the administrator sees it.

@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// Rows the client should have written before the power is cut, so that there is something to lose.
 const ROWS_BEFORE_CUT: usize = 200;
 
+/// How often the swarm is asked what it does while the service is away; asking costs it something, too.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// What the acts play with.
 struct Stage<'a> {
     t: &'a Timeline,
@@ -253,7 +256,7 @@ impl Stage<'_> {
     /// since the cut.
     fn wait_for_inserts(&self, writer: &Writer, heir: &Node, cut: Instant) -> Result<f64> {
         let address = heir.address()?;
-        let mut told = String::new();
+        let (mut told, mut looked) = (String::new(), Instant::now());
         wait::until(
             PATIENCE,
             "the client's inserts are acknowledged again",
@@ -261,28 +264,35 @@ impl Stage<'_> {
                 if let Some(resumed) = writer.told().first_by(&address) {
                     return Ok(Some(resumed.duration_since(cut).as_secs_f64()));
                 }
-                let tasks = self.swarm.docker().run(&[
-                    "service",
-                    "ps",
-                    SERVICE,
-                    "--filter",
-                    "desired-state=running",
-                    "--format",
-                    "{{.Node}} {{.CurrentState}}",
-                ])?;
-                // "Running 3 minutes ago" changes with the clock; node and state are its first words.
-                let states: Vec<String> = tasks
-                    .lines()
-                    .map(|l| l.split(' ').take(2).collect::<Vec<_>>().join(": "))
-                    .collect();
-                let now = format!("task on {}", states.join(", "));
-                if now != told {
-                    self.t.event("swarm", &now);
-                    told = now;
+                if looked.elapsed() >= LOOK {
+                    looked = Instant::now();
+                    let now = self.tasks()?;
+                    if now != told {
+                        self.t.event("swarm", &now);
+                        told = now;
+                    }
                 }
                 Ok(None)
             },
         )
+    }
+
+    /// Where the swarm wants the task and how far it is, in words.
+    fn tasks(&self) -> Result<String> {
+        let filter = "desired-state=running";
+        let format = "{{.Node}} {{.CurrentState}}";
+        let tasks = self.swarm.docker().run(&[
+            "service", "ps", SERVICE, "--filter", filter, "--format", format,
+        ])?;
+        // "Running 3 minutes ago" changes with the clock; node and state are its first words.
+        let states: Vec<String> = tasks
+            .lines()
+            .map(|l| l.split(' ').take(2).collect::<Vec<_>>().join(": "))
+            .collect();
+        if states.is_empty() {
+            return Ok("the node is given up, a new task is made".to_owned());
+        }
+        Ok(format!("task on {}", states.join(", ")))
     }
 
     fn compare(

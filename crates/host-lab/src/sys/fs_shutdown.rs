@@ -20,5 +20,9 @@ pub fn shut_down_file_system(file: &File) -> io::Result<()> {
     let how = NO_LOG_FLUSH;
     // SAFETY: the descriptor is open for the whole call, and the kernel only reads the four bytes of `how`.
     let result: c_int = unsafe { libc::ioctl(file.as_raw_fd(), FS_SHUTDOWN, &raw const how) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub struct Lan {
     lab: Lab,
     /// Of the workers; the service publishes its port on the one that runs it.
     addresses: Vec<String>,
+    /// Which of them answered last: it is asked first, so that a dead one costs its time-out once.
+    last: Arc<AtomicUsize>,
 }
 
 impl Lan {
@@ -46,6 +48,7 @@ impl Lan {
         Ok(Self {
             lab: lab.clone(),
             addresses: addresses.collect::<Result<_>>()?,
+            last: Arc::default(),
         })
     }
 
@@ -82,17 +85,20 @@ impl Lan {
     }
 
     fn first_answer(&self, complete: impl Fn(Cmd) -> Cmd) -> Result<String> {
-        let mut last = anyhow!("the service has no address");
-        for address in &self.addresses {
-            match complete(self.psql(address))
-                .limit(STATEMENT_LIMIT * 3)
-                .run()
-            {
-                Ok(said) => return Ok(said),
-                Err(error) => last = error,
+        let mut failed = anyhow!("the service has no address");
+        let last = self.last.load(Ordering::Relaxed);
+        let all = self.addresses.iter().enumerate();
+        for (index, address) in all.cycle().skip(last).take(self.addresses.len()) {
+            let psql = complete(self.psql(address)).limit(STATEMENT_LIMIT * 3);
+            match psql.run() {
+                Ok(said) => {
+                    self.last.store(index, Ordering::Relaxed);
+                    return Ok(said);
+                }
+                Err(error) => failed = error,
             }
         }
-        Err(last)
+        Err(failed)
     }
 
     /// Makes the table [`Writer`] writes to.
