@@ -215,7 +215,7 @@ pub struct AdminVolume {
     pub operation: Option<(OperationKind, Timestamp)>,
     /// Why a person should look at it.
     pub attention: Option<String>,
-    /// Its descriptor, as `[datastore] path`.
+    /// Path of its descriptor below its datastore.
     pub disk_path: String,
 }
 

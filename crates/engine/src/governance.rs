@@ -6,7 +6,7 @@
 //!   anything else ─► Not(why): access is closed
 //! ```
 //! The marker's content follows from the document beside it, so two agents that finish each other's marker write the
-//! same bytes (docs/adr/0010). The document is made by *swap*, so only one is ever first.
+//! same bytes (docs/adr/0020). The document is made by *swap*, so only one is ever first.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -421,7 +421,7 @@ async fn an_administrator_sees_and_removes_volumes_of_every_group() {
         "{}",
         inspect.record_json
     );
-    assert_eq!(inspect.volume.disk_path, disk(&made).to_string());
+    assert_eq!(inspect.volume.disk_path, disk(&made).path.to_string());
     let err = lab.engine.admin_remove(&call(1), "db").await.unwrap_err();
     assert_eq!(err.kind(), ErrorKind::InUse);
     lab.world.power(&lab.vms[1], Power::Off);

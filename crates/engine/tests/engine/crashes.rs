@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::advance;
-use vdvs_domain::{Epoch, Error, Ownership, VolumeId};
+use vdvs_domain::{Epoch, Error, ErrorKind, Ownership, VolumeId};
 use vdvs_engine::ports::Power;
 use vdvs_host_sim::{Fault, When};
 
@@ -222,4 +222,53 @@ async fn the_first_use_of_a_datastore_survives_a_crash_at_every_call() {
             assert_eq!(check(&lab, &text).await.len(), 1, "{text}");
         }
     }
+}
+
+/// Attaches until the disk is in the VM and the record does not say so yet, and dies there.
+async fn die_with_the_disk_in_the_vm() -> Lab {
+    for at in 0..calls(Verb::Attach).await {
+        let mut lab = Lab::new();
+        let before = prepare(&lab, Verb::Attach).await;
+        lab.session.plan(at, Fault::Crash(When::Before));
+        tokio::select! {
+            biased;
+            _ = act(&lab, Verb::Attach, &before) => {}
+            () = lab.session.died() => {}
+        }
+        lab.restart();
+        let view = lab.get(1, "db").await.unwrap();
+        if view.ownership.name() == "attaching" && !lab.world.devices(&lab.vms[0]).is_empty() {
+            return lab;
+        }
+    }
+    panic!("the moment was not found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attach_whose_deadline_passed_is_undone() {
+    let lab = die_with_the_disk_in_the_vm().await;
+    advance(Duration::from_secs(200)).await;
+    lab.engine.sweep().await;
+    assert!(lab.world.devices(&lab.vms[0]).is_empty());
+    assert_eq!(lab.get(1, "db").await.unwrap().ownership, Ownership::Free);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attach_whose_caller_still_waits_is_finished_and_its_retry_answered() {
+    let lab = die_with_the_disk_in_the_vm().await;
+    lab.engine.sweep().await;
+    assert_eq!(lab.get(1, "db").await.unwrap().ownership.name(), "attached");
+    let retry = lab.try_attach(1, 77, "db", Duration::ZERO).await.unwrap();
+    assert_eq!(retry.epoch, Epoch::new(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_that_cannot_be_settled_blocks_only_its_own_volume() {
+    let lab = die_with_the_disk_in_the_vm().await;
+    let (elsewhere, _engine) = lab.second_host();
+    lab.world.register(&lab.vms[0], elsewhere);
+    let err = lab.try_delete(2, 5, "db").await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Unavailable, "{err}");
+    assert!(err.to_string().contains("unfinished attach"), "{err}");
+    assert!(lab.try_attach(2, 6, "keep", Duration::ZERO).await.is_ok());
 }
