@@ -295,7 +295,7 @@ pub fn inspection(inspection: &Inspection) -> String {
         .as_deref()
         .map_or("an administrator".to_owned(), |vm| format!("VM {vm}"));
     rows.push(("Created", format!("{} by {by}", v.created_at)));
-    rows.push(("Disk", v.disk_path.clone()));
+    rows.push(("Disk", format!("[{}] {}", v.datastore, v.disk_path)));
     if let Some(op) = &v.operation {
         rows.push(("Operation", format!("{} since {}", op.kind, op.since)));
     }

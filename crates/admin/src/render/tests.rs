@@ -38,8 +38,7 @@ fn volume(name: &str, vm: Option<&str>) -> Volume {
         ]),
         created_at: "2026-11-20T10:11:12Z".into(),
         created_by: Some("swarm02".into()),
-        disk_path: "[vsanDatastore] dockvols/11111111-1111-1111-1111-111111111111/v.12345678.vmdk"
-            .into(),
+        disk_path: "dockvols/11111111-1111-1111-1111-111111111111/v.12345678.vmdk".into(),
         operation: None,
         waiting: None,
         attention: None,

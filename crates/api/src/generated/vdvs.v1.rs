@@ -1483,7 +1483,7 @@ pub struct AdminVolume {
     /// What needs attention, in words; empty: nothing.
     #[prost(string, tag = "4")]
     pub attention: ::prost::alloc::string::String,
-    /// Its descriptor, as `\[datastore\] path`.
+    /// Path of the descriptor below the datastore.
     #[prost(string, tag = "5")]
     pub disk_path: ::prost::alloc::string::String,
 }
