@@ -217,6 +217,7 @@ fn the_agent_is_killed_in_the_middle_of_create_attach_detach_and_delete() -> Res
             docker.run(&["volume", "rm", "tmp"])?;
         }
     }
+    rig.expect_complaint(Program::Plugin, NO_AGENT, "the agent was killed");
     rig.note(
         "agent killed",
         &format!("{} of 40 commands failed", broken.len()),
