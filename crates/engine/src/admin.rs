@@ -22,9 +22,17 @@ impl Inner {
             .operation
             .as_ref()
             .map(|o| (o.kind, o.started));
-        let attention = operation.map(|(kind, since)| {
+        // What is under way for less than a host call may take needs nobody's attention.
+        let usual = self.settings.host_call.as_secs();
+        let attention = operation.and_then(|(kind, since)| {
             let age = self.now().millis().saturating_sub(since.millis()) / 1000;
-            format!("{} unfinished since {age} s", kind.name())
+            let text = || {
+                format!(
+                    "{} unfinished since {age} s; see the agent's log",
+                    kind.name()
+                )
+            };
+            (age > usual).then(text)
         });
         AdminVolume {
             view: self.view(stored).await,
