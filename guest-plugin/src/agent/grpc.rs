@@ -292,12 +292,22 @@ impl Agent for GrpcAgent {
             head: head(fresh_request()),
             name: name.to_owned(),
         };
-        self.call("delete", deadline, |mut client, left| {
-            let message = message.clone();
-            async move { client.delete_volume(timed(message, left)).await }
-        })
-        .await
-        .map(drop)
+        let mut asked = 0u32;
+        let answer = self
+            .call("delete", deadline, |mut client, left| {
+                asked = asked.saturating_add(1);
+                let message = message.clone();
+                async move { client.delete_volume(timed(message, left)).await }
+            })
+            .await;
+        match answer {
+            // The agent ended between removing the record, and with it the request's result, and its answer.
+            Err(AgentError::Said {
+                kind: ErrorKind::NotFound,
+                ..
+            }) if asked > 1 => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     async fn get(&self, name: &str, deadline: Instant) -> Answer<Volume> {
