@@ -28,6 +28,9 @@ pub mod docker;
 pub mod dockerd;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod journal;
 pub mod log;
 pub mod service;

@@ -46,6 +46,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve Docker. Settings: flag, then environment, then file, then default.
+    #[command(args_override_self = true)]
     Run(Flags),
 }
 

@@ -162,9 +162,7 @@ impl JournalStore for FileJournal {
             return Ok(());
         }
         let json = serde_json::to_vec(held)?;
-        let mut bytes = format!("{HELD_MAGIC}{:08x}\n", crc32fast::hash(&json)).into_bytes();
-        bytes.extend_from_slice(&json);
-        replace(&self.folder, HELD, &bytes)?;
+        replace(&self.folder, HELD, &held_bytes(&json))?;
         state.version = version;
         Ok(())
     }
@@ -212,11 +210,22 @@ impl JournalStore for FileJournal {
 }
 
 fn line(into: &mut Vec<u8>, change: &Change) -> io::Result<()> {
-    let json = serde_json::to_vec(change)?;
-    into.extend_from_slice(format!("{:08x} ", crc32fast::hash(&json)).as_bytes());
-    into.extend_from_slice(&json);
-    into.push(b'\n');
+    checked(into, &serde_json::to_vec(change)?);
     Ok(())
+}
+
+/// A line of the log.
+fn checked(into: &mut Vec<u8>, json: &[u8]) {
+    into.extend_from_slice(format!("{:08x} ", crc32fast::hash(json)).as_bytes());
+    into.extend_from_slice(json);
+    into.push(b'\n');
+}
+
+/// The file of what is held.
+fn held_bytes(json: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("{HELD_MAGIC}{:08x}\n", crc32fast::hash(json)).into_bytes();
+    bytes.extend_from_slice(json);
+    bytes
 }
 
 fn parse_held(bytes: &[u8]) -> Result<Vec<Held>, String> {
@@ -313,6 +322,10 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
+
+#[cfg(any(test, feature = "fuzzing"))]
+#[path = "file_fuzzing.rs"]
+pub(crate) mod fuzzing;
 
 #[cfg(test)]
 #[path = "file_tests.rs"]

@@ -23,6 +23,8 @@ use vdvs_domain::ownership::Locator;
 use vdvs_domain::{Epoch, FsType, Layout, Timestamp, VolumeId};
 
 pub use file::FileJournal;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use file::fuzzing::journal;
 
 use crate::agent::Volume;
 
