@@ -114,14 +114,20 @@ impl Inner {
             if self.instant() >= until {
                 return Err(self.in_vain(&held, holder, begun, wait));
             }
-            if waiter.is_none() {
-                let owner = held.record.ownership.owner().map(|o| &o.vm.id);
-                waiter = Some(self.notices.wait(held.record.id, owner, &caller.vm));
+            let owner = held.record.ownership.owner().map(|o| o.vm.id.clone());
+            if waiter.as_ref().is_none_or(|(_, told)| *told != owner) {
+                // The old place is given up first, so that one waiter counts once.
+                drop(waiter.take());
+                let place = self
+                    .notices
+                    .wait(held.record.id, owner.as_ref(), &caller.vm);
+                waiter = Some((place, owner));
                 tracing::info!(volume = %held.name(), vm = %caller.vm, %holder, "waiting for the volume");
             }
             admitted.park()?;
             self.park(call, until, &mut changes).await?;
             admitted.resume().await?;
+            rounds = 0;
         }
     }
 

@@ -33,7 +33,7 @@ const ATTEMPTS: usize = 10;
 
 /// The mark of a datastore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Marker {
+pub(crate) struct Marker {
     /// Identity of the datastore.
     datastore: Uuid,
     /// Version of the layout.
@@ -46,7 +46,7 @@ struct Marker {
 
 /// The configuration document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Document {
+pub(crate) struct Document {
     id: Uuid,
     /// Identity of the datastore it was made for.
     datastore: Uuid,

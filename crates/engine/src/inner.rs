@@ -1,17 +1,18 @@
 //! What all use cases share: the ports, the keys, time, and running to the end what cannot be turned back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 use vdvs_domain::error::Holder;
 use vdvs_domain::record::Fingerprint;
 use vdvs_domain::{
     Capacity, DatastoreName, Error, HostId, Operation, OperationKind, Owner, RequestId, Timestamp,
-    VolumeAddress, VolumeId,
+    VmId, VolumeAddress, VolumeId,
 };
 
 use crate::admission::Admission;
@@ -23,7 +24,7 @@ use crate::layout::Place;
 use crate::ledger::Combiner;
 use crate::leftovers::Suspects;
 use crate::notices::Notices;
-use crate::ports::{DatastoreInfo, StorageError};
+use crate::ports::{DatastoreInfo, DiskPath, StorageError};
 
 /// A datastore that gives no answer for so long counts as unreadable for this request.
 const DATASTORE_ANSWER: Duration = Duration::from_secs(8);
@@ -43,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) ledgers: Combiner,
     pub(crate) said: Said,
     pub(crate) suspects: Suspects,
+    /// Disks the reconciler is looking at.
+    pub(crate) looking: Mutex<HashSet<(VmId, DiskPath)>>,
     /// Where volumes were seen last. A hint: what is read there is checked.
     places: Mutex<HashMap<VolumeId, Place>>,
     deleted: Mutex<Vec<(RequestId, VolumeId)>>,
@@ -84,6 +87,7 @@ impl Inner {
             ledgers: Combiner::default(),
             said: Said::default(),
             suspects: Suspects::default(),
+            looking: Mutex::default(),
             places: Mutex::default(),
             deleted: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -123,6 +127,14 @@ impl Inner {
             .spawn(work)
             .await
             .unwrap_or_else(|why| Err(Error::Internal(why.to_string())))
+    }
+
+    /// Starts work that belongs to the engine.
+    pub(crate) fn task<F>(&self, work: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(work)
     }
 
     /// Waits for everything that must not stop half-way.

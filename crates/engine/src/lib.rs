@@ -28,6 +28,9 @@ mod delete;
 mod detach;
 mod engine;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod governance;
 mod identity;
 mod inner;

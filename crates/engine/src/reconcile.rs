@@ -10,39 +10,74 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
-use tokio::time::sleep;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use vdvs_domain::{DatastoreName, Error, Ownership, VmId};
 
 use crate::api::Actor;
-use crate::inner::Inner;
+use crate::inner::{Inner, locked};
 use crate::keyed::Key;
 use crate::layout;
 use crate::plan::OwnerState;
-use crate::ports::{HostError, Power, Vm};
+use crate::ports::{DiskPath, HostError, Power, Vm};
 use crate::records::Stored;
 
 /// Volumes worked on at once, per datastore.
 const AT_ONCE: usize = 4;
+/// Longest pass over the VMs' disks before the next event is looked at.
+const PASS: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// Runs until cancelled.
     pub(crate) async fn run(self: Arc<Self>, cancel: CancellationToken) {
-        let me = &self;
-        let events = me.follow_host();
-        let sweeps = async {
-            loop {
-                Box::pin(me.sweep()).await;
-                sleep(me.settings.sweep).await;
-            }
-        };
         tokio::select! {
             () = cancel.cancelled() => {}
-            () = events => {}
-            () = sweeps => {}
+            () = self.follow_host() => {}
+            () = self.sweep_regularly() => {}
+        }
+    }
+
+    /// Each datastore by itself: one that hangs is left alone until its sweep comes back.
+    async fn sweep_regularly(self: &Arc<Self>) {
+        let mut sweeps = JoinSet::new();
+        let mut busy = HashSet::new();
+        loop {
+            while let Some(done) = sweeps.try_join_next() {
+                match done {
+                    Ok(ds) => drop(busy.remove(&ds)),
+                    Err(why) => tracing::error!(%why, "a sweep ended by a defect"),
+                }
+            }
+            for ds in self.readable().await {
+                if busy.insert(ds.clone()) {
+                    let me = Arc::clone(self);
+                    sweeps.spawn(async move {
+                        me.sweep_datastore(&ds).await;
+                        ds
+                    });
+                }
+            }
+            self.power_pass().await;
+            sleep(self.settings.sweep).await;
+        }
+    }
+
+    async fn readable(&self) -> Vec<DatastoreName> {
+        match self.datastores().await {
+            Ok(list) => list
+                .into_iter()
+                .filter(|d| d.accessible)
+                .map(|d| d.name)
+                .collect(),
+            Err(why) => {
+                self.said.once("datastores".to_owned(), &why.to_string());
+                Vec::new()
+            }
         }
     }
 
@@ -58,7 +93,7 @@ impl Inner {
                     generation = new;
                     self.said.well("host events");
                     self.notices.changed();
-                    Box::pin(self.power_pass()).await;
+                    self.power_pass().await;
                 }
                 Err(why) => {
                     self.said.once("host events".to_owned(), &why.to_string());
@@ -68,23 +103,16 @@ impl Inner {
         }
     }
 
-    /// Everything once. Each datastore by itself, so that a hanging one stops nobody else.
+    /// Everything once.
     pub(crate) async fn sweep(self: &Arc<Self>) {
-        let datastores = match self.datastores().await {
-            Ok(list) => list,
-            Err(why) => {
-                self.said.once("datastores".to_owned(), &why.to_string());
-                return;
-            }
-        };
-        let readable = datastores.into_iter().filter(|d| d.accessible);
-        join_all(readable.map(|d| self.sweep_datastore(d.name))).await;
+        let datastores = self.readable().await;
+        join_all(datastores.iter().map(|ds| self.sweep_datastore(ds))).await;
         self.power_pass().await;
     }
 
-    async fn sweep_datastore(self: &Arc<Self>, ds: DatastoreName) {
+    async fn sweep_datastore(self: &Arc<Self>, ds: &DatastoreName) {
         let subject = format!("sweep of {ds}");
-        match self.sweep_steps(&ds).await {
+        match Box::pin(self.sweep_steps(ds)).await {
             Ok(()) => self.said.well(&subject),
             Err(why) => self.said.once(subject, &why.to_string()),
         }
@@ -175,7 +203,8 @@ impl Inner {
             .map(drop)
     }
 
-    /// Looks at what VMs that are off have in their configuration.
+    /// Looks at what the VMs have in their configurations. Each disk by itself, and not longer than [`PASS`]: what a
+    /// hanging datastore keeps busy goes on in its own task, and the pass after it does not start it again.
     pub(crate) async fn power_pass(self: &Arc<Self>) {
         let vms = match self.ports.host.vms().await {
             Ok(vms) => vms,
@@ -185,64 +214,71 @@ impl Inner {
             }
         };
         self.said.well("list of VMs");
-        for vm in &vms {
+        let mut looks = Vec::new();
+        for vm in vms {
             let subject = format!("disks of VM {}", vm.name);
-            match self.look_at_disks(vm).await {
-                Ok(None) => self.said.well(&subject),
-                Ok(Some(odd)) => self.said.once(subject, &odd),
+            match self.ports.host.disks(&vm.id).await {
+                Ok(disks) => {
+                    self.said.well(&subject);
+                    looks.extend(disks.into_iter().map(|d| (vm.clone(), d.disk)));
+                }
                 Err(why) => self.said.once(subject, &why.to_string()),
             }
         }
+        let looks = looks
+            .into_iter()
+            .filter_map(|(vm, disk)| self.start_look(vm, disk));
+        let done = timeout(PASS, join_all(looks.collect::<Vec<_>>())).await;
+        if done.is_err() {
+            tracing::debug!("some disks are still being looked at");
+        }
     }
 
-    /// Releases what an off VM holds, takes out of its configuration what is no longer its own, and names what no
+    fn start_look(self: &Arc<Self>, vm: Vm, disk: DiskPath) -> Option<JoinHandle<()>> {
+        if !locked(&self.looking).insert((vm.id.clone(), disk.clone())) {
+            return None;
+        }
+        let me = Arc::clone(self);
+        Some(self.task(async move {
+            let subject = format!("{disk} in VM {}", vm.name);
+            match Box::pin(me.look_at(&vm, &disk)).await {
+                Ok(None) => me.said.well(&subject),
+                Ok(Some(odd)) => me.said.once(subject, &odd),
+                Err(Error::Contended { .. } | Error::VolumeNotFound { .. }) => {}
+                Err(why) => me.said.once(subject, &why.to_string()),
+            }
+            locked(&me.looking).remove(&(vm.id, disk));
+        }))
+    }
+
+    /// Releases what an off VM holds, takes out of its configuration what is no longer its own, and says what no
     /// record explains.
-    async fn look_at_disks(self: &Arc<Self>, vm: &Vm) -> Result<Option<String>, Error> {
-        let disks = self.ports.host.disks(&vm.id).await;
-        let disks = disks.map_err(|why| Error::HostFailed {
-            verb: "list the VM's disks",
-            why: why.to_string(),
-        })?;
-        let mut odd = Vec::new();
-        for disk in disks {
+    async fn look_at(self: &Arc<Self>, vm: &Vm, disk: &DiskPath) -> Result<Option<String>, Error> {
+        let Some(place) = layout::place_of_disk(disk) else {
             let ours = disk
-                .disk
                 .path
                 .as_str()
                 .starts_with(&format!("{}/", layout::DOCKVOLS));
-            let Some(place) = layout::place_of_disk(&disk.disk) else {
-                if ours {
-                    odd.push(format!("{} belongs to no volume", disk.disk));
+            return Ok(ours.then(|| "it belongs to no volume of ours".to_owned()));
+        };
+        let off = vm.power == Power::Off;
+        match self.answering(&place.ds, self.read_record(&place)).await? {
+            None => return Ok(Some("it has no record".to_owned())),
+            Some(stored) if stored.record.operation.is_some() => self.resolve_one(&stored).await?,
+            Some(stored) if stored.record.ownership.is_owned_by(&vm.id) => {
+                if off {
+                    self.release_if_off(&stored).await?;
                 }
-                continue;
-            };
-            let read = self.answering(&place.ds, self.read_record(&place)).await?;
-            match read {
-                Some(stored) if stored.record.operation.is_some() => {
-                    // Its own key and its own answer: an unresolved operation is the sweep's business too.
-                    if let Err(why) = self.resolve_one(&stored).await {
-                        self.said
-                            .once(Self::subject(&stored.name()), &why.to_string());
-                    }
-                }
-                Some(stored) if stored.record.ownership.is_owned_by(&vm.id) => {
-                    if vm.power == Power::Off {
-                        self.release_if_off(&stored).await?;
-                    }
-                }
-                Some(stored) if vm.power == Power::Off => {
-                    self.take_out(vm, &stored).await?;
-                }
-                Some(stored) => odd.push(format!(
-                    "{} is attached, but its record says {}",
-                    stored.name(),
+            }
+            Some(stored) if off => self.take_out(vm, &stored).await?,
+            Some(stored) => {
+                return Ok(Some(format!(
+                    "it is attached, but its record says {}",
                     stored.record.ownership
-                )),
-                None => odd.push(format!("{} has no record", disk.disk)),
+                )));
             }
         }
-        odd.sort();
-        Ok((!odd.is_empty()).then(|| odd.join("; ")))
+        Ok(None)
     }
 
     /// Removes a disk that is another's from the configuration of a VM that is off, before it can boot with it.

@@ -69,15 +69,7 @@ struct Header<'a> {
 pub(crate) fn encode<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, Error> {
     let body = serde_json::to_vec(value)
         .map_err(|why| Error::Internal(format!("a {} cannot be written: {why}", kind.name())))?;
-    let mut bytes = format!(
-        "{MAGIC} {} {} {} {:08x}\n",
-        kind.name(),
-        kind.version(),
-        body.len(),
-        crc32fast::hash(&body)
-    )
-    .into_bytes();
-    bytes.extend_from_slice(&body);
+    let bytes = around(kind, &body);
     if bytes.len() > kind.max_bytes() {
         return Err(Error::Internal(format!(
             "a {} of {} bytes is larger than any reader accepts",
@@ -86,6 +78,20 @@ pub(crate) fn encode<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, Err
         )));
     }
     Ok(bytes)
+}
+
+/// A frame with this body.
+pub(crate) fn around(kind: Kind, body: &[u8]) -> Vec<u8> {
+    let mut bytes = format!(
+        "{MAGIC} {} {} {} {:08x}\n",
+        kind.name(),
+        kind.version(),
+        body.len(),
+        crc32fast::hash(body)
+    )
+    .into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
 }
 
 fn split(bytes: &[u8]) -> Option<Header<'_>> {
