@@ -9,6 +9,8 @@ use nix::sys::signal::Signal;
 use vdvs_tests::rig::{Program, Rig, Setup, refusal, run_in};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// What a plugin says of a count that has no user.
+const LOST_UNMOUNT: &str = "dockerd lost the Unmount";
 /// What a plugin says once when it loses the agent.
 const NO_AGENT: &str = "no agent; the journal answers";
 
@@ -53,7 +55,7 @@ fn the_engine_is_terminated_and_killed_under_a_running_container() -> Result<()>
     }
     rig.expect_complaint(
         Program::Plugin,
-        "dockerd lost the Unmount",
+        LOST_UNMOUNT,
         "a killed engine mounts again with the old id and unmounts once",
     );
     docker.run(&["rm", "-f", "first"])?;
@@ -94,6 +96,11 @@ fn the_engine_is_killed_and_terminated_and_containers_live_on() -> Result<()> {
     docker.run(&["rm", "-f", "first"])?;
     rig.wait_detached("v1")?;
     docker.run(&["volume", "rm", "v1"])?;
+    rig.expect_complaint(
+        Program::Plugin,
+        LOST_UNMOUNT,
+        "between a container's end and its Unmount an old count has no user",
+    );
     rig.finish_empty()
 }
 
@@ -165,6 +172,11 @@ fn the_plugin_is_killed_in_the_middle_of_mounts_and_under_a_container() -> Resul
     docker.run(&["rm", "-f", "first"])?;
     rig.wait_detached("v1")?;
     docker.run(&["volume", "rm", "v1"])?;
+    rig.expect_complaint(
+        Program::Plugin,
+        LOST_UNMOUNT,
+        "a Mount whose answer was cut off is counted, and never unmounted",
+    );
     rig.finish_empty()
 }
 
