@@ -25,7 +25,10 @@ const PATHS: [&str; 9] = [
 /// Requests of Docker, `<path>\n<body>`, and the body at every other path too: an absent body is told from every other,
 /// what is asked is asked again the same in Docker's own spelling, and every refusal is one JSON object.
 pub fn docker_requests(bytes: &[u8]) {
-    let cut = bytes.iter().position(|b| *b == b'\n').unwrap_or(bytes.len());
+    let cut = bytes
+        .iter()
+        .position(|b| *b == b'\n')
+        .unwrap_or(bytes.len());
     let (path, body) = bytes.split_at(cut);
     let body = body.strip_prefix(b"\n").unwrap_or(body);
     if let Ok(path) = str::from_utf8(path) {

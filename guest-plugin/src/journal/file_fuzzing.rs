@@ -6,7 +6,7 @@ use super::*;
 
 /// Both files: nothing unsound is taken, the sound part of a log ends where it says, and what was read is written back
 /// unchanged.
-pub fn journal(bytes: &[u8]) {
+pub(crate) fn journal(bytes: &[u8]) {
     held(bytes);
     held(&held_bytes(bytes));
     known(bytes);

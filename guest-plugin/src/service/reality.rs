@@ -6,11 +6,14 @@
 //! the take-down job, which asks the kernel first.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
+use nix::sys::stat::{major, minor};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -19,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
-use vdvs_blockdev::{Device, MountEntry};
+use vdvs_blockdev::{Device, Health, MountEntry};
 use vdvs_domain::{Epoch, FsType, Layout, VolumeId};
 
 use super::bring_up::NO_EPOCH;
@@ -133,7 +136,7 @@ impl Volumes {
                 }
             }
             if entry.device.is_none() {
-                entry.device = Some(Node::from(&device_of(mount)));
+                entry.device = device_of(mount).as_ref().map(Node::from);
             }
         }
         for entry in held.values() {
@@ -344,6 +347,7 @@ impl Volumes {
 
     /// Compares all counts that are old enough with reality, and retries what could not leave.
     pub(super) async fn check_due(&self) {
+        self.lose_the_dead().await;
         let now = self.inner.ports.clock.now();
         let due = self.book().due(now, self.limits().believe);
         for volume in due {
@@ -351,6 +355,23 @@ impl Volumes {
             drop(self.check(volume).ended().await);
         }
         self.retry_leaving();
+    }
+
+    /// A disk that answers with errors only was taken away, whether or not the host could say so.
+    async fn lose_the_dead(&self) {
+        let mounted: Vec<(VolumeId, Device)> = {
+            let book = self.book();
+            let idle = book.held.values().filter(|h| book.is_idle(h.volume));
+            idle.filter(|held| held.stage == Stage::Mounted)
+                .filter_map(|held| Some((held.volume, Device::from(held.device.as_ref()?))))
+                .collect()
+        };
+        for (volume, device) in mounted {
+            let target = self.target(volume);
+            if let Health::Lost(why) = self.devices().healthy(&target, &device).await {
+                self.lose(volume, &why).await;
+            }
+        }
     }
 
     /// Another VM waits: look at this one now, if its counts are old enough not to be believed blindly.
@@ -394,9 +415,19 @@ fn found(volume: VolumeId, mount: &MountEntry, known: Option<&Known>) -> Held {
     }
 }
 
-fn device_of(mount: &MountEntry) -> Device {
-    Device {
+/// The device below a mount. btrfs shows a number of its own there, which no node has: then the node is asked, since a
+/// wrong number would make a disk in use look like one that is gone.
+fn device_of(mount: &MountEntry) -> Option<Device> {
+    let major_minor = match mount.major_minor {
+        (0, _) => {
+            let node = fs::metadata(&mount.source).ok()?.rdev();
+            let number = |n: u64| u32::try_from(n).ok();
+            (number(major(node))?, number(minor(node))?)
+        }
+        real => real,
+    };
+    Some(Device {
         path: mount.source.clone(),
-        major_minor: mount.major_minor,
-    }
+        major_minor,
+    })
 }

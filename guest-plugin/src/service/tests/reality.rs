@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant};
 use vdvs_blockdev::Devices;
 use vdvs_domain::{Epoch, FsType};
 
-use super::{Guest, none};
+use super::{Guest, none, place};
 use crate::agent::{Agent, Notice};
 use crate::journal::Stage;
 
@@ -212,4 +212,19 @@ async fn a_file_system_in_the_making_is_put_away_at_the_start() {
             .all(|mount| !mount.at.to_string_lossy().contains(".new-"))
     );
     assert!(guest.is_mounted("v").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_only_fails_is_lost_without_the_hosts_word() {
+    let guest = Guest::new().await;
+    let volume = guest.agent.add("v", &none());
+    guest.volumes().follow();
+    guest.mount("v", "old").await;
+    guest.agent.set_away(true);
+    let place = place(volume.id);
+    assert!(guest.devices.change(&place, |disk| disk.lost = true));
+    guest.pass(61).await;
+    assert_eq!(guest.held("v").unwrap().stage, Stage::Lost);
+    guest.unmount("v", "old").await;
+    assert!(guest.held("v").is_none());
 }
