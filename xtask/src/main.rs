@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
+mod bench;
 mod check;
 mod ci;
 mod demo;
+mod fuzz;
 mod lab;
 mod program;
 mod report;
@@ -46,6 +48,10 @@ enum Command {
     Codegen,
     /// The main job, told as it happens: PostgreSQL in a swarm of three survives a power cut. Needs root.
     Demo(demo::DemoArgs),
+    /// Every parser of outside bytes under the fuzzer, a while each. Needs the nightly toolchain, and skips without it.
+    Fuzz(fuzz::FuzzArgs),
+    /// What the product costs beside what it may cost: budgets and figures. Needs root.
+    Bench(bench::BenchArgs),
     /// Virtual machines with real engines on this machine, to play with. Needs root.
     Lab(lab::LabArgs),
 }
@@ -68,6 +74,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Test { stages } => suites::run(&stages),
         Command::Codegen => codegen(),
         Command::Demo(args) => demo::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Lab(args) => lab::run(args).map(|()| true),
     }
 }

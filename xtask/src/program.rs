@@ -40,14 +40,30 @@ pub(crate) fn root() -> Result<PathBuf> {
 
 /// Runs cargo in the clone and shows its output as it comes.
 pub(crate) fn cargo(args: &[&str], vars: &[(&str, &str)]) -> Result<Ran> {
-    println!("$ cargo {}", args.join(" "));
+    shown("cargo", command(&cargo_path())?, args, vars)
+}
+
+/// Runs the nightly toolchain's cargo in the clone and shows its output as it comes.
+pub(crate) fn nightly(args: &[&str]) -> Result<Ran> {
+    shown("rustup run nightly cargo", nightly_cargo()?, args, &[])
+}
+
+/// Whether the nightly toolchain's `cargo <args>` works, without showing anything.
+pub(crate) fn nightly_has(args: &[&str]) -> bool {
+    nightly_cargo().is_ok_and(|mut command| {
+        command.args(args).stdin(Stdio::null());
+        command.output().is_ok_and(|done| done.status.success())
+    })
+}
+
+fn shown(name: &str, mut command: Command, args: &[&str], vars: &[(&str, &str)]) -> Result<Ran> {
+    println!("$ {name} {}", args.join(" "));
     io::stdout().flush()?;
     let colour = if io::stderr().is_terminal() {
         "always"
     } else {
         "never"
     };
-    let mut command = command(&cargo_path())?;
     command
         .args(args)
         .env("CARGO_TERM_COLOR", colour)
@@ -56,7 +72,7 @@ pub(crate) fn cargo(args: &[&str], vars: &[(&str, &str)]) -> Result<Ran> {
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .context("start cargo")?;
+        .with_context(|| format!("start {name}"))?;
     let mut ran = Ran {
         ok: false,
         summaries: Vec::new(),
@@ -141,6 +157,16 @@ fn output(program: &OsString, args: &[&str]) -> Result<Vec<u8>> {
 /// The cargo that runs us, so that all stages use one toolchain.
 fn cargo_path() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))
+}
+
+/// The other toolchain's cargo. What the running one says of itself must not reach it: it would start that one's parts.
+fn nightly_cargo() -> Result<Command> {
+    let mut command = command(&OsString::from("rustup"))?;
+    for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
+        command.env_remove(name);
+    }
+    command.args(["run", "nightly", "cargo"]);
+    Ok(command)
 }
 
 #[expect(

@@ -40,6 +40,9 @@ pub mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod find;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod layout;
 pub mod linux;
 mod mkfs;

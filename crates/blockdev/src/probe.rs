@@ -217,13 +217,13 @@ fn first_nonzero(
 
 /// One recognised structure.
 #[derive(Debug, PartialEq, Eq)]
-enum Signature {
+pub(crate) enum Signature {
     Filesystem(Content),
     Other(&'static str),
 }
 
 /// Every structure we know in the first bytes of a device.
-fn identify(head: &[u8]) -> Vec<Signature> {
+pub(crate) fn identify(head: &[u8]) -> Vec<Signature> {
     let has = |at: usize, magic: &[u8]| head.get(at..).is_some_and(|rest| rest.starts_with(magic));
     let mut seen = Vec::new();
     if has(0x438, &[0x53, 0xef]) {

@@ -21,6 +21,9 @@ pub mod access;
 pub mod capacity;
 pub mod error;
 pub mod filesystem;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ids;
 pub mod names;
 pub mod options;

@@ -24,6 +24,9 @@ pub mod client;
 pub mod config;
 pub mod datastores;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 pub mod hv;
 pub mod protocol;

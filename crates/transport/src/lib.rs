@@ -35,6 +35,9 @@ pub mod accept;
 pub mod address;
 pub mod backoff;
 pub mod conn;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grpc;
 pub mod peer;
 pub mod sniff;

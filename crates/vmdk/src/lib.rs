@@ -19,6 +19,9 @@
 pub mod descriptor;
 pub mod disk;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod new;
 
 pub use descriptor::{Descriptor, Extent, ExtentAccess, ExtentKind, ParseError};

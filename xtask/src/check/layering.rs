@@ -52,12 +52,13 @@ const ROOMS: &[(&str, Uses)] = &[
         Uses::Only(&["vdvs-api", "vdvs-blockdev", "vdvs-domain", "vdvs-transport"]),
     ),
     ("vdvs-testkit", Uses::AllBut(PROGRAMS)),
+    ("vdvs-corpus", Uses::Only(&[])),
     ("vdvs-tests", Uses::AllBut(&[])),
     ("xtask", Uses::AllBut(&[])),
 ];
 
 /// What every room may use in its tests.
-const IN_TESTS: &[&str] = &["vdvs-testkit", "vdvs-host-sim"];
+const IN_TESTS: &[&str] = &["vdvs-testkit", "vdvs-host-sim", "vdvs-corpus"];
 
 /// The domain is pure: no runtime, no I/O, no clock, no wire.
 const DOMAIN_EXTERNAL: &[&str] = &["serde", "thiserror", "uuid"];
