@@ -312,6 +312,8 @@ impl VolumeAddress {
 impl fmt::Display for VolumeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.datastore {
+            // What follows the last `@` would be read as the datastore.
+            None if self.name.as_str().contains('@') => write!(f, "{}@", self.name),
             None => write!(f, "{}", self.name),
             Some(ds) => write!(f, "{}@{ds}", self.name),
         }
@@ -332,6 +334,15 @@ mod tests {
             ("a@b", "ds1")
         );
         assert_eq!(VolumeAddress::parse("x@").unwrap().datastore, None);
+    }
+
+    #[test]
+    fn an_address_without_datastore_prints_as_one_whatever_its_name() {
+        for text in ["x", "a@b@", "x@@"] {
+            let address = VolumeAddress::parse(text).unwrap();
+            assert_eq!(address.datastore, None, "{text}");
+            assert_eq!(VolumeAddress::parse(&address.to_string()), Ok(address));
+        }
     }
 
     #[test]
