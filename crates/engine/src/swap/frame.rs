@@ -82,16 +82,15 @@ pub(crate) fn encode<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, Err
 
 /// A frame with this body.
 pub(crate) fn around(kind: Kind, body: &[u8]) -> Vec<u8> {
-    let mut bytes = format!(
-        "{MAGIC} {} {} {} {:08x}\n",
-        kind.name(),
-        kind.version(),
-        body.len(),
-        crc32fast::hash(body)
-    )
-    .into_bytes();
+    let crc = crc32fast::hash(body);
+    let mut bytes = header_line(kind.name(), kind.version(), body.len(), crc).into_bytes();
+    bytes.push(b'\n');
     bytes.extend_from_slice(body);
     bytes
+}
+
+fn header_line(kind: &str, version: u32, length: usize, crc: u32) -> String {
+    format!("{MAGIC} {kind} {version} {length} {crc:08x}")
 }
 
 fn split(bytes: &[u8]) -> Option<Header<'_>> {
@@ -105,7 +104,9 @@ fn split(bytes: &[u8]) -> Option<Header<'_>> {
     let (kind, version) = (words.next()?, words.next()?.parse().ok()?);
     let length: usize = words.next()?.parse().ok()?;
     let crc = u32::from_str_radix(words.next()?, 16).ok()?;
-    let whole = words.next().is_none() && length == body.len() && crc == crc32fast::hash(body);
+    // Numbers have other spellings (`+1`, `01`); no writer of ours uses them.
+    let as_written = header_line(kind, version, length, crc).as_bytes() == line;
+    let whole = as_written && length == body.len() && crc == crc32fast::hash(body);
     whole.then_some(Header {
         kind,
         version,
