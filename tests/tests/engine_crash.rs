@@ -112,7 +112,8 @@ fn the_plugin_is_killed_in_the_middle_of_mounts_and_under_a_container() -> Resul
     let docker = rig.docker("swarm01");
     // Each kill hits one mount at every stage: look-up, attach, format, mount, answer, unmount. An engine whose request
     // was cut off goes on asking for 15 s, so several are hit at once. Even ones are formatted for the first time.
-    for turn in 0u64..3 {
+    let mut broken = 0;
+    for turn in 0u64..2 {
         let names = [0, 1, 2, 3].map(|worker| format!("turn{turn}-{worker}"));
         for (worker, name) in names.iter().enumerate() {
             rig.create(name)?;
@@ -136,6 +137,7 @@ fn the_plugin_is_killed_in_the_middle_of_mounts_and_under_a_container() -> Resul
                 "{name}: {wrote:?}"
             );
             let wrote = wrote.is_ok();
+            broken += u32::from(!wrote);
             if worker % 2 == 1 {
                 ensure!(
                     docker.run(&run_in(name, "cat /data/kept"))? == "kept",
@@ -153,6 +155,10 @@ fn the_plugin_is_killed_in_the_middle_of_mounts_and_under_a_container() -> Resul
             docker.run(&["volume", "rm", name.as_str()])?;
         }
     }
+    rig.note(
+        "plugin killed",
+        &format!("{broken} of 8 containers were not started"),
+    );
     // A running container does not notice.
     rig.create("v1")?;
     docker.run(&[

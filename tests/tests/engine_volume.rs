@@ -260,6 +260,19 @@ fn a_waiting_mount_does_not_slow_the_unmount_it_waits_for() -> Result<()> {
         thread::spawn(move || two.run(&b).map(|_| Instant::now()))
     };
     rig.wait_for_waiter("v1")?;
+    let seen = one.json(&[
+        "volume",
+        "inspect",
+        "v1",
+        "--format",
+        "{{json .Status.vdvs}}",
+    ])?;
+    ensure!(
+        seen["waiting"]
+            .as_str()
+            .is_some_and(|why| why.contains("swarm02")),
+        "{seen}"
+    );
     let begun = Instant::now();
     one.run(&["rm", "-f", "first"])?;
     let (freed, took) = (Instant::now(), begun.elapsed());
