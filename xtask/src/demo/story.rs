@@ -64,6 +64,12 @@ pub(super) fn tell(t: &Timeline, rounds: u32, keep: bool, report: &mut Report) -
     if keep {
         return told;
     }
+    if told.is_err() {
+        t.event(
+            "machine",
+            "the lab goes; '--keep' leaves it to be looked at",
+        );
+    }
     let down = t.step("machine", "taking the lab down", || Lab::down(LAB));
     told.and(down)
 }
