@@ -98,6 +98,7 @@ pub(crate) fn from_export(output: &str) -> Content {
         output
             .lines()
             .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .filter(|value| !value.is_empty())
     };
     let filesystem = value("USAGE") == Some("filesystem");
     let uuid = value("UUID");
@@ -360,6 +361,9 @@ mod tests {
         assert_eq!(content.uuid.as_deref(), Some("abc"));
         let swap = from_export("UUID=abc\nTYPE=swap\nUSAGE=other\n");
         assert_eq!(swap.fstype, None);
+        let empty = from_export("TYPE=\nUUID=\nUSAGE=filesystem\n");
+        assert_eq!(empty.description, "something that blkid recognises");
+        assert_eq!((empty.fstype, empty.uuid), (None, None));
         assert_eq!(
             from_export("PTTYPE=gpt\n").description,
             "a partition table (gpt)"
