@@ -9,6 +9,7 @@
 //! The hypervisor's lock decides who writes. A refusal by it is an ordinary answer: the record goes back to *free* and
 //! the request waits on. The deadline and the caller's leaving count until the operation is in the record.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,8 @@ enum Step {
         holder: Holder,
         /// Looking at the lock may help.
         prove: bool,
-        /// This round changed the record itself, so that change is no reason to look again at once.
+        /// This round tried, and so changed the record. That is no reason to look again at once, neither for this
+        /// waiter nor for the others: they would keep each other awake.
         tried: bool,
     },
 }
@@ -84,33 +86,29 @@ impl Inner {
         let mut rounds = 0;
         loop {
             changes.mark_unchanged();
-            let (held, holder) = match self.attach_step(&job, &stored.place, &mut proof).await? {
-                Step::Done(stored, disk) => {
-                    drop(waiter);
-                    let waited = self.instant().saturating_duration_since(begun);
-                    return Ok(self.attached(&job, &stored, disk, waited).await);
-                }
-                Step::Again if rounds < ROUNDS => {
-                    rounds += 1;
-                    continue;
-                }
-                Step::Again => {
-                    return Err(Error::Contended {
-                        name: stored.name(),
-                    });
-                }
-                Step::Held {
-                    stored,
-                    holder,
-                    tried,
-                    ..
-                } => {
-                    if tried {
-                        changes.mark_unchanged();
+            let (held, holder, tried) =
+                match self.attach_step(&job, &stored.place, &mut proof).await? {
+                    Step::Done(stored, disk) => {
+                        drop(waiter);
+                        let waited = self.instant().saturating_duration_since(begun);
+                        return Ok(self.attached(&job, &stored, disk, waited).await);
                     }
-                    (stored, holder)
-                }
-            };
+                    Step::Again if rounds < ROUNDS => {
+                        rounds += 1;
+                        continue;
+                    }
+                    Step::Again => {
+                        return Err(Error::Contended {
+                            name: stored.name(),
+                        });
+                    }
+                    Step::Held {
+                        stored,
+                        holder,
+                        tried,
+                        ..
+                    } => (stored, holder, tried),
+                };
             if self.instant() >= until {
                 return Err(self.in_vain(&held, holder, begun, wait));
             }
@@ -125,29 +123,36 @@ impl Inner {
                 tracing::info!(volume = %held.name(), vm = %caller.vm, %holder, "waiting for the volume");
             }
             admitted.park()?;
-            self.park(call, until, &mut changes).await?;
+            let wake = (!tried).then_some(&mut changes);
+            self.park(call, until, wake).await?;
             admitted.resume().await?;
             rounds = 0;
         }
     }
 
-    /// Waits for a change here, for the next poll, or for the end of the wait.
+    /// Waits for a change here if `changes` are of interest, for the next poll, or for the end of the wait.
     async fn park(
         &self,
         call: &Call,
         until: Instant,
-        changes: &mut watch::Receiver<u64>,
+        changes: Option<&mut watch::Receiver<u64>>,
     ) -> Result<(), Error> {
         let now = self.instant();
         let poll = now
             .checked_add(self.settings.poll)
             .unwrap_or(now)
             .min(until);
+        let change = async {
+            match changes {
+                Some(changes) => drop(changes.changed().await),
+                None => pending().await,
+            }
+        };
         tokio::select! {
             () = call.cancel.cancelled() => {
                 return Err(Error::DeadlinePassed { doing: "waiting for the volume" });
             }
-            changed = changes.changed() => drop(changed),
+            () = change => {}
             () = sleep_until(poll) => {}
         }
         Ok(())
@@ -318,8 +323,11 @@ impl Inner {
         };
         let failed = match self.host_attach(job, &begun.place, read_only).await {
             Ok(disk) => {
-                let done = self.end_attach(&begun, Some(disk.locator.clone())).await?;
-                return Ok(Step::Done(Box::new(done), disk));
+                let done = self.end_attach(&begun, Some(disk.locator.clone())).await;
+                if let Err(Error::Superseded { .. }) = &done {
+                    self.take_back(&begun).await;
+                }
+                return Ok(Step::Done(Box::new(done?), disk));
             }
             Err(why) => why,
         };
@@ -327,8 +335,9 @@ impl Inner {
             // Attached by an earlier try, whatever this one said.
             Ok(Some(VmDisk {
                 locator: Some(locator),
+                read_only: mode,
                 ..
-            })) => {
+            })) if mode == read_only => {
                 let done = self.end_attach(&begun, Some(locator.clone())).await?;
                 let disk_uuid = None;
                 Ok(Step::Done(
@@ -352,6 +361,25 @@ impl Inner {
                 Some(operation) => Err(Self::unresolved(begun.name(), operation, failed)),
                 None => Err(Error::Internal("an attach without operation".to_owned())),
             },
+        }
+    }
+
+    /// The volume was taken from the VM while the host was attaching it: nobody was told of the disk, so it goes again.
+    async fn take_back(&self, begun: &Stored) {
+        let Some(owner) = begun.record.ownership.owner() else {
+            return;
+        };
+        let vm = &owner.vm.id;
+        let now = self.read_record(&begun.place).await;
+        if !now.is_ok_and(|s| s.is_some_and(|s| !s.record.ownership.is_owned_by(vm))) {
+            return;
+        }
+        let _queue = self.keys.hold(Key::Vm(vm.clone()), "take back").await;
+        let (disk, deadline) = (begun.place.disk(), self.host_deadline());
+        if let Err(why) = self.ports.host.detach(vm, &disk, deadline).await {
+            let subject = Self::subject(&begun.name());
+            self.said
+                .once(subject, &format!("{why}: it stays in VM {}", owner.vm));
         }
     }
 

@@ -207,7 +207,7 @@ impl Inner {
             Claim::Of(claim) => claim.host == self.host,
             Claim::Torn => false,
         };
-        if ours || self.is_abandoned(ds, group, name) {
+        if ours || self.is_abandoned(ds, group, name, &claim) {
             self.bury_claim(ds, group, name, claim).await?;
             return Ok(Way::Cleared);
         }

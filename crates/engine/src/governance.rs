@@ -3,7 +3,8 @@
 //! ```text
 //!   no dockvols, or one in which nothing but an unfinished .vdvs lies ─► Fresh: the first use makes document and marker
 //!   marker ─► document at its home ─► By(rules); document not readable ─► By(the copy kept here), if there is one
-//!   anything else ─► Not(why): access is closed
+//!   a dockvols without marker ─► Not(why): access is closed
+//!   anything else ─► an error: closed too, and a name that is nowhere else may be there (P4)
 //! ```
 //! The marker's content follows from the document beside it, so two agents that finish each other's marker write the
 //! same bytes (docs/adr/0020). The document is made by *swap*, so only one is ever first.
@@ -98,8 +99,16 @@ enum MarkerFile {
     Is(Marker),
 }
 
+/// Volumes lie there, and nobody can say whose: closed, and any name may be among them.
+fn lost(ds: &DatastoreName, why: String) -> Error {
+    Error::NotConfigured {
+        datastore: ds.clone(),
+        why,
+    }
+}
+
 impl Inner {
-    /// What governs `ds`, at most [`FOLLOW`] old. An error means that the datastore could not be read.
+    /// What governs `ds`, at most [`FOLLOW`] old. An error means that what lies there is unknown.
     pub(crate) async fn governed(&self, ds: &DatastoreName) -> Result<Governed, Error> {
         let now = self.instant();
         if let Some(cached) = locked(&self.governed).get(ds)
@@ -117,20 +126,24 @@ impl Inner {
     }
 
     async fn look_up_governed(&self, ds: &DatastoreName) -> Result<Governed, Error> {
+        if let MarkerFile::Is(marker) = self.read_marker(ds).await? {
+            return self.rules_of(ds, &marker).await;
+        }
+        if self.untouched(ds).await? {
+            return Ok(Governed::Fresh(Arc::new(Rules {
+                config: Uuid::nil(),
+                access: AccessConfig::open_to_all(),
+                kept: false,
+            })));
+        }
+        // Once more: another host may have made it, and a volume, between the two looks.
         match self.read_marker(ds).await? {
             MarkerFile::Is(marker) => self.rules_of(ds, &marker).await,
-            MarkerFile::Absent | MarkerFile::Torn if self.untouched(ds).await? => {
-                Ok(Governed::Fresh(Arc::new(Rules {
-                    config: Uuid::nil(),
-                    access: AccessConfig::open_to_all(),
-                    kept: false,
-                })))
-            }
             MarkerFile::Absent => Ok(Governed::Not(format!(
                 "it has a folder {} without a marker",
                 layout::DOCKVOLS
             ))),
-            MarkerFile::Torn => Ok(Governed::Not(format!("{} is damaged", layout::marker()))),
+            MarkerFile::Torn => Err(lost(ds, format!("{} is damaged", layout::marker()))),
         }
     }
 
@@ -186,7 +199,7 @@ impl Inner {
         });
         let document = kept.and_then(|k| Self::document(&marker.home, &k.bytes).ok().flatten());
         let Some(document) = document else {
-            return Ok(Governed::Not(why));
+            return Err(lost(ds, why));
         };
         let text = format!("{why}; the copy kept on this host is used");
         self.said.once(format!("configuration of {ds}"), &text);

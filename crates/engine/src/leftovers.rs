@@ -16,16 +16,32 @@ use crate::layout::{self, Place};
 use crate::ledger::Entry;
 use crate::records::{Claim, Stored};
 
+/// A leftover that no look saw for so long was gone in between. Many sweeps, so that slow ones do not count as that.
+const OUT_OF_SIGHT: Duration = Duration::from_secs(600);
+
+/// First and last sight of a leftover.
+#[derive(Debug)]
+struct Sight {
+    first: Instant,
+    last: Instant,
+}
+
 /// Since when leftovers are being looked at.
 #[derive(Debug, Default)]
-pub(crate) struct Suspects(Mutex<HashMap<String, Instant>>);
+pub(crate) struct Suspects(Mutex<HashMap<String, Sight>>);
 
 impl Suspects {
-    /// `true`: seen before, and for long enough.
-    fn ripe(&self, what: &str, now: Instant, age: Duration) -> bool {
+    /// `true`: seen for long enough, and never out of sight for longer than `gap`: what was away meanwhile is another
+    /// one of the same name, whose maker may be at it. Forgets what is out of sight.
+    fn ripe(&self, what: &str, now: Instant, age: Duration, gap: Duration) -> bool {
         let mut seen = locked(&self.0);
-        let since = *seen.entry(what.to_owned()).or_insert(now);
-        now.saturating_duration_since(since) >= age
+        seen.retain(|_, sight| now.saturating_duration_since(sight.last) <= gap);
+        let sight = seen.entry(what.to_owned()).or_insert(Sight {
+            first: now,
+            last: now,
+        });
+        sight.last = now;
+        now.saturating_duration_since(sight.first) >= age
     }
 
     fn clear(&self, what: &str) {
@@ -33,7 +49,26 @@ impl Suspects {
     }
 }
 
+/// Damage, or a newer program's work: reported, left alone, and no reason to stop looking at the rest.
+fn is_damage(why: &Error) -> bool {
+    matches!(why, Error::Damaged { .. } | Error::NewerFormat { .. })
+}
+
+/// The subject of a claim: another volume's claim on the name is another leftover.
+fn subject_of(ds: &DatastoreName, group: GroupId, name: &VolumeName, claim: &Claim) -> String {
+    let path = layout::claim(group, name);
+    match claim {
+        Claim::Of(claim) => format!("[{ds}] {path} of volume {}", claim.id),
+        Claim::Absent | Claim::Torn => format!("[{ds}] {path}"),
+    }
+}
+
 impl Inner {
+    fn is_ripe(&self, subject: &str) -> bool {
+        let (now, age) = (self.instant(), self.settings.orphan_age);
+        self.suspects.ripe(subject, now, age, OUT_OF_SIGHT)
+    }
+
     pub(crate) async fn sweep_leftovers(
         &self,
         ds: &DatastoreName,
@@ -41,16 +76,13 @@ impl Inner {
     ) -> Result<(), Error> {
         let folder = self.folder(ds, group).await?;
         for name in &folder.claims {
-            let path = layout::claim(group, name).to_string();
-            let alone = match self.read_claim(ds, group, name).await? {
-                Claim::Absent => false,
-                Claim::Torn => true,
-                Claim::Of(claim) => {
-                    let place = Place::of(ds, group, name, claim.id);
-                    self.read_record(&place).await?.is_none()
-                }
-            };
-            self.sweep_claim(ds, group, name, alone, &path).await?;
+            match self.sweep_claim(ds, group, name).await {
+                Err(why) if is_damage(&why) => self.said.once(
+                    format!("claim [{ds}] {}", layout::claim(group, name)),
+                    &why.to_string(),
+                ),
+                other => other?,
+            }
         }
         for place in &folder.places {
             self.sweep_unfinished(place).await?;
@@ -64,10 +96,9 @@ impl Inner {
         ds: &DatastoreName,
         group: GroupId,
         name: &VolumeName,
+        claim: &Claim,
     ) -> bool {
-        let subject = format!("[{ds}] {}", layout::claim(group, name));
-        self.suspects
-            .ripe(&subject, self.instant(), self.settings.orphan_age)
+        self.is_ripe(&subject_of(ds, group, name, claim))
     }
 
     async fn sweep_claim(
@@ -75,24 +106,31 @@ impl Inner {
         ds: &DatastoreName,
         group: GroupId,
         name: &VolumeName,
-        alone: bool,
-        path: &str,
     ) -> Result<(), Error> {
-        let subject = format!("[{ds}] {path}");
+        let seen = self.read_claim(ds, group, name).await?;
+        let alone = match &seen {
+            Claim::Absent => false,
+            Claim::Torn => true,
+            Claim::Of(claim) => {
+                let place = Place::of(ds, group, name, claim.id);
+                self.read_record(&place).await?.is_none()
+            }
+        };
+        let subject = subject_of(ds, group, name, &seen);
         if !alone {
             self.suspects.clear(&subject);
             return Ok(());
         }
-        if !self
-            .suspects
-            .ripe(&subject, self.instant(), self.settings.orphan_age)
-        {
+        if !self.is_ripe(&subject) {
             return Ok(());
         }
         let key = Key::Name(ds.clone(), group, name.clone());
         let _key = self.keys.hold(key, "sweep").await;
         let claim = self.read_claim(ds, group, name).await?;
-        self.bury_claim(ds, group, name, claim).await?;
+        // Another one by now: its time begins anew.
+        if claim == seen {
+            self.bury_claim(ds, group, name, claim).await?;
+        }
         self.suspects.clear(&subject);
         Ok(())
     }
@@ -103,7 +141,7 @@ impl Inner {
         let finished = match self.read_record(place).await {
             Ok(found) => found.is_some(),
             // Damaged or newer: reported where it was read, and never removed.
-            Err(Error::Damaged { .. } | Error::NewerFormat { .. }) => true,
+            Err(why) if is_damage(&why) => true,
             Err(why) => return Err(why),
         };
         let disk = place.disk();
@@ -123,10 +161,7 @@ impl Inner {
             self.suspects.clear(&subject);
             return Ok(());
         }
-        if !self
-            .suspects
-            .ripe(&subject, self.instant(), self.settings.orphan_age)
-        {
+        if !self.is_ripe(&subject) {
             return Ok(());
         }
         let key = Key::Name(place.ds.clone(), place.group, place.name.clone());
@@ -152,7 +187,11 @@ impl Inner {
             .iter()
             .map(|s| (s.record.id, s.record.capacity.bytes()))
             .collect();
-        for volume in ledger.entries.keys().filter(|id| !known.contains_key(id)) {
+        // A record that cannot be read is a record: its volume takes room.
+        let places = self.folder(ds, group).await?.places;
+        let unread = |id: &VolumeId| places.iter().any(|p| p.id8 == id.id8());
+        let garbage = |id: &&VolumeId| !known.contains_key(id) && !unread(id);
+        for volume in ledger.entries.keys().filter(garbage) {
             tracing::info!(%volume, datastore = %ds, "a ledger entry without a record is removed");
             self.enter(ds, group, Entry::Remove { volume: *volume })
                 .await?;
@@ -182,5 +221,26 @@ impl Inner {
                 .await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leftover_is_ripe_only_when_it_was_there_all_the_time() {
+        let suspects = Suspects::default();
+        let begun = Instant::now();
+        let (age, gap) = (Duration::from_secs(60), Duration::from_secs(120));
+        let ripe = |what, secs| suspects.ripe(what, begun + Duration::from_secs(secs), age, gap);
+        assert!(!ripe("a", 0));
+        assert!(!ripe("a", 59));
+        assert!(ripe("a", 60));
+        assert!(!ripe("a", 1000), "one of that name, much later");
+        assert!(!ripe("b", 1120));
+        assert_eq!(locked(&suspects.0).len(), 2);
+        assert!(!ripe("c", 1300));
+        assert_eq!(locked(&suspects.0).len(), 1, "what is gone is forgotten");
     }
 }

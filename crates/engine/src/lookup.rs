@@ -242,10 +242,15 @@ impl Inner {
             true => None,
             false => self.default_datastore(caller).await.ok(),
         };
+        let unreadable = survey.unreadable.into_iter().next();
         if let Some(stored) = owner_of_short_name(&address.name, default.as_ref(), found)? {
-            return Ok(Looked::Found(Box::new(stored)));
+            // Not created under the short name: the volume that was may lie where nobody can look now.
+            return match unreadable {
+                Some((_, why)) if !stored.record.short_name => Err(why),
+                _ => Ok(Looked::Found(Box::new(stored))),
+            };
         }
-        let known = match survey.unreadable.into_iter().next() {
+        let known = match unreadable {
             Some((_, why)) => Err(why),
             None if survey.open.is_empty() => Err(first_reason(Vec::new(), survey.closed, caller)),
             None => Ok(()),

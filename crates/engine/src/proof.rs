@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vdvs_domain::{DatastoreName, Error, VmId, VolumeRecord};
+use vdvs_domain::{DatastoreName, Epoch, Error, VmId, VolumeRecord};
 
 use crate::inner::Inner;
 use crate::plan::OwnerState;
@@ -24,11 +24,24 @@ const GAP_IN_POLLS: u32 = 8;
 /// What was seen of a lock so far.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Proof {
+    /// The attachment it is about.
+    about: Epoch,
     free_since: Option<Instant>,
     last: Option<Instant>,
 }
 
 impl Proof {
+    /// What was seen before an attachment began says nothing of its owner, who may be about to open the disk.
+    fn of(&mut self, epoch: Epoch) -> &mut Self {
+        if self.about != epoch {
+            *self = Self {
+                about: epoch,
+                ..Self::default()
+            };
+        }
+        self
+    }
+
     /// Adds a look; `true`: free for long enough, without gap.
     fn look(&mut self, now: Instant, lock: &DiskLock, needed: Duration, gap: Duration) -> bool {
         let gapless = self
@@ -95,6 +108,7 @@ impl Inner {
     ) -> Result<bool, Error> {
         let lock = self.ports.host.lock(&stored.place.disk()).await;
         let (needed, gap) = (self.settings.free_proof, self.settings.poll * GAP_IN_POLLS);
+        let proof = proof.of(stored.record.epoch);
         if !proof.look(self.instant(), &lock, needed, gap) {
             return Ok(false);
         }
@@ -149,6 +163,22 @@ mod tests {
             (4, &unknown),
             (6, &unknown)
         ]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_attachment_has_to_be_proven_dead_anew() {
+        let (needed, gap) = (Duration::from_secs(5), Duration::from_secs(2));
+        let start = Instant::now();
+        let mut proof = Proof::default();
+        let mut look = |epoch, s| {
+            let at = start + Duration::from_secs(s);
+            let proof = proof.of(Epoch::new(epoch));
+            proof.look(at, &DiskLock::Free, needed, gap)
+        };
+        let of_the_first: Vec<bool> = (0..5).map(|s| look(1, s)).collect();
+        assert_eq!(of_the_first, [false; 5]);
+        let of_the_second: Vec<bool> = (5..11).map(|s| look(2, s)).collect();
+        assert_eq!(of_the_second, [false, false, false, false, false, true]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod attachments;
 mod consistency;
 mod crashes;
 mod random;
+mod reviewed;
 mod support;
 mod takeover;
 mod volumes;
