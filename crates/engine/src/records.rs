@@ -1,6 +1,6 @@
 //! Reading and changing records and claims, and finding them on a datastore.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
 use vdvs_domain::error::{by_id, full_name};
@@ -13,7 +13,7 @@ use crate::inner::{Inner, unavailable};
 use crate::layout::{self, Found, Place};
 use crate::ports::StorageError;
 use crate::swap::frame::{self, Kind};
-use crate::swap::{Seen, Swapped};
+use crate::swap::{Seen, Swapped, slot_of};
 
 /// Times a change is tried again because another host was first. Each means that somebody else succeeded.
 const ATTEMPTS: usize = 10;
@@ -64,6 +64,8 @@ pub(crate) enum Claim {
 pub(crate) struct Folder {
     pub(crate) claims: BTreeSet<VolumeName>,
     pub(crate) places: BTreeSet<Place>,
+    /// Slots of each record.
+    slots: BTreeMap<Place, Vec<u64>>,
     pub(crate) disks: BTreeSet<Place>,
 }
 
@@ -104,13 +106,26 @@ impl Inner {
     /// The record at a place. `None`: there is none, or its first version was never finished.
     pub(crate) async fn read_record(&self, place: &Place) -> Result<Option<Stored>, Error> {
         let (_, record) = self.seen_record(place).await?;
-        Ok(record.map(|record| {
-            self.remember_place(record.id, place);
-            Stored {
-                place: place.clone(),
-                record,
-            }
-        }))
+        Ok(record.map(|record| self.stored(place, record)))
+    }
+
+    /// As [`Inner::read_record`], of a record whose slots a listing has just shown.
+    async fn read_listed(&self, place: &Place, slots: &[u64]) -> Result<Option<Stored>, Error> {
+        let seen = place
+            .record()
+            .read_listed(&*self.ports.datastores, slots)
+            .await
+            .map_err(|why| unavailable(&place.ds, &why))?;
+        let record = Self::record_of(place, &seen)?;
+        Ok(record.map(|record| self.stored(place, record)))
+    }
+
+    fn stored(&self, place: &Place, record: VolumeRecord) -> Stored {
+        self.remember_place(record.id, place);
+        Stored {
+            place: place.clone(),
+            record,
+        }
     }
 
     /// Writes the first version of a record. Whatever else is there: `Contended`.
@@ -233,10 +248,18 @@ impl Inner {
         for entry in entries.into_iter().filter(|e| !e.is_dir) {
             match layout::classify(&entry.name) {
                 Found::Claim(name) => drop(folder.claims.insert(name)),
-                Found::RecordSlot(name, id8) => drop(folder.places.insert(place(name, id8))),
+                Found::RecordSlot(name, id8) => {
+                    let place = place(name, id8);
+                    let seq = slot_of(&entry.name, &place.record().stem);
+                    folder.slots.entry(place.clone()).or_default().extend(seq);
+                    folder.places.insert(place);
+                }
                 Found::Disk(name, id8) => drop(folder.disks.insert(place(name, id8))),
                 Found::Other => {}
             }
+        }
+        for slots in folder.slots.values_mut() {
+            slots.sort_unstable();
         }
         Ok(folder)
     }
@@ -261,9 +284,9 @@ impl Inner {
         ds: &DatastoreName,
         group: GroupId,
     ) -> Result<Vec<Stored>, Error> {
-        let places = self.folder(ds, group).await?.places;
-        let mut reads = stream::iter(places)
-            .map(async |place| (self.read_record(&place).await, place))
+        let slots = self.folder(ds, group).await?.slots;
+        let mut reads = stream::iter(slots)
+            .map(async |(place, slots)| (self.read_listed(&place, &slots).await, place))
             .buffered(READS);
         let mut found = Vec::new();
         while let Some((read, place)) = reads.next().await {

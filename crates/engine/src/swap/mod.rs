@@ -112,33 +112,57 @@ impl SharedFile {
 
     /// The file's value now.
     pub(crate) async fn read(&self, store: &dyn Datastores) -> Result<Seen, StorageError> {
-        'again: for _ in 0..READ_ATTEMPTS {
+        for _ in 0..READ_ATTEMPTS {
             let slots = self.slots(store).await?;
-            let highest = slots.last().copied().unwrap_or(0);
-            for seq in slots.into_iter().rev() {
-                match self.slot_bytes(store, seq).await? {
-                    Some(bytes) if frame::is_whole(&bytes) => {
-                        return Ok(Seen {
-                            seq,
-                            highest,
-                            bytes: Some(bytes),
-                        });
-                    }
-                    Some(_) => {}
-                    // Pruned: there is a newer value than this listing knows.
-                    None => continue 'again,
-                }
+            if let Some(seen) = self.newest_of(store, &slots).await? {
+                return Ok(seen);
             }
-            return Ok(Seen {
-                seq: 0,
-                highest,
-                bytes: None,
-            });
+            // Pruned: there is a newer value than this listing knows.
         }
         Err(StorageError::Io(format!(
             "{}/{} changes faster than it can be read",
             self.dir, self.stem
         )))
+    }
+
+    /// The file's value, which a listing of the folder a moment ago showed to have these slots, lowest first. Spares
+    /// whoever reads all files of a folder a listing for each; a file that has changed since is read anew.
+    pub(crate) async fn read_listed(
+        &self,
+        store: &dyn Datastores,
+        slots: &[u64],
+    ) -> Result<Seen, StorageError> {
+        match self.newest_of(store, slots).await? {
+            Some(seen) => Ok(seen),
+            None => self.read(store).await,
+        }
+    }
+
+    /// The newest value in these slots; none when one of them is there no more.
+    async fn newest_of(
+        &self,
+        store: &dyn Datastores,
+        slots: &[u64],
+    ) -> Result<Option<Seen>, StorageError> {
+        let highest = slots.last().copied().unwrap_or(0);
+        for seq in slots.iter().rev() {
+            match self.slot_bytes(store, *seq).await? {
+                Some(bytes) if frame::is_whole(&bytes) => {
+                    return Ok(Some(Seen {
+                        seq: *seq,
+                        highest,
+                        bytes: Some(bytes),
+                    }));
+                }
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(Seen {
+            seq: 0,
+            highest,
+            bytes: None,
+        }))
     }
 
     /// Changes the file from what was `seen` to `bytes`, which must be a frame. An error means: not changed.
