@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use nix::sys::statvfs::statvfs;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -36,6 +37,9 @@ use crate::protocol::{LabErrorKind, LockState};
 const SLOTS: usize = 16;
 /// A small file takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(20);
+/// A look at a datastore's folder takes microseconds. Every request looks at all of them, so one that hangs may not
+/// take the time of requests for the others.
+const LOOK: Duration = Duration::from_secs(1);
 /// Shared by root of several hosts, nobody else's.
 const MODE: u32 = 0o600;
 
@@ -91,6 +95,22 @@ impl LabDatastores {
                 "datastore '{ds}' did not answer in time"
             )))
         })
+    }
+
+    /// What a datastore is now; not accessible when it does not say so soon.
+    async fn look(&self, name: DatastoreName, config: DatastoreConfig) -> DatastoreInfo {
+        let silent = DatastoreInfo {
+            name: name.clone(),
+            kind: config.kind.into(),
+            accessible: false,
+            capacity_bytes: 0,
+            free_bytes: 0,
+        };
+        let own = name.clone();
+        let look = self.run(&name, Instant::now() + LOOK, move |_| {
+            Ok(describe(own, &config))
+        });
+        look.await.unwrap_or(silent)
     }
 
     async fn soon<T: Send + 'static>(
@@ -312,21 +332,12 @@ impl Datastores for LabDatastores {
     async fn list(&self) -> Result<Vec<DatastoreInfo>, StorageError> {
         let config =
             HostConfig::load(&self.host_dir).map_err(|e| StorageError::Io(e.to_string()))?;
-        let mut all = Vec::new();
+        let mut looks = Vec::new();
         for ds in config.datastores {
             let name = DatastoreName::new(&ds.name).map_err(|e| StorageError::Io(e.to_string()))?;
-            let silent = DatastoreInfo {
-                name: name.clone(),
-                kind: ds.kind.into(),
-                accessible: false,
-                capacity_bytes: 0,
-                free_bytes: 0,
-            };
-            let own = name.clone();
-            let info = self.soon(&name, move |_| Ok(describe(own, &ds))).await;
-            all.push(info.unwrap_or(silent));
+            looks.push(self.look(name, ds));
         }
-        Ok(all)
+        Ok(join_all(looks).await)
     }
 
     async fn read_dir(&self, ds: &DatastoreName, dir: &DsPath) -> Result<Vec<Entry>, StorageError> {
@@ -378,7 +389,10 @@ impl Datastores for LabDatastores {
         deadline: Instant,
     ) -> Result<(), StorageError> {
         let (file, spec) = (file.clone(), spec.clone());
-        self.run(ds, deadline, move |folder| {
+        // Its thread ends at the deadline by itself, and takes back what it made. Waited for, so that nobody removes
+        // the disk while it still grows.
+        let end = deadline.checked_add(LIMIT).unwrap_or(deadline);
+        self.run(ds, end, move |folder| {
             folder.create_disk(&file, &spec, deadline)
         })
         .await

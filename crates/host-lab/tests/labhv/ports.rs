@@ -1,9 +1,13 @@
 //! The engine's ports on a lab host, with a real labhv behind them.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 use vdvs_domain::ownership::Locator;
 use vdvs_domain::{Capacity, DatastoreName, DiskFormat, VmId};
@@ -113,6 +117,41 @@ async fn a_datastore_that_is_not_there_never_says_not_found() {
         stores.read(&other, &file, 9).await,
         Err(StorageError::Io(_))
     ));
+}
+
+#[tokio::test]
+async fn a_datastore_that_hangs_is_listed_soon_as_not_accessible() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new();
+    let stores = Arc::new(LabDatastores::new(&rig.host_dir()).unwrap());
+    // A file that nobody writes keeps its reader waiting, as a dead storage path does.
+    let pipe = rig.dir.path().join("datastores/vsanDatastore/pipe");
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    let mut readers = JoinSet::new();
+    for _ in 0..16 {
+        let stores = Arc::clone(&stores);
+        readers.spawn(async move { stores.read(&ds(), &path("pipe"), 9).await });
+    }
+    sleep(Duration::from_millis(200)).await;
+    let begun = Instant::now();
+    let listed = stores.list().await.unwrap();
+    assert!(!listed[0].accessible, "{listed:?}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{begun:?}");
+    // Lets the readers go.
+    while !readers.is_empty() {
+        drop(
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&pipe)
+                .unwrap(),
+        );
+        let next = readers.join_next();
+        timeout(Duration::from_millis(50), next).await.ok();
+    }
+    assert!(stores.list().await.unwrap()[0].accessible);
 }
 
 #[tokio::test]
