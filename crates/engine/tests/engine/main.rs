@@ -8,6 +8,7 @@
 mod attachments;
 mod consistency;
 mod crashes;
+mod original_defects;
 mod random;
 mod reviewed;
 mod support;

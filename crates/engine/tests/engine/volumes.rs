@@ -373,7 +373,7 @@ async fn limits_of_the_configuration_hold() {
 }
 
 /// Replaces the access part of the configuration document, keeping its frame.
-fn rewrite_config(lab: &Lab, config: &AccessConfig) {
+pub(crate) fn rewrite_config(lab: &Lab, config: &AccessConfig) {
     let path = "dockvols/.vdvs/config.1";
     let old = lab.world.file(&ds("ds"), path).unwrap();
     let text = String::from_utf8(old).unwrap();
