@@ -134,6 +134,13 @@ pub(crate) fn decode<T: DeserializeOwned>(
             why: format!("it is a {}, not a {}", header.kind, kind.name()),
         });
     }
+    // The checksum covers the body alone; the first format is 1.
+    if header.version == 0 {
+        return Err(Error::Damaged {
+            what: what(),
+            why: "there is no format 0".to_owned(),
+        });
+    }
     if header.version > kind.version() {
         return Err(Error::NewerFormat {
             what: what(),
@@ -187,6 +194,8 @@ mod tests {
             read(newer.as_bytes()),
             Err(Error::NewerFormat { found: 2, .. })
         ));
+        let zero = newer.replacen("record 2 ", "record 0 ", 1);
+        assert!(matches!(read(zero.as_bytes()), Err(Error::Damaged { .. })));
         let other = encode(Kind::Claim, &vec![1]).unwrap();
         assert!(matches!(read(&other), Err(Error::Damaged { .. })));
         let text = encode(Kind::Record, &"text").unwrap();
