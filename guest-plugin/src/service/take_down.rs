@@ -3,7 +3,7 @@
 //! dockerd never repeats an Unmount and ignores its errors. So an Unmount is always acknowledged, and what could not
 //! be done stays in the book as *Attached*, to be retried.
 
-use tokio::time::{Duration, Instant, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 use vdvs_blockdev::{Device, DeviceError};
 use vdvs_domain::{ErrorKind, VolumeAddress, VolumeId};
@@ -17,6 +17,12 @@ use crate::journal::{Held, Stage};
 
 /// How long an Unmount waits for the disk to leave before it is acknowledged; dockerd gives up after 60 s.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A container's mount namespace may outlive its Unmount for a moment, and with it the use of the disk.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Between two looks at a disk that is still in use.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A disk that should be there shows up at once, or is not there.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -98,10 +104,17 @@ impl Volumes {
         if held.stage == Stage::Mounted {
             self.unmount_here(&held).await?;
         }
-        if self.book().claims(volume) > 0 {
-            return Ok(());
-        }
-        match self.leave(&held).await? {
+        let until = Instant::now() + LINGER;
+        let left = loop {
+            if self.book().claims(volume) > 0 {
+                return Ok(());
+            }
+            match self.leave(&held).await? {
+                Left::Busy if Instant::now() < until => sleep(LOOK_AGAIN).await,
+                left => break left,
+            }
+        };
+        match left {
             Left::Gone => {
                 info!(volume = %held.name, epoch = %held.epoch, "volume has left");
                 Ok(())

@@ -291,6 +291,21 @@ async fn a_device_in_use_elsewhere_stays_attached_until_it_is_free() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_device_that_a_dying_container_keeps_for_a_moment_leaves_with_the_unmount() {
+    let guest = Guest::new().await;
+    guest.agent.add("v", &none());
+    guest.mount("v", "a").await;
+    guest.set_busy("v", true);
+    let ends = async {
+        sleep(Duration::from_secs(2)).await;
+        guest.set_busy("v", false);
+    };
+    tokio::join!(guest.unmount("v", "a"), ends);
+    // No reality check runs here: the Unmount itself saw it through.
+    assert!(!guest.is_attached_here("v") && guest.held("v").is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unmount_without_the_agent_is_answered_at_once_and_detached_later() {
     let guest = Guest::new().await;
     guest.agent.add("v", &none());
