@@ -34,8 +34,13 @@ fn after_a_forced_removal_with_the_plugin_down_the_volume_mounts_elsewhere_withi
     rig.release_plugin("swarm01")?;
     rig.expect_complaint(
         Program::Plugin,
-        "v1",
+        "dockerd lost the Unmount",
         "the leaked count is cleared with a warning",
+    );
+    rig.expect_complaint(
+        Program::Plugin,
+        "is still attached to VM swarm01",
+        "the other node's attempts are refused while the count is believed",
     );
     while begun.elapsed() < PROMISE {
         // Each attempt waits for the mount budget and then fails, as a swarm task would.
