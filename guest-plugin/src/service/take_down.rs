@@ -101,10 +101,10 @@ impl Volumes {
         if !held.counts.is_empty() {
             return Ok(());
         }
-        if held.stage == Stage::Mounted {
-            self.unmount_here(&held).await?;
-        }
         let until = Instant::now() + LINGER;
+        if held.stage == Stage::Mounted {
+            self.unmount_here(&held, until).await?;
+        }
         let left = loop {
             if self.book().claims(volume) > 0 {
                 return Ok(());
@@ -130,20 +130,25 @@ impl Volumes {
         }
     }
 
-    async fn unmount_here(&self, held: &Held) -> Ended {
-        let now = self.inner.ports.clock.now();
-        match self.devices().unmount(&self.target(held.volume)).await {
-            Ok(()) => {
+    /// Unmounts; whoever still has a file open there may be on its way out and is waited for until `until`.
+    async fn unmount_here(&self, held: &Held, until: Instant) -> Ended {
+        loop {
+            let now = self.inner.ports.clock.now();
+            let Err(e) = self.devices().unmount(&self.target(held.volume)).await else {
                 self.book().update(held.volume, |held| {
                     held.stage = Stage::Attached;
                     held.since = now;
                 });
-                Ok(())
+                return Ok(());
+            };
+            if self.book().claims(held.volume) > 0 {
+                return Err(Stopped::cancelled());
             }
-            Err(e) => {
+            if Instant::now() >= until {
                 warn!(volume = %held.name, error = %e, "stays mounted");
-                Err(Stopped::final_(e.to_string()))
+                return Err(Stopped::final_(e.to_string()));
             }
+            sleep(LOOK_AGAIN).await;
         }
     }
 

@@ -306,6 +306,19 @@ async fn a_device_that_a_dying_container_keeps_for_a_moment_leaves_with_the_unmo
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_mount_that_is_busy_for_a_moment_is_unmounted_by_the_same_request() {
+    let guest = Guest::new().await;
+    guest.agent.add("v", &none());
+    guest.mount("v", "a").await;
+    let busy = DeviceError::Busy {
+        path: "/dev/x".into(),
+    };
+    guest.devices.fail_next(Call::Unmount, busy);
+    guest.unmount("v", "a").await;
+    assert!(!guest.is_attached_here("v") && guest.held("v").is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unmount_without_the_agent_is_answered_at_once_and_detached_later() {
     let guest = Guest::new().await;
     guest.agent.add("v", &none());
