@@ -144,7 +144,10 @@ impl Story {
     }
 
     fn remove_stack(&self) -> Result<()> {
-        self.docker().run(&["stack", "rm", STACK_NAME])?;
+        // The engine refuses to remove the network while a task that is ending still uses it; asked again, it goes on.
+        wait::until_true(PATIENCE, "the stack is removed", || {
+            Ok(self.docker().run(&["stack", "rm", STACK_NAME]).is_ok())
+        })?;
         // The name of the stack's network can be taken again when it is gone, which is after its last task.
         let network = format!("name={STACK_NAME}_default");
         for args in [
