@@ -170,7 +170,8 @@ impl Layout {
     }
 }
 
-/// The folder labs are made in: [`LAB_DIR_ENV`], else `.lab` in the clone.
+/// The folder labs are made in: [`LAB_DIR_ENV`], else `.lab` in the clone, else, for a clone so deep that sockets in it
+/// would have paths too long for the kernel, a folder of its own below `/var/tmp`.
 ///
 /// # Errors
 /// The variable holds a relative path.
@@ -184,7 +185,19 @@ pub fn labs_dir() -> Result<PathBuf> {
             );
             Ok(dir)
         }
-        None => Ok(workspace_dir()?.join(".lab")),
+        None => Ok(labs_of_clone(&workspace_dir()?)),
+    }
+}
+
+fn labs_of_clone(clone: &Path) -> PathBuf {
+    let own = clone.join(".lab");
+    // The names our suites and the demo use are shorter than this.
+    match Layout::below(&own, "twelve-chars") {
+        Ok(_) => own,
+        Err(_) => {
+            let hash = fnv1a(clone.as_os_str().as_encoded_bytes());
+            PathBuf::from(format!("/var/tmp/vdvs-lab-{hash:08x}"))
+        }
     }
 }
 
@@ -230,6 +243,21 @@ mod tests {
         let b = Layout::below(Path::new("/y/.lab"), "default").unwrap();
         assert_ne!(a.prefix(), b.prefix());
         assert_ne!(a.node_netns("swarm01"), b.node_netns("swarm01"));
+    }
+
+    #[test]
+    fn a_deep_clone_keeps_its_labs_elsewhere_and_apart_from_other_clones() {
+        assert_eq!(
+            labs_of_clone(Path::new("/x/clone")),
+            Path::new("/x/clone/.lab")
+        );
+        let (a, b) = (
+            "/".to_owned() + &"a".repeat(60),
+            "/".to_owned() + &"b".repeat(60),
+        );
+        let (a, b) = (labs_of_clone(Path::new(&a)), labs_of_clone(Path::new(&b)));
+        assert!(a.starts_with("/var/tmp") && b.starts_with("/var/tmp") && a != b);
+        assert!(Layout::below(&a, "default").is_ok());
     }
 
     #[test]
