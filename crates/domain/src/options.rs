@@ -53,6 +53,8 @@ pub enum Failover {
     /// Wait for an orderly detach or for proof that the owner is dead.
     #[default]
     Wait,
+    /// Wait `fence-after` for an orderly detach, then the owner's host removes the disk from the live owner.
+    Fence,
 }
 
 /// Where a volume's data lies inside its file system.
@@ -92,7 +94,7 @@ spelled!(AttachAs {
     AttachAs::IndependentPersistent => "independent_persistent",
     AttachAs::Persistent => "persistent",
 });
-spelled!(Failover { Failover::Wait => "wait" });
+spelled!(Failover { Failover::Wait => "wait", Failover::Fence => "fence" });
 spelled!(Layout { Layout::Data => "data", Layout::Root => "root" });
 
 /// Keys of this version, with the defaults people see.
@@ -140,7 +142,7 @@ pub enum OptionError {
     #[error("Access type '{0}' is not supported. Valid options are: ['read-write', 'read-only']")]
     Access(String),
     /// `failover`.
-    #[error("Failover '{0}' is not supported. Valid options are: ['wait']")]
+    #[error("Failover '{0}' is not supported. Valid options are: ['wait', 'fence']")]
     Failover(String),
 }
 

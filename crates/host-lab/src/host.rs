@@ -60,6 +60,26 @@ impl LabHost {
                 vm: format!("{} ({})", vm.config_path, vm.instance_uuid),
             })
     }
+
+    async fn remove(
+        &self,
+        vm: &VmId,
+        disk: &DiskPath,
+        force: bool,
+        deadline: Instant,
+    ) -> Result<Detached, HostError> {
+        let name = self.name(vm, deadline).await?;
+        let changed = self
+            .labhv
+            .detach(&name, &asked(disk), force, deadline)
+            .await
+            .map_err(|e| fault(e, &name, &disk.to_string()))?;
+        Ok(if changed {
+            Detached::Removed
+        } else {
+            Detached::WasAbsent
+        })
+    }
 }
 
 /// The client of the labhv that serves this host's folder.
@@ -191,17 +211,16 @@ impl Host for LabHost {
         disk: &DiskPath,
         deadline: Instant,
     ) -> Result<Detached, HostError> {
-        let name = self.name(vm, deadline).await?;
-        let changed = self
-            .labhv
-            .detach(&name, &asked(disk), deadline)
-            .await
-            .map_err(|e| fault(e, &name, &disk.to_string()))?;
-        Ok(if changed {
-            Detached::Removed
-        } else {
-            Detached::WasAbsent
-        })
+        self.remove(vm, disk, false, deadline).await
+    }
+
+    async fn fence(
+        &self,
+        vm: &VmId,
+        disk: &DiskPath,
+        deadline: Instant,
+    ) -> Result<Detached, HostError> {
+        self.remove(vm, disk, true, deadline).await
     }
 
     async fn lock(&self, disk: &DiskPath) -> DiskLock {

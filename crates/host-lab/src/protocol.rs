@@ -106,6 +106,9 @@ pub enum Call {
         vm: String,
         /// Which disk.
         disk: Disk,
+        /// Also while the guest uses it: its requests fail from then on, and no byte of the disk changes any more.
+        #[serde(default)]
+        force: bool,
     },
     /// The lock on a disk.
     Lock {

@@ -84,6 +84,7 @@ impl Session {
         state: &mut State,
         vm: &VmId,
         disk: &DiskPath,
+        force: bool,
     ) -> Result<Detached, HostError> {
         let host = self.host;
         let found = state
@@ -93,10 +94,11 @@ impl Session {
         if found.device(disk).is_none() {
             return Ok(Detached::WasAbsent);
         }
-        if found.power != Power::Off && found.busy.contains(disk) {
+        if !force && found.power != Power::Off && found.busy.contains(disk) {
             return Err(HostError::Busy);
         }
         found.devices.retain(|d| d.disk != *disk);
+        found.busy.remove(disk);
         state.bump(host);
         Ok(Detached::Removed)
     }
@@ -163,7 +165,17 @@ impl Host for Session {
         disk: &DiskPath,
         _deadline: Instant,
     ) -> Result<Detached, HostError> {
-        self.call(|state, _| self.detach_now(state, vm, disk))
+        self.call(|state, _| self.detach_now(state, vm, disk, false))
+            .await?
+    }
+
+    async fn fence(
+        &self,
+        vm: &VmId,
+        disk: &DiskPath,
+        _deadline: Instant,
+    ) -> Result<Detached, HostError> {
+        self.call(|state, _| self.detach_now(state, vm, disk, true))
             .await?
     }
 

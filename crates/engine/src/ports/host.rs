@@ -194,6 +194,15 @@ pub trait Host: Send + Sync + fmt::Debug {
         deadline: Instant,
     ) -> Result<Detached, HostError>;
 
+    /// Hot-removes the disk from a VM that uses it: the guest's requests fail from then on, and when this returns, no
+    /// byte of the disk changes any more. For a VM that does not run the same as [`Host::detach`].
+    async fn fence(
+        &self,
+        vm: &VmId,
+        disk: &DiskPath,
+        deadline: Instant,
+    ) -> Result<Detached, HostError>;
+
     /// The lock on a disk.
     async fn lock(&self, disk: &DiskPath) -> DiskLock;
 

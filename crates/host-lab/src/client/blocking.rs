@@ -82,14 +82,27 @@ impl BlockingClient {
         expect_attached(self.call(call, LIMIT)?)
     }
 
-    /// Removes a disk; whether it was there.
+    /// Removes a disk that the guest does not use; whether it was there.
     ///
     /// # Errors
     /// [`ClientError`]
     pub fn detach(&self, vm: &str, disk: &Disk) -> Result<bool, ClientError> {
+        self.remove(vm, disk, false)
+    }
+
+    /// Removes a disk also while the guest uses it; whether it was there.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn fence(&self, vm: &str, disk: &Disk) -> Result<bool, ClientError> {
+        self.remove(vm, disk, true)
+    }
+
+    fn remove(&self, vm: &str, disk: &Disk, force: bool) -> Result<bool, ClientError> {
         let call = Call::Detach {
             vm: vm.to_owned(),
             disk: disk.clone(),
+            force,
         };
         expect_detached(self.call(call, LIMIT)?)
     }

@@ -124,7 +124,7 @@ impl LabClient {
         expect_attached(self.call(call, deadline).await?)
     }
 
-    /// Removes a disk; whether it was there.
+    /// Removes a disk, with `force` also while the guest uses it; whether it was there.
     ///
     /// # Errors
     /// [`ClientError`]
@@ -132,11 +132,13 @@ impl LabClient {
         &self,
         vm: &str,
         disk: &Disk,
+        force: bool,
         deadline: Instant,
     ) -> Result<bool, ClientError> {
         let call = Call::Detach {
             vm: vm.to_owned(),
             disk: disk.clone(),
+            force,
         };
         expect_detached(self.call(call, deadline).await?)
     }

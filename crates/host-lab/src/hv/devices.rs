@@ -226,7 +226,12 @@ impl World {
         format!("vdvs:{}:", self.config.host_id.simple())
     }
 
-    pub(super) fn detach(&mut self, name: &str, disk: &Disk) -> Result<Answer, LabError> {
+    pub(super) fn detach(
+        &mut self,
+        name: &str,
+        disk: &Disk,
+        _force: bool,
+    ) -> Result<Answer, LabError> {
         let extent = disks::extent_of(&self.config, disk);
         let vm = self.vm(name)?;
         let Some(index) = vm.find(&extent) else {

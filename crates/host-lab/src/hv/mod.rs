@@ -103,7 +103,7 @@ impl Hypervisor {
                     disk,
                     read_only,
                 } => world.attach(&vm, &disk, read_only),
-                Call::Detach { vm, disk } => world.detach(&vm, &disk),
+                Call::Detach { vm, disk, force } => world.detach(&vm, &disk, force),
                 Call::Lock { disk } => world.lock(&disk),
                 Call::PowerOn {
                     vm,
