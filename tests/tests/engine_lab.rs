@@ -66,7 +66,7 @@ fn up_completes_what_is_missing_and_changes_nothing_that_runs() -> Result<()> {
     let config = LabConfig::new("t-again", 1);
     let lab = TemporaryLab::up(&config)?;
     let first = lab.node("swarm01")?.init()?;
-    let lab_again = Lab::up(&LabConfig { nodes: 2, ..config })?;
+    let lab_again = Lab::up(&LabConfig::new("t-again", 2))?;
     assert_eq!(lab_again.node("swarm01")?.init()?, first);
     assert!(lab_again.node("swarm02")?.docker().answers());
     let reaches = format!("ping -c 1 -W 5 {}", lab_again.node("swarm01")?.address()?);

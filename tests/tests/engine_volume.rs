@@ -225,7 +225,7 @@ fn a_volume_in_use_is_not_removed() -> Result<()> {
         "ledger.",
         "/v1.vdvs",
         "-flat.vmdk",
-        "the agent's attached",
+        "attached of the agent",
     ] {
         ensure!(left.contains(trace), "no '{trace}' in:\n{left}");
     }

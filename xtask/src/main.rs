@@ -58,8 +58,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -67,17 +66,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// False: the command ran and said what is wrong.
-fn run(command: Command) -> Result<bool> {
-    match command {
+/// How the command ended; one that failed has said what is wrong.
+fn run(command: Command) -> Result<ExitCode> {
+    let passed = match command {
         Command::Ci { sources_only } => ci::run(sources_only),
         Command::Test { stages } => suites::run(&stages),
         Command::Codegen => codegen(),
         Command::Demo(args) => demo::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::Lab(args) => lab::run(args).map(|()| true),
-    }
+        Command::Lab(args) => return lab::run(args),
+    };
+    passed.map(|passed| match passed {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 /// The generator lives in the drift test, so that writing and checking cannot differ and no ordinary build pays for it.

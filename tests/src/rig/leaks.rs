@@ -12,6 +12,7 @@ use uuid::Uuid;
 use vdvs_testkit::lab::Node;
 
 use super::Rig;
+use super::volumes::vdvs_json;
 
 /// Everything that is left, one line each.
 pub(super) fn of(rig: &Rig) -> Result<Vec<String>> {
@@ -23,10 +24,12 @@ pub(super) fn of(rig: &Rig) -> Result<Vec<String>> {
             in_node(&node, &mut left)?;
         }
     }
+    let nodes = rig.lab.nodes()?;
+    let vms: Vec<String> = nodes.iter().map(|node| node.name().to_owned()).collect();
     for datastore in list(&rig.lab.layout().root().join("datastores"))? {
-        on_datastore(&datastore, &mut left)?;
+        on_datastore(&datastore, &vms, &mut left)?;
     }
-    agent(rig, &mut left);
+    agents(rig, &mut left)?;
     Ok(left)
 }
 
@@ -45,8 +48,14 @@ fn loops(rig: &Rig, left: &mut Vec<String>) -> Result<()> {
 
 /// Disks in a VM's configuration, also of a VM that is off.
 fn configured_disks(rig: &Rig, left: &mut Vec<String>) -> Result<()> {
-    let vms = rig.lab.layout().host_dir(rig.host().name()).join("vms");
-    for vm in list(&vms)? {
+    for host in rig.lab.hosts()? {
+        configured_disks_of(&rig.lab.layout().host_dir(host.name()), left)?;
+    }
+    Ok(())
+}
+
+fn configured_disks_of(host: &Path, left: &mut Vec<String>) -> Result<()> {
+    for vm in list(&host.join("vms"))? {
         let file = vm.join("devices.json");
         let Some(text) = read(&file)? else { continue };
         let json: Value = serde_json::from_str(&text)
@@ -78,9 +87,11 @@ fn in_node(node: &Node, left: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-fn on_datastore(datastore: &Path, left: &mut Vec<String>) -> Result<()> {
+fn on_datastore(datastore: &Path, vms: &[String], left: &mut Vec<String>) -> Result<()> {
     for entry in list(datastore)? {
-        if name_of(&entry) != "dockvols" {
+        // A VM's own folder; what it holds is the VM's.
+        let of_a_vm = vms.iter().any(|vm| vm == name_of(&entry));
+        if name_of(&entry) != "dockvols" && !of_a_vm {
             left.push(entry.display().to_string());
         }
     }
@@ -130,18 +141,22 @@ fn own_folder(folder: &Path, left: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// What the agent itself knows of.
-fn agent(rig: &Rig, left: &mut Vec<String>) {
-    match rig.vdvs_json(&["status"]) {
-        Ok(status) => {
-            for count in ["volumes", "attached", "unresolved_operations"] {
-                if status.get(count).and_then(Value::as_u64) != Some(0) {
-                    left.push(format!("the agent's {count}: {status}"));
+/// What the agents themselves know of.
+fn agents(rig: &Rig, left: &mut Vec<String>) -> Result<()> {
+    for host in rig.lab.hosts()? {
+        let agent = host.name();
+        match vdvs_json(&host, &["status"]) {
+            Ok(status) => {
+                for count in ["volumes", "attached", "unresolved_operations"] {
+                    if status.get(count).and_then(Value::as_u64) != Some(0) {
+                        left.push(format!("{count} of the agent of {agent}: {status}"));
+                    }
                 }
             }
+            Err(error) => left.push(format!("the agent of {agent} cannot tell: {error:#}")),
         }
-        Err(error) => left.push(format!("the agent cannot tell: {error:#}")),
     }
+    Ok(())
 }
 
 fn name_of(path: &Path) -> &str {

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use vdvs_testkit::lab::{DEFAULT_HOST, Daemon, Lab, Node, Service};
+use vdvs_testkit::lab::{Daemon, Lab, Node, Service};
 
 /// Lines of each log that are printed when a test fails.
 const TAIL: usize = 60;
@@ -99,11 +99,11 @@ impl Expected {
 
 /// Logs of our own programs.
 fn ours(lab: &Lab) -> Result<Vec<(Program, PathBuf)>> {
-    let host = lab.host(DEFAULT_HOST);
-    let mut logs = vec![
-        (Program::Agent, host.log(Daemon::Agent)),
-        (Program::Hypervisor, host.log(Daemon::Labhv)),
-    ];
+    let mut logs = Vec::new();
+    for host in lab.hosts()? {
+        logs.push((Program::Agent, host.log(Daemon::Agent)));
+        logs.push((Program::Hypervisor, host.log(Daemon::Labhv)));
+    }
     for node in lab.nodes()? {
         logs.push((Program::Plugin, node.log(Service::Plugin)));
     }

@@ -1,5 +1,5 @@
-//! A lab for one test: one host, some nodes, each with a real engine, our real programs, and disks that are loop
-//! devices.
+//! A lab for one test: one host or several, some nodes, each with a real engine, our real programs, and disks that are
+//! loop devices.
 //!
 //! ```text
 //!   Rig::up ──► the test ──► Rig::finish_empty: nothing leaked, nobody complained ──► lab down: nothing left
@@ -54,6 +54,8 @@ pub struct Setup {
     /// After how many seconds the plugins compare a count that has not changed with reality. Engines that are killed
     /// lose Unmounts, and the two minutes of the default are too long for a suite; none: the default.
     pub doubt_after: Option<u64>,
+    /// Seconds a Mount may take, of which the agent may wait all but ten; none: the default.
+    pub mount_budget: Option<u64>,
 }
 
 impl Default for Setup {
@@ -61,6 +63,7 @@ impl Default for Setup {
         Self {
             live_restore: false,
             doubt_after: Some(10),
+            mount_budget: None,
         }
     }
 }
@@ -79,6 +82,14 @@ impl Rig {
     /// # Errors
     /// As [`Rig::up`].
     pub fn up_with(name: &str, nodes: u8, setup: Setup) -> Result<Option<Self>> {
+        Self::up_lab(&LabConfig::new(&format!("e-{name}"), nodes), setup)
+    }
+
+    /// As [`Rig::up`], with a lab of one's own making.
+    ///
+    /// # Errors
+    /// As [`Rig::up`].
+    pub fn up_lab(config: &LabConfig, setup: Setup) -> Result<Option<Self>> {
         if !geteuid().is_root() {
             eprintln!("skipped: namespaces, mounts and loop devices need root");
             return Ok(None);
@@ -89,11 +100,10 @@ impl Rig {
         }
         ensure_packages(PACKAGES, &|line| eprintln!("{line}"))?;
         let images = Images::prepare()?;
-        let config = LabConfig::new(&format!("e-{name}"), nodes);
         Lab::down(&config.name)?;
         let begun = Instant::now();
-        configure(&config, setup)?;
-        let lab = Lab::up(&config).inspect_err(|_| {
+        configure(config, setup)?;
+        let lab = Lab::up(config).inspect_err(|_| {
             if let Ok(lab) = Lab::open(&config.name) {
                 logs::print_tails(&lab);
             }
@@ -126,7 +136,13 @@ impl Rig {
         self.lab.node(name)
     }
 
-    /// The host.
+    /// The lab itself.
+    #[must_use]
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// The first host; the administrator is asked here.
     #[must_use]
     pub fn host(&self) -> Host {
         self.lab.host(DEFAULT_HOST)
@@ -358,13 +374,13 @@ impl Drop for Rig {
 /// Puts the settings where the nodes' programs find them when they start for the first time.
 fn configure(config: &LabConfig, setup: Setup) -> Result<()> {
     let layout = Layout::for_name(&config.name)?;
-    let mut plugin = json!({});
-    if let Some(seconds) = setup.doubt_after {
-        plugin = json!({ "DoubtAfterSeconds": seconds });
-    }
+    let plugin = json!({
+        "DoubtAfterSeconds": setup.doubt_after,
+        "MountBudgetSeconds": setup.mount_budget,
+    });
     let engine = json!({ "live-restore": setup.live_restore });
-    for index in 1..=config.nodes {
-        let node = layout.node_dir(&format!("swarm{index:02}"));
+    for node in config.node_names() {
+        let node = layout.node_dir(&node);
         for (folder, file, settings) in [
             ("etc", "vsphere-storage-for-docker.conf", &plugin),
             ("etc-docker", "daemon.json", &engine),

@@ -1,7 +1,8 @@
-//! Where volumes are, as the host's hypervisor and the host's agent see it.
+//! Where volumes are, as the hosts' hypervisors and agents see it.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use vdvs_testkit::lab::{Daemon, Host};
 use vdvs_testkit::wait::until_true;
 
 use super::{Rig, SOON};
@@ -12,17 +13,31 @@ impl Rig {
     /// # Errors
     /// The hypervisor does not answer.
     pub fn attached(&self, volume: &str) -> Result<bool> {
-        let hypervisor = self.host().hypervisor();
-        for vm in hypervisor.vms()? {
-            let devices = hypervisor.devices(&vm.name)?;
-            if devices
-                .iter()
-                .any(|device| is_disk_of(&device.disk.path, volume))
-            {
-                return Ok(true);
+        Ok(!self.holders(volume)?.is_empty())
+    }
+
+    /// The VMs with the volume's disk, as their hypervisors see them; those of a dead host are not asked.
+    ///
+    /// # Errors
+    /// A hypervisor does not answer.
+    pub fn holders(&self, volume: &str) -> Result<Vec<String>> {
+        let mut holders = Vec::new();
+        for host in self.lab.hosts()? {
+            if host.running(Daemon::Labhv)?.is_none() {
+                continue;
+            }
+            let hypervisor = host.hypervisor();
+            for vm in hypervisor.vms()? {
+                let devices = hypervisor.devices(&vm.name)?;
+                if devices
+                    .iter()
+                    .any(|device| is_disk_of(&device.disk.path, volume))
+                {
+                    holders.push(vm.name);
+                }
             }
         }
-        Ok(false)
+        Ok(holders)
     }
 
     /// Waits until some VM has the volume's disk.
@@ -75,14 +90,12 @@ impl Rig {
         self.vdvs_json(&["volume", "inspect", volume])
     }
 
-    /// Runs the administrator's command and parses its answer.
+    /// Runs the administrator's command on the first host and parses its answer.
     ///
     /// # Errors
     /// It fails or prints no JSON.
     pub fn vdvs_json(&self, args: &[&str]) -> Result<Value> {
-        let all = ["--output", "json"].iter().chain(args);
-        let said = self.host().vdvs(all).run()?;
-        serde_json::from_str(&said).with_context(|| format!("vdvs {args:?} printed: {said}"))
+        vdvs_json(&self.host(), args)
     }
 
     fn state(&self, volume: &str) -> Result<String> {
@@ -92,6 +105,13 @@ impl Rig {
             .map(str::to_owned)
             .with_context(|| format!("no state in {seen}"))
     }
+}
+
+/// Runs the administrator's command on a host and parses its answer.
+pub(super) fn vdvs_json(host: &Host, args: &[&str]) -> Result<Value> {
+    let all = ["--output", "json"].iter().chain(args);
+    let said = host.vdvs(all).run()?;
+    serde_json::from_str(&said).with_context(|| format!("vdvs {args:?} printed: {said}"))
 }
 
 /// `dockvols/<group>/<volume>.<id8>.vmdk`

@@ -1,4 +1,4 @@
-//! `cargo xtask lab`: a hypervisor host and its VMs on this machine, for a person to play with.
+//! `cargo xtask lab`: hypervisor hosts and their VMs on this machine, for a person to play with.
 //!
 //! The command line only: the lab itself is in the testkit, where the suites use it too. Every command is safe to
 //! repeat; `down` also clears what an interrupted `up` left.
@@ -7,15 +7,16 @@ mod status;
 
 use std::fs::File;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::ExitStatus;
-use std::time::Instant;
+use std::process::{ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use vdvs_testkit::lab::{
-    BINARY_PACKAGES, BUSYBOX, DRIVER, Daemon, Docker, Images, Lab, LabConfig, PACKAGES, Profile,
-    Service, Swarm, ensure_packages,
+    BINARY_PACKAGES, BUSYBOX, DEFAULT_DATASTORE, DRIVER, Daemon, Datastore, Docker, Host, Images,
+    Lab, LabConfig, PACKAGES, Profile, Service, Swarm, ensure_packages,
 };
 
 use crate::program;
@@ -33,17 +34,7 @@ pub(crate) struct LabArgs {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Makes the lab, or what is missing of it, and switches everything on.
-    Up {
-        /// Number of nodes: swarm01, swarm02 …
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
-        nodes: u8,
-        /// Make a swarm of them, swarm01 the manager.
-        #[arg(long)]
-        swarm: bool,
-        /// Run the release build of our programs.
-        #[arg(long)]
-        release: bool,
-    },
+    Up(UpArgs),
     /// Removes the lab and everything it left.
     Down,
     /// What is there and what is on.
@@ -64,8 +55,11 @@ enum Action {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Runs the administrator's command `vdvs` on the node's host.
+    /// Runs the administrator's command `vdvs` on a host.
     Vdvs {
+        /// The host; the first, unless said otherwise.
+        #[arg(long)]
+        host: Option<String>,
         /// Arguments of `vdvs`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
@@ -85,6 +79,31 @@ enum Action {
         /// The node.
         node: String,
     },
+    /// Pulls a node's network cable, or plugs it in again.
+    Cable {
+        /// The node.
+        node: String,
+        /// Which.
+        #[arg(value_enum)]
+        how: Cable,
+    },
+    /// A host loses its power, and with it every VM on it.
+    Crash {
+        /// The host.
+        host: String,
+    },
+    /// A crashed host boots; its VMs stay off.
+    Boot {
+        /// The host.
+        host: String,
+    },
+    /// Registers a VM that is off on another host, as an HA cluster does.
+    Move {
+        /// The node.
+        node: String,
+        /// Its new host.
+        host: String,
+    },
     /// Prints a log.
     Logs {
         /// The node.
@@ -93,6 +112,42 @@ enum Action {
         #[arg(long, value_enum, default_value_t = Log::Plugin)]
         of: Log,
     },
+}
+
+#[derive(Debug, Args)]
+struct UpArgs {
+    /// Number of nodes: swarm01, swarm02 …
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    nodes: u8,
+    /// Number of hosts: esx01, esx02 …; they share the datastore, and the nodes are spread over them.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    hosts: u8,
+    /// How many seconds a lock on the datastore outlives a host that crashed.
+    #[arg(long, default_value_t = 0)]
+    lapse: u64,
+    /// Make a swarm of them, swarm01 the manager.
+    #[arg(long)]
+    swarm: bool,
+    /// Run the release build of our programs.
+    #[arg(long)]
+    release: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Cable {
+    /// Plugged in.
+    In,
+    /// Pulled.
+    Out,
+}
+
+impl Cable {
+    fn text(self) -> &'static str {
+        match self {
+            Self::In => "plugged in",
+            Self::Out => "pulled",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -109,46 +164,65 @@ enum Log {
     Labhv,
 }
 
-/// Runs one lab command.
-pub(crate) fn run(args: LabArgs) -> Result<()> {
+/// Runs one lab command; those that run a command of the person's end as that one did.
+pub(crate) fn run(args: LabArgs) -> Result<ExitCode> {
     let name = args.name.as_str();
     match args.action {
-        Action::Up {
-            nodes,
-            swarm,
-            release,
-        } => up(name, nodes, swarm, release),
-        Action::Down => {
-            Lab::down(name)?;
-            println!("lab '{name}' is gone");
-            Ok(())
-        }
-        Action::Status => status::print(name),
-        Action::Exec { node, command } => exec(&Lab::open(name)?, &node, &command),
-        Action::Docker { node, args } => docker(&Lab::open(name)?, &node, &args),
-        Action::Vdvs { args } => vdvs(&Lab::open(name)?, &args),
-        Action::PowerCut { node } => {
-            let took = Lab::open(name)?.node(&node)?.power_cut()?;
-            println!("{node} is off, cut in {took:.0?}");
-            Ok(())
-        }
-        Action::PowerOn { node } => {
-            Lab::open(name)?.node(&node)?.power_on()?;
-            println!("{node} is on");
-            Ok(())
-        }
-        Action::Shutdown { node } => {
-            Lab::open(name)?.node(&node)?.shutdown()?;
-            println!("{node} is off");
-            Ok(())
-        }
-        Action::Logs { node, of } => logs(&Lab::open(name)?, &node, of),
+        Action::Exec { node, command } => return exec(&Lab::open(name)?, &node, &command),
+        Action::Docker { node, args } => return docker(&Lab::open(name)?, &node, &args),
+        Action::Vdvs { host, args } => return vdvs(&Lab::open(name)?, host.as_deref(), &args),
+        Action::Up(wanted) => up(name, &wanted)?,
+        Action::Status => status::print(name)?,
+        Action::Logs { node, of } => logs(&Lab::open(name)?, &node, of)?,
+        other => println!("{}", act(name, other)?),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
-fn up(name: &str, nodes: u8, swarm: bool, release: bool) -> Result<()> {
+/// Does something to the lab or a part of it, and says what is so now.
+fn act(name: &str, action: Action) -> Result<String> {
+    if matches!(action, Action::Down) {
+        Lab::down(name)?;
+        return Ok(format!("lab '{name}' is gone"));
+    }
+    let lab = Lab::open(name)?;
+    Ok(match action {
+        Action::PowerCut { node } => {
+            let took = lab.node(&node)?.power_cut()?;
+            format!("{node} is off, cut in {took:.0?}")
+        }
+        Action::PowerOn { node } => {
+            lab.node(&node)?.power_on()?;
+            format!("{node} is on")
+        }
+        Action::Shutdown { node } => {
+            lab.node(&node)?.shutdown()?;
+            format!("{node} is off")
+        }
+        Action::Cable { node, how } => {
+            lab.node(&node)?.set_cable(how == Cable::In)?;
+            format!("the network cable of {node} is {}", how.text())
+        }
+        Action::Crash { host } => {
+            let took = lab.crash_host(&host)?;
+            format!("{host} is down with all its VMs, within {took:.0?}")
+        }
+        Action::Boot { host } => {
+            lab.boot_host(&host)?;
+            format!("{host} is up; its VMs are off, 'power-on' switches one on")
+        }
+        Action::Move { node, host } => {
+            lab.move_node(&node, &host)?;
+            format!("{node} is registered on {host}; it is off")
+        }
+        _ => String::new(),
+    })
+}
+
+fn up(name: &str, wanted: &UpArgs) -> Result<()> {
+    ensure!(wanted.hosts <= wanted.nodes, "more hosts than nodes");
     ensure_packages(PACKAGES, &|line| println!("{line}"))?;
-    let profile = if release {
+    let profile = if wanted.release {
         Profile::Release
     } else {
         Profile::Debug
@@ -158,17 +232,24 @@ fn up(name: &str, nodes: u8, swarm: bool, release: bool) -> Result<()> {
     let images = Images::prepare()?;
     println!("images ready ({:.1?})", begin.elapsed());
     let begin = Instant::now();
-    let lab = Lab::up(&LabConfig {
-        profile,
-        ..LabConfig::new(name, nodes)
-    })?;
-    println!("{nodes} nodes up ({:.1?})", begin.elapsed());
+    let lapse = Duration::from_secs(wanted.lapse);
+    let lab =
+        Lab::up(&LabConfig {
+            profile,
+            ..LabConfig::spread(name, wanted.nodes, wanted.hosts)
+                .with_datastores(&[Datastore::new(DEFAULT_DATASTORE, "vsan").lapsing(lapse)])
+        })?;
+    let (nodes, hosts) = (wanted.nodes, wanted.hosts);
+    println!(
+        "{nodes} nodes on {hosts} hosts up ({:.1?})",
+        begin.elapsed()
+    );
     let begin = Instant::now();
     let nodes = lab.nodes()?;
     let engines: Vec<Docker> = nodes.iter().map(|node| node.docker()).collect();
     images.import_all(&engines)?;
     println!("images imported ({:.1?})", begin.elapsed());
-    if swarm {
+    if wanted.swarm {
         let begin = Instant::now();
         let swarm = Swarm::form(&nodes)?;
         println!("swarm ready ({:.1?})", begin.elapsed());
@@ -215,7 +296,7 @@ fn hints(name: &str) {
     println!("  {lab} down");
 }
 
-fn exec(lab: &Lab, node: &str, command: &[String]) -> Result<()> {
+fn exec(lab: &Lab, node: &str, command: &[String]) -> Result<ExitCode> {
     let node = lab.node(node)?;
     let shell = ["bash".to_owned()];
     let command = if command.is_empty() {
@@ -232,13 +313,17 @@ fn exec(lab: &Lab, node: &str, command: &[String]) -> Result<()> {
     )
 }
 
-fn docker(lab: &Lab, node: &str, args: &[String]) -> Result<()> {
+fn docker(lab: &Lab, node: &str, args: &[String]) -> Result<ExitCode> {
     finish(lab.node(node)?.docker().cmd(args).interactive()?)
 }
 
-fn vdvs(lab: &Lab, args: &[String]) -> Result<()> {
+fn vdvs(lab: &Lab, host: Option<&str>, args: &[String]) -> Result<ExitCode> {
     let hosts = lab.hosts()?;
-    let host = hosts.first().context("the lab has no host")?;
+    let wanted = |one: &&Host| host.is_none_or(|name| name == one.name());
+    let host = hosts
+        .iter()
+        .find(wanted)
+        .context("the lab has no such host")?;
     finish(host.vdvs(args).interactive()?)
 }
 
@@ -258,8 +343,11 @@ fn logs(lab: &Lab, node: &str, of: Log) -> Result<()> {
     Ok(())
 }
 
-/// Hands on how the person's command ended.
-fn finish(status: ExitStatus) -> Result<()> {
-    ensure!(status.success(), "the command ended with {status}");
-    Ok(())
+/// Hands on how the person's command ended, as a shell does.
+fn finish(status: ExitStatus) -> Result<ExitCode> {
+    let by_signal = || Some(128 + status.signal()?);
+    let code = status.code().or_else(by_signal);
+    let code = code.and_then(|code| u8::try_from(code).ok());
+    code.map(ExitCode::from)
+        .with_context(|| format!("the command ended with {status}"))
 }

@@ -20,8 +20,8 @@ pub(super) fn print(name: &str) -> Result<()> {
         print_host(&host)?;
     }
     println!(
-        "{:<10} {:<12} {:<6} {:>8}  {:<8} {:<8} volumes",
-        "node", "address", "power", "init", "plugin", "engine"
+        "{:<10} {:<8} {:<12} {:<6} {:>8}  {:<8} {:<8} volumes",
+        "node", "host", "address", "power", "init", "plugin", "engine"
     );
     for node in lab.nodes()? {
         print_node(&node)?;
@@ -36,7 +36,19 @@ fn print_host(host: &Host) -> Result<()> {
     };
     let labhv = pid(host.running(Daemon::Labhv)?);
     let agent = pid(host.running(Daemon::Agent)?);
-    println!("host {}: hypervisor {labhv}, agent {agent}", host.name());
+    let datastores: Vec<String> = host
+        .datastores()?
+        .iter()
+        .map(|one| match one.lapse.as_millis() {
+            0 => format!("{} ({})", one.name, one.kind),
+            lapse => format!("{} ({}, locks lapse after {lapse} ms)", one.name, one.kind),
+        })
+        .collect();
+    println!(
+        "host {}: hypervisor {labhv}, agent {agent}; sees {}",
+        host.name(),
+        datastores.join(", ")
+    );
     Ok(())
 }
 
@@ -60,8 +72,9 @@ fn print_node(node: &Node) -> Result<()> {
         0
     };
     println!(
-        "{:<10} {:<12} {power:<6} {pid:>8}  {plugin:<8} {engine:<8} {volumes}",
+        "{:<10} {:<8} {:<12} {power:<6} {pid:>8}  {plugin:<8} {engine:<8} {volumes}",
         node.name(),
+        record.host,
         record.address(),
     );
     Ok(())

@@ -16,6 +16,7 @@ use vdvs_host_lab::BlockingClient;
 
 use super::binaries::{ADMIN, AGENT, LABHV};
 use super::layout::{Layout, OWNER_ENV};
+use super::plan::Datastore;
 use super::state::{self, HostRecord};
 use crate::process::{Cmd, ProcId};
 use crate::wait;
@@ -24,15 +25,6 @@ use crate::wait;
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// The agent finishes what it has begun.
 const STOP_GRACE: Duration = Duration::from_secs(15);
-
-/// A datastore a host shall have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Datastore {
-    /// Its name; the folder's too.
-    pub name: String,
-    /// `vmfs`, `nfs`, `vsan` or `vvol`.
-    pub kind: String,
-}
 
 /// A host of a lab. Cheap to clone; holds no state of its own.
 #[derive(Debug, Clone)]
@@ -180,6 +172,31 @@ impl Host {
             .args(args)
     }
 
+    /// What it sees, as its programs are told.
+    ///
+    /// # Errors
+    /// The host was never made.
+    pub fn datastores(&self) -> Result<Vec<Datastore>> {
+        let file = self.config_file();
+        let config = read_json(&file)?.with_context(|| format!("no {}", file.display()))?;
+        let listed = config.get("datastores").and_then(Value::as_array);
+        let text = |one: &Value, key: &str| Some(one.get(key)?.as_str()?.to_owned());
+        let read = |one: &Value| {
+            let lapse = one.get("lock_lapse_ms").and_then(Value::as_u64);
+            Some(Datastore {
+                name: text(one, "name")?,
+                kind: text(one, "type")?,
+                lapse: Duration::from_millis(lapse.unwrap_or(0)),
+            })
+        };
+        let all: Option<Vec<Datastore>> = listed.and_then(|all| all.iter().map(read).collect());
+        all.with_context(|| format!("{} lists no datastores", file.display()))
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.layout.host_dir(&self.name).join("host.json")
+    }
+
     /// A datastore's folder.
     #[must_use]
     pub fn datastore(&self, name: &str) -> PathBuf {
@@ -205,16 +222,21 @@ impl Host {
         for datastore in datastores {
             let path = self.layout.datastore_dir(&datastore.name);
             make(&path)?;
-            listed.push(json!({"name": datastore.name, "type": datastore.kind, "path": path}));
+            listed.push(json!({
+                "name": datastore.name,
+                "type": datastore.kind,
+                "path": path,
+                "lock_lapse_ms": millis(datastore.lapse),
+            }));
         }
         // Identities are made once and kept.
-        let file = dir.join("host.json");
+        let file = self.config_file();
         let known = read_json(&file)?.and_then(|json| json.get("host_id").cloned());
         let config = json!({
             "name": self.name,
             "host_id": known.unwrap_or_else(|| json!(Uuid::new_v4())),
             "datastores": listed,
-            "lock_lapse_ms": 0,
+            "lock_lapse_ms": datastores.iter().map(|one| millis(one.lapse)).max().unwrap_or(0),
         });
         state::write_atomically(&file, &serde_json::to_vec_pretty(&config)?)
     }
@@ -245,6 +267,10 @@ impl Host {
             }
         })
     }
+}
+
+fn millis(lapse: Duration) -> u64 {
+    u64::try_from(lapse.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn make(dir: &Path) -> Result<()> {

@@ -1,7 +1,7 @@
-//! The lab: a hypervisor host and its VMs on one Linux machine, with a real engine in each VM.
+//! The lab: hypervisor hosts and their VMs on one Linux machine, with a real engine in each VM.
 //!
 //! ```text
-//!  machine ── host esx01: vdvs-labhv, vdvsd, datastore folders            (root namespaces, no network)
+//!  machine ── hosts esx01, …: each vdvs-labhv and vdvsd; shared datastore folders  (root namespaces, no network)
 //!     │          │ loop device + node in the VM's /dev      │ Unix socket 1019, bind-mounted
 //!     │       ┌──▼─────────────┐ ┌────────────────┐ ┌───────▼────────┐
 //!     │       │ swarm01        │ │ swarm02        │ │ swarm03        │   pid, mount, uts, ipc, net namespaces
@@ -14,6 +14,7 @@
 //! also after an `up` that was killed ([`teardown`] says how). Everything needs root.
 
 mod binaries;
+mod crash;
 mod docker;
 mod host;
 mod images;
@@ -22,6 +23,7 @@ mod mounts;
 mod network;
 mod node;
 mod packages;
+mod plan;
 mod state;
 mod swarm;
 mod teardown;
@@ -38,13 +40,14 @@ pub use binaries::{
     ADMIN, AGENT, LABHV, PACKAGES as BINARY_PACKAGES, PLUGIN, Profile, built, target_dir,
 };
 pub use docker::Docker;
-pub use host::{Daemon, Datastore, Host};
+pub use host::{Daemon, Host};
 pub use images::{BUSYBOX, Images, POSTGRES};
 pub use layout::{LAB_DIR_ENV, Layout, labs_dir, workspace_dir};
 pub use mounts::Mount;
 pub use network::SWITCH_ADDRESS;
-pub use node::{MOUNT_ROOT, Node, Service};
+pub use node::{MOUNT_ROOT, NOTES, Node, Service};
 pub use packages::{PACKAGES, ensure_packages};
+pub use plan::{DEFAULT_DATASTORE, DEFAULT_HOST, Datastore, HostPlan, LabConfig, VmPlan};
 pub use state::{HostRecord, LabState, NodeRecord};
 pub use swarm::Swarm;
 pub use teardown::leftovers;
@@ -53,40 +56,6 @@ use crate::process::Cmd;
 
 /// The volume driver the plugin is known to Docker by.
 pub const DRIVER: &str = "vsphere";
-/// The host every node is registered on, unless said otherwise.
-pub const DEFAULT_HOST: &str = "esx01";
-/// The datastore every lab has, unless said otherwise.
-pub const DEFAULT_DATASTORE: &str = "vsanDatastore";
-
-/// What a lab shall consist of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabConfig {
-    /// The lab's name.
-    pub name: String,
-    /// Number of nodes, called `swarm01`, `swarm02` …
-    pub nodes: u8,
-    /// The host's datastores; VMs live on the first.
-    pub datastores: Vec<Datastore>,
-    /// Which build of our programs.
-    pub profile: Profile,
-}
-
-impl LabConfig {
-    /// A lab of this name with `nodes` nodes and all else as usual.
-    #[must_use]
-    pub fn new(name: &str, nodes: u8) -> Self {
-        Self {
-            name: name.to_owned(),
-            nodes,
-            datastores: vec![Datastore {
-                name: DEFAULT_DATASTORE.to_owned(),
-                kind: "vsan".to_owned(),
-            }],
-            profile: Profile::default(),
-        }
-    }
-}
-
 /// A lab. Holds no state of its own: all of it is on disk.
 #[derive(Debug, Clone)]
 pub struct Lab {
@@ -102,11 +71,7 @@ impl Lab {
         let lab = Self {
             layout: Layout::for_name(&config.name)?,
         };
-        ensure!(
-            config.nodes <= network::INDEX_MAX,
-            "{} nodes are too many",
-            config.nodes
-        );
+        config.check()?;
         ensure!(
             geteuid().is_root(),
             "a lab needs root: namespaces, mounts, devices"
@@ -114,19 +79,20 @@ impl Lab {
         let _turn = lab.take_turn()?;
         binaries::install(&lab.layout, config.profile)?;
         network::ensure_switch(&lab.layout)?;
-        let host = lab.host(DEFAULT_HOST);
-        host.ensure(&config.datastores)?;
-        let datastore = config
-            .datastores
-            .first()
-            .context("a host without a datastore")?;
-        for index in 1..=config.nodes {
-            let name = format!("swarm{index:02}");
-            host.ensure_vm(&name, &datastore.name)?;
-            lab.record_node(&name, index)?;
+        for plan in &config.hosts {
+            let host = lab.host(&plan.name);
+            host.ensure(&plan.datastores)?;
+            for vm in &plan.vms {
+                let name = vm.name();
+                lab.record_node(&name, vm.index, &plan.name)?;
+                // A VM that was moved since stays where it is.
+                lab.host_of(&name)?.ensure_vm(&name, &vm.home)?;
+            }
         }
-        host.start(Daemon::Labhv)?;
-        host.start(Daemon::Agent)?;
+        for host in lab.hosts()? {
+            host.start(Daemon::Labhv)?;
+            host.start(Daemon::Agent)?;
+        }
         for node in lab.nodes()? {
             network::ensure_node(&lab.layout, &node.record()?)?;
         }
@@ -199,6 +165,26 @@ impl Lab {
             .collect())
     }
 
+    /// The host a node is registered on.
+    ///
+    /// # Errors
+    /// There is no node of this name.
+    pub fn host_of(&self, node: &str) -> Result<Host> {
+        Ok(self.host(&self.node(node)?.record()?.host))
+    }
+
+    /// The nodes registered on a host, in order.
+    ///
+    /// # Errors
+    /// The lab is gone.
+    pub fn nodes_on(&self, host: &str) -> Result<Vec<Node>> {
+        let state = self.state()?;
+        let here = state.nodes.iter().filter(|node| node.host == host);
+        Ok(here
+            .map(|node| Node::new(&self.layout, &node.name))
+            .collect())
+    }
+
     /// A node.
     ///
     /// # Errors
@@ -228,14 +214,14 @@ impl Lab {
         network::client(&self.layout, program)
     }
 
-    fn record_node(&self, name: &str, index: u8) -> Result<()> {
+    fn record_node(&self, name: &str, index: u8, host: &str) -> Result<()> {
         let dir = self.layout.node_dir(name);
         fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         state::update(&self.layout, |state| {
             if state.node(name).is_none() {
                 state.nodes.push(NodeRecord {
                     name: name.to_owned(),
-                    host: DEFAULT_HOST.to_owned(),
+                    host: host.to_owned(),
                     index,
                     netns: self.layout.node_netns(name),
                     cgroup: self.layout.node_cgroup(name),

@@ -19,7 +19,7 @@ mount --make-rprivate /
 
 # --- a root of our own -----------------------------------------------------------------------------------------
 root=$node/root
-mkdir -p "$root" "$node"/{etc,etc.work,etc-docker,var-lib-docker,var-lib-vdvs,run,logs}
+mkdir -p "$root" "$node"/{etc,etc.work,etc-docker,var-lib-docker,var-lib-vdvs,run,logs,notes}
 # Not recursive: the host's other mounts stay out, save those that hold the system itself.
 mount --bind / "$root"
 for dir in /usr /bin /sbin /lib /lib64; do
@@ -38,9 +38,11 @@ mount --bind "$node/etc-docker" "$root/etc/docker"
 
 for dir in tmp var/tmp var/lib opt mnt; do mount -t tmpfs -o mode=755 tmpfs "$root/$dir"; done
 chmod 1777 "$root/tmp" "$root/var/tmp"
-mkdir -p "$root/var/lib/docker" "$root/var/lib/vdvs" "$root/opt/vdvs" "$root/mnt/old"
+mkdir -p "$root"/var/lib/{docker,vdvs,notes} "$root/opt/vdvs" "$root/mnt/old"
 mount --bind "$node/var-lib-docker" "$root/var/lib/docker"
 mount --bind "$node/var-lib-vdvs" "$root/var/lib/vdvs"
+# What programs in the node were promised: it outlives every boot, and is readable from outside.
+mount --bind "$node/notes" "$root/var/lib/notes"
 mount --bind "$bin" "$root/opt/vdvs"
 mount -o remount,bind,ro "$root/opt/vdvs"
 mount --bind "$node/run" "$root/run"

@@ -32,6 +32,8 @@ use crate::wait;
 const INIT: &str = include_str!("node-init.sh");
 /// Below this folder in the node the plugin mounts volumes.
 pub const MOUNT_ROOT: &str = "/mnt/vdvs";
+/// In the node, the folder of [`Node::notes_dir`].
+pub const NOTES: &str = "/var/lib/notes";
 /// Seconds init gives each service to end by itself: above dockerd's own 15 s for its containers.
 const STOP_GRACE_S: u64 = 25;
 /// Engine and plugin, each its grace, and a margin.
@@ -129,6 +131,13 @@ impl Node {
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {
         self.layout.run_dir(&self.name)
+    }
+
+    /// A folder that is the node's [`NOTES`]: whatever happens to the node's power, what a program in it has noted
+    /// there stays noted.
+    #[must_use]
+    pub fn notes_dir(&self) -> PathBuf {
+        self.layout.node_dir(&self.name).join("notes")
     }
 
     /// A path in the node as a path here, while it is on.
@@ -301,6 +310,16 @@ impl Node {
             .with_context(|| format!("the hypervisor did not notice the end of {}", self.name))?;
         cut?;
         Ok(took)
+    }
+
+    /// As [`Node::power_cut`], but the host is dying too: nobody is told.
+    pub(super) fn lose_power(&self) -> Result<()> {
+        let Some(init) = self.record()?.running() else {
+            return Ok(());
+        };
+        let cut = cut_file_systems(init);
+        self.kill_processes()?;
+        cut
     }
 
     /// Pulls the network cable, or plugs it in again.
