@@ -24,7 +24,8 @@ pub struct Capacity(u64);
 pub enum CapacityError {
     /// Not a number with a unit.
     #[error(
-        "Invalid format for size. \nValid sizes must be of form X[mMgGtT]b where X is an integer. Default = 1gb (also accepted: MiB, GiB, TiB); got '{0}'"
+        "Invalid format for size. \nValid sizes must be of form X[mMgGtT]b where X is an integer. Default = 1gb (also accepted: MiB, GiB, TiB); got '{}'.{}",
+        .0, hint(.0)
     )]
     Format(String),
     /// Zero, or below [`MIN_BYTES`].
@@ -83,6 +84,18 @@ impl Capacity {
         Self::from_bytes(number.checked_mul(factor).ok_or(CapacityError::TooLarge)?)
     }
 
+    /// Reads VIC's form: as [`Self::parse`], and a number without unit is MB.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_mebibytes(text: &str) -> Result<Self, CapacityError> {
+        let number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        match number {
+            true => Self::parse(&format!("{text}mb")),
+            false => Self::parse(text),
+        }
+    }
+
     /// Size in bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
@@ -100,6 +113,46 @@ fn is_unit(unit: &str) -> bool {
     ["mb", "mib", "gb", "gib", "tb", "tib"]
         .iter()
         .any(|u| unit.eq_ignore_ascii_case(u))
+}
+
+/// ` Did you mean '…'?` for a text that a person, or another system, takes for a size.
+fn hint(text: &str) -> String {
+    meant(text).map_or_else(String::new, |size| format!(" Did you mean '{size}'?"))
+}
+
+/// The valid spelling of what `text` seems to say: a decimal number and the first letter of a unit.
+fn meant(text: &str) -> Option<String> {
+    let plain: String = text
+        .chars()
+        .filter(|c| !matches!(c, ' ' | '_'))
+        .flat_map(char::to_lowercase)
+        .collect();
+    let split = plain
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(plain.len());
+    let (number, unit) = plain.split_at(split);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let whole: u128 = whole.parse().ok().filter(|n| *n < 1 << 64)?;
+    let fraction: u128 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+    let factor: u128 = match unit.chars().next() {
+        Some('k') => 1 << 10,
+        Some('m') => 1 << 20,
+        Some('g') => 1 << 30,
+        Some('t') => 1 << 40,
+        Some(_) => return None,
+        // Bytes, as other systems count; or megabytes and gigabytes, by what makes a disk.
+        None if whole >= u128::from(MIN_BYTES) => 1,
+        None if whole >= 100 => 1 << 20,
+        None => 1 << 30,
+    };
+    let bytes = whole * factor + fraction * factor / 1000;
+    let mebibytes = bytes.div_ceil(1 << 20);
+    let size = match mebibytes {
+        n if n % (1 << 20) == 0 => format!("{}tb", n >> 20),
+        n if n % (1 << 10) == 0 => format!("{}gb", n >> 10),
+        n => format!("{n}mb"),
+    };
+    Capacity::parse(&size).is_ok().then_some(size)
 }
 
 /// Prints any number of bytes as the original printed sizes: `100MB`, `1GB`, with at most two decimals.
@@ -176,6 +229,45 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_size_is_answered_with_the_right_spelling() {
+        for (text, right) in [
+            ("10", "10gb"),
+            ("500", "500mb"),
+            ("1073741824", "1gb"),
+            ("1.5gb", "1536mb"),
+            ("10 GB", "10gb"),
+            ("10g", "10gb"),
+            ("2048kb", "2mb"),
+            ("10240M", "10gb"),
+        ] {
+            let why = Capacity::parse(text).unwrap_err().to_string();
+            assert!(
+                why.ends_with(&format!("Did you mean '{right}'?")),
+                "{text}: {why}"
+            );
+        }
+        for text in [
+            "",
+            "gb",
+            "-1gb",
+            "ten",
+            "0",
+            "1.2.3gb",
+            "99999999999999999999999tb x",
+        ] {
+            let why = CapacityError::Format(text.to_owned()).to_string();
+            assert!(!why.contains("Did you mean"), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn vics_bare_number_is_megabytes() {
+        assert_eq!(Capacity::parse_mebibytes("2048").unwrap().bytes(), 2 << 30);
+        assert_eq!(Capacity::parse_mebibytes("2gb").unwrap().bytes(), 2 << 30);
+        assert!(Capacity::parse_mebibytes("").is_err());
+    }
+
+    #[test]
     fn sizes_print_as_the_original_printed_them() {
         assert_eq!(human(100 << 20), "100MB");
         assert_eq!(human(1 << 30), "1GB");
@@ -187,6 +279,9 @@ mod tests {
         #[test]
         fn no_text_panics(text in ".{0,64}") {
             drop(Capacity::parse(&text));
+            if let Some(size) = meant(&text) {
+                prop_assert!(Capacity::parse(&size).is_ok(), "{}", size);
+            }
         }
 
         #[test]

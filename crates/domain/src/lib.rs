@@ -13,6 +13,7 @@
 //! | [`filesystem`] | whether a volume may be formatted (never by guess) |
 //! | [`ownership`] | who may write a volume: the state machine and its transition table |
 //! | [`access`] | may this VM do this here? |
+//! | [`suggest`] | the nearest valid word for a mistyped one |
 //! | [`error`] | every failure a caller can see, with its wire code, machine string and exit code |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -29,12 +30,13 @@ pub mod names;
 pub mod options;
 pub mod ownership;
 pub mod record;
+pub mod suggest;
 
 pub use capacity::Capacity;
 pub use error::{Error, ErrorKind};
 pub use filesystem::{Filesystem, FilesystemState};
 pub use ids::{Epoch, GroupId, HostId, RequestId, Timestamp, VmId, VmRef, VolumeId};
-pub use names::{DatastoreName, FsType, GroupName, VolumeAddress, VolumeName};
-pub use options::{Access, AttachAs, CreateOptions, DiskFormat, Failover, Layout};
+pub use names::{DatastoreName, FsType, GroupName, PolicyName, VolumeAddress, VolumeName};
+pub use options::{Access, AttachAs, CreateOptions, DiskFormat, Failover, FenceAfter, Layout};
 pub use ownership::{Owner, Ownership};
 pub use record::{Operation, OperationKind, VolumeRecord};

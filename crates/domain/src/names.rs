@@ -9,6 +9,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::suggest;
+
 /// Longest name in characters, as the original had it.
 pub const MAX_NAME_CHARS: usize = 100;
 /// Longest name in bytes: with id, suffixes and slot number it must fit a 255-byte file name.
@@ -70,7 +72,7 @@ pub enum NameError {
         suffix: &'static str,
     },
     /// Not a file-system type.
-    #[error("'{name}' is not a file-system type: expected 1 to 16 of a-z, 0-9, for example ext4")]
+    #[error("'{name}' is not a file-system type: expected 1 to 16 of a-z, 0-9, for example ext4.{}", suggest::did_you_mean(.name, FsType::KNOWN))]
     NotAFilesystem {
         /// The text, cut to a printable length.
         name: String,
@@ -244,11 +246,30 @@ impl GroupName {
 }
 
 text_newtype! {
+    /// A vSAN policy's name: the name of the file that holds it.
+    PolicyName
+}
+
+impl PolicyName {
+    /// Checks `text`: not empty, bounded, no separators or control characters.
+    ///
+    /// # Errors
+    /// [`NameError`] naming the first rule broken.
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        check_text("Policy", text)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+text_newtype! {
     /// A file-system type such as `ext4`: what stands behind `mkfs.` in a program's name.
     FsType
 }
 
 impl FsType {
+    /// The types every node of ours can make: what a slip of the pen is compared with. A node may know more.
+    pub const KNOWN: [&'static str; 3] = ["ext4", "xfs", "btrfs"];
+
     /// Checks `text`: 1 to 16 of `a`-`z`, `0`-`9`. The strictness keeps user text out of program names.
     ///
     /// # Errors

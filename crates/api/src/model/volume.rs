@@ -126,14 +126,12 @@ pub struct Attachment {
 /// A volume's options by their names in `docker volume create -o`.
 #[must_use]
 pub fn options_map(capacity: Capacity, options: &CreateOptions) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        ("size".to_owned(), capacity.to_string()),
-        ("fstype".to_owned(), options.fstype.to_string()),
-        ("diskformat".to_owned(), options.diskformat.to_string()),
-        ("attach-as".to_owned(), options.attach_as.to_string()),
-        ("access".to_owned(), options.access.to_string()),
-        ("failover".to_owned(), options.failover.to_string()),
-    ])
+    let size = ("size".to_owned(), capacity.to_string());
+    let others = options.pairs().into_iter();
+    others
+        .map(|(key, value)| (key.to_owned(), value))
+        .chain([size])
+        .collect()
 }
 
 fn some(text: String) -> Option<String> {
