@@ -137,7 +137,7 @@ impl Inner {
         self.enter(&place.ds, place.group, entry).await?;
         self.remove_claim(place, id).await?;
         place.record().remove(store).await.map_err(failed)?;
-        self.forget_place(id);
+        self.index.forget(place, id);
         self.notices.changed();
         Ok(())
     }

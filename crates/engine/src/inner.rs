@@ -19,8 +19,8 @@ use crate::admission::Admission;
 use crate::api::{Call, Ports, Settings};
 use crate::audit::Said;
 use crate::governance::Cached;
+use crate::index::Index;
 use crate::keyed::{Held, Key, Keys};
-use crate::layout::Place;
 use crate::ledger::Combiner;
 use crate::leftovers::Suspects;
 use crate::notices::Notices;
@@ -46,8 +46,8 @@ pub(crate) struct Inner {
     pub(crate) suspects: Suspects,
     /// Disks the reconciler is looking at.
     pub(crate) looking: Mutex<HashSet<(VmId, DiskPath)>>,
-    /// Where volumes were seen last. A hint: what is read there is checked.
-    places: Mutex<HashMap<VolumeId, Place>>,
+    /// What is remembered of records. A hint: what is answered is checked.
+    pub(crate) index: Index,
     deleted: Mutex<Vec<(RequestId, VolumeId)>>,
     tasks: TaskTracker,
 }
@@ -88,7 +88,7 @@ impl Inner {
             said: Said::default(),
             suspects: Suspects::default(),
             looking: Mutex::default(),
-            places: Mutex::default(),
+            index: Index::default(),
             deleted: Mutex::default(),
             tasks: TaskTracker::new(),
             ports,
@@ -210,21 +210,6 @@ impl Inner {
                 verb: "list its datastores",
                 why: why.to_string(),
             })
-    }
-
-    pub(crate) fn remember_place(&self, id: VolumeId, place: &Place) {
-        let mut places = locked(&self.places);
-        if places.get(&id) != Some(place) {
-            places.insert(id, place.clone());
-        }
-    }
-
-    pub(crate) fn forget_place(&self, id: VolumeId) {
-        locked(&self.places).remove(&id);
-    }
-
-    pub(crate) fn remembered_place(&self, id: VolumeId) -> Option<Place> {
-        locked(&self.places).get(&id).cloned()
     }
 
     pub(crate) fn remember_deleted(&self, request: RequestId, id: VolumeId) {

@@ -33,6 +33,7 @@ mod format;
 pub mod fuzzing;
 mod governance;
 mod identity;
+mod index;
 mod inner;
 mod inventory;
 mod keyed;

@@ -25,6 +25,8 @@ const READS: usize = 16;
 pub(crate) struct Stored {
     pub(crate) place: Place,
     pub(crate) record: VolumeRecord,
+    /// The slot it was read from or written to.
+    pub(crate) seq: u64,
 }
 
 impl Stored {
@@ -94,19 +96,29 @@ impl Inner {
     }
 
     async fn seen_record(&self, place: &Place) -> Result<(Seen, Option<VolumeRecord>), Error> {
+        let known = self.index.slot(place);
         let seen = place
             .record()
-            .read(&*self.ports.datastores)
+            .read_known(&*self.ports.datastores, known)
             .await
             .map_err(|why| unavailable(&place.ds, &why))?;
         let record = Self::record_of(place, &seen)?;
         Ok((seen, record))
     }
 
+    /// Whether anything was written to this record since it was read, or it is gone: two look-ups, no listing. An error
+    /// means that nobody can say.
+    pub(crate) async fn changed_since(&self, stored: &Stored) -> Result<bool, Error> {
+        let file = stored.place.record();
+        let still = file.still(&*self.ports.datastores, stored.seq).await;
+        let still = still.map_err(|why| unavailable(&stored.place.ds, &why))?;
+        Ok(still.is_none())
+    }
+
     /// The record at a place. `None`: there is none, or its first version was never finished.
     pub(crate) async fn read_record(&self, place: &Place) -> Result<Option<Stored>, Error> {
-        let (_, record) = self.seen_record(place).await?;
-        Ok(record.map(|record| self.stored(place, record)))
+        let (seen, record) = self.seen_record(place).await?;
+        Ok(record.map(|record| self.stored(place, record, seen.seq)))
     }
 
     /// As [`Inner::read_record`], of a record whose slots a listing has just shown.
@@ -117,14 +129,15 @@ impl Inner {
             .await
             .map_err(|why| unavailable(&place.ds, &why))?;
         let record = Self::record_of(place, &seen)?;
-        Ok(record.map(|record| self.stored(place, record)))
+        Ok(record.map(|record| self.stored(place, record, seen.seq)))
     }
 
-    fn stored(&self, place: &Place, record: VolumeRecord) -> Stored {
-        self.remember_place(record.id, place);
+    fn stored(&self, place: &Place, record: VolumeRecord, seq: u64) -> Stored {
+        self.index.saw(place, record.id, seq);
         Stored {
             place: place.clone(),
             record,
+            seq,
         }
     }
 
@@ -161,9 +174,13 @@ impl Inner {
             .swap(&*self.ports.datastores, seen, bytes)
             .await
             .map_err(|why| unavailable(&place.ds, &why))?;
-        if let Swapped::Done(_) = swapped {
-            self.remember_place(record.id, place);
-            self.notices.changed();
+        match &swapped {
+            Swapped::Done(seen) => {
+                self.index.saw(place, record.id, seen.seq);
+                self.notices.changed();
+            }
+            // What is known of its slots did not help: list them.
+            Swapped::Conflict | Swapped::Unknown => self.index.doubt(place),
         }
         Ok(swapped)
     }
@@ -188,20 +205,10 @@ impl Inner {
             let next = match step(&found)? {
                 Change::To(next) => *next,
                 Change::Keep if unsettled => found,
-                Change::Keep => {
-                    return Ok(Stored {
-                        place: place.clone(),
-                        record: found,
-                    });
-                }
+                Change::Keep => return Ok(self.stored(place, found, seen.seq)),
             };
             match self.swap(place, &seen, &next).await? {
-                Swapped::Done(_) => {
-                    return Ok(Stored {
-                        place: place.clone(),
-                        record: next,
-                    });
-                }
+                Swapped::Done(now) => return Ok(self.stored(place, next, now.seq)),
                 Swapped::Conflict => {}
                 Swapped::Unknown => unsettled = true,
             }
@@ -312,7 +319,7 @@ impl Inner {
 
     /// The record of a volume of which only the id is known. `None` only after a fresh look at every datastore.
     pub(crate) async fn by_id(&self, id: VolumeId) -> Result<Option<Stored>, Error> {
-        if let Some(place) = self.remembered_place(id)
+        if let Some(place) = self.index.place(id)
             && let Some(stored) = self.answering(&place.ds, self.read_record(&place)).await?
         {
             return Ok(Some(stored));

@@ -1,8 +1,8 @@
 //! Datastores: folders that several hosts share, with small files and virtual disks in them.
 //!
 //! What an implementation must give, because *swap* stands on it: [`Datastores::create_new`] is exclusive among all
-//! hosts, and a look-up after it sees every file created before it by anybody. Where `--probe` cannot show that, a
-//! datastore serves one host only.
+//! hosts, and a look-up after it, of a folder or of a single name, sees every file created before it by anybody. Where
+//! `--probe` cannot show that, a datastore serves one host only.
 
 use std::fmt;
 
@@ -182,6 +182,28 @@ pub trait Datastores: Send + Sync + fmt::Debug {
         file: &DsPath,
         max: usize,
     ) -> Result<Vec<u8>, StorageError>;
+
+    /// Reads `file` unless `newer` is there, which is looked at **first**: `None` when it is. One question for whoever
+    /// has read `file` before and wants to know whether anything came after it. [`StorageError::NotFound`]: neither is
+    /// there.
+    async fn read_unless(
+        &self,
+        ds: &DatastoreName,
+        newer: &DsPath,
+        file: &DsPath,
+        max: usize,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
+        match self.read(ds, newer, max).await {
+            Err(StorageError::NotFound(_)) => self.read(ds, file, max).await.map(Some),
+            Ok(_) | Err(StorageError::TooLarge(_)) => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Removes a file of which it does not matter if it comes back after a crash. Not durable by itself.
+    async fn discard(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError> {
+        self.remove(ds, file).await
+    }
 
     /// Removes a file. `false`: it was not there.
     async fn remove(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError>;

@@ -11,6 +11,12 @@
 //!    swap settles that, so after `Unknown` nobody takes his own value for acknowledged because he can read it;
 //! 5. removes older slots, lowest first.
 //!
+//! **Looking without listing.** A folder may hold tens of thousands of files, so whoever knows that slot `n` was the
+//! value once asks two names instead: `n + 1` is not there, and *then* `n` still is, whole. Together they mean that no
+//! higher slot was there at the first look: slots are made one after the other, so a higher one had `n + 1` before it,
+//! and whoever removed that removed `n` first. (A writer that slept may make slot `n` anew after it was removed, but
+//! its second look fails for ever, so such a slot is never whole.) In any other case the folder is listed.
+//!
 //! No lock files, no leases, no rename. A writer may die anywhere: its slot is then empty or torn and is passed over.
 //! The search over all interleavings of three writers in `search` runs this very code, and shows that leaving
 //! out either look loses an acknowledged value.
@@ -58,11 +64,13 @@ pub(crate) enum Swapped {
     Unknown,
 }
 
-/// Which of the looks are taken. Everybody takes both; the search shows what happens otherwise.
+/// Which of the looks are taken. Everybody takes all; the search shows what happens otherwise.
 #[derive(Debug, Clone, Copy)]
 struct Looks {
     second: bool,
     third: bool,
+    /// Whether a slot is left below the one that is about to be removed.
+    below: bool,
 }
 
 /// The slot number in an entry's name, if it is a slot of `stem`.
@@ -125,6 +133,39 @@ impl SharedFile {
         )))
     }
 
+    /// As [`SharedFile::read`], by somebody who knows that slot `known` was the value once: without a listing when it
+    /// still is.
+    pub(crate) async fn read_known(
+        &self,
+        store: &dyn Datastores,
+        known: Option<u64>,
+    ) -> Result<Seen, StorageError> {
+        if let Some(seq) = known
+            && let Some(seen) = self.still(store, seq).await?
+        {
+            return Ok(seen);
+        }
+        self.read(store).await
+    }
+
+    /// The value in slot `seq`, which was the value once, if it still is. `None`: something came after it.
+    pub(crate) async fn still(
+        &self,
+        store: &dyn Datastores,
+        seq: u64,
+    ) -> Result<Option<Seen>, StorageError> {
+        let (newer, slot) = (self.slot(seq.saturating_add(1))?, self.slot(seq)?);
+        match store.read_unless(&self.ds, &newer, &slot, self.max).await {
+            Ok(Some(bytes)) if frame::is_whole(&bytes) => Ok(Some(Seen {
+                seq,
+                highest: seq,
+                bytes: Some(bytes),
+            })),
+            Ok(_) | Err(StorageError::NotFound(_)) => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+
     /// The file's value, which a listing of the folder a moment ago showed to have these slots, lowest first. Spares
     /// whoever reads all files of a folder a listing for each; a file that has changed since is read anew.
     pub(crate) async fn read_listed(
@@ -175,6 +216,7 @@ impl SharedFile {
         let looks = Looks {
             second: true,
             third: true,
+            below: true,
         };
         self.swap_with(store, seen, bytes, looks).await
     }
@@ -199,13 +241,10 @@ impl SharedFile {
         if store.write(&self.ds, &slot, &bytes).await.is_err() {
             return Ok(Swapped::Unknown);
         }
-        let Ok(slots) = self.slots(store).await else {
-            return Ok(Swapped::Unknown);
-        };
-        if looks.third && slots.last() != Some(&seq) {
+        if looks.third && !matches!(self.still(store, seq).await, Ok(Some(_))) {
             return Ok(Swapped::Unknown);
         }
-        self.prune(store, &slots, seq).await;
+        self.prune(store, seen, seq, looks).await;
         Ok(Swapped::Done(Seen {
             seq,
             highest: seq,
@@ -220,6 +259,15 @@ impl SharedFile {
         seen: &Seen,
         seq: u64,
     ) -> Result<bool, StorageError> {
+        if seen.seq != 0 && seen.seq == seen.highest {
+            // Ours is there, so the one that was read has to be asked about with the one after ours.
+            let (newer, base) = (self.slot(seq.saturating_add(1))?, self.slot(seen.seq)?);
+            return match store.read_unless(&self.ds, &newer, &base, self.max).await {
+                Ok(bytes) => Ok(bytes.is_some_and(|b| frame::is_whole(&b))),
+                Err(StorageError::NotFound(_)) => Ok(false),
+                Err(why) => Err(why),
+            };
+        }
         let slots = self.slots(store).await?;
         if slots.last() != Some(&seq) || (seen.seq != 0 && !slots.contains(&seen.seq)) {
             return Ok(false);
@@ -236,15 +284,45 @@ impl SharedFile {
         Ok(true)
     }
 
-    /// Removes slots below a whole one. What stays behind goes with the next swap.
-    async fn prune(&self, store: &dyn Datastores, slots: &[u64], below: u64) {
-        for seq in slots.iter().filter(|s| **s < below) {
+    /// Removes the slots below our whole one, lowest first: that no slot is missing above one that is there is what
+    /// looking without listing stands on. The last one goes without a sync: if it comes back after a crash it is older,
+    /// and is ignored. Those before it are durably gone first.
+    async fn prune(&self, store: &dyn Datastores, seen: &Seen, below: u64, looks: Looks) {
+        let slots = match !looks.below || self.alone(store, seen).await {
+            true => vec![seen.seq],
+            false => self.slots(store).await.unwrap_or_default(),
+        };
+        let older: Vec<u64> = slots.into_iter().filter(|s| *s < below).collect();
+        for (at, seq) in older.iter().enumerate() {
             let Ok(slot) = self.slot(*seq) else { return };
-            if let Err(why) = store.remove(&self.ds, &slot).await {
-                tracing::debug!(file = %slot, %why, "an old slot stays until the next change");
+            let gone = if at + 1 < older.len() {
+                store.remove(&self.ds, &slot).await
+            } else {
+                store.discard(&self.ds, &slot).await
+            };
+            if let Err(why) = gone {
+                tracing::debug!(file = %slot, %why, "an old slot stays until it is listed");
                 return;
             }
         }
+    }
+
+    /// Whether the slot that was read is the only one below its successor: the one before it is not there, so neither
+    /// are those before that.
+    async fn alone(&self, store: &dyn Datastores, seen: &Seen) -> bool {
+        if seen.seq == 0 || seen.seq != seen.highest {
+            return false;
+        }
+        let Some(before) = seen.seq.checked_sub(1).filter(|s| *s > 0) else {
+            return true;
+        };
+        let Ok(slot) = self.slot(before) else {
+            return false;
+        };
+        matches!(
+            store.read(&self.ds, &slot, 0).await,
+            Err(StorageError::NotFound(_))
+        )
     }
 
     /// Removes the file, lowest slot first, so that at no moment an older value shows. `false`: nothing was there.
