@@ -18,9 +18,9 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions, metadata};
-use std::io::{self, ErrorKind, Write};
-use std::ops::ControlFlow;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, ErrorKind};
+use std::ops::{ControlFlow, Range};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -33,7 +33,7 @@ use crate::files;
 use crate::new::{DiskUuid, NewDisk, Provisioning};
 
 /// Bytes written at once while zeroing; also how often progress is told and cancelling is possible.
-const CHUNK: usize = 1024 * 1024;
+pub(crate) const CHUNK: usize = 1024 * 1024;
 /// Only the host's root reads volumes.
 const MODE: u32 = 0o600;
 /// Ends of names that the hypervisor gives to a disk's other files.
@@ -83,6 +83,9 @@ pub enum Error {
     /// The progress callback said stop; nothing is left.
     #[error("creating '{0}' was cancelled")]
     Cancelled(PathBuf),
+    /// Somebody wrote to a clone's source while it was read; nothing of the clone is left.
+    #[error("'{0}' was written to while it was copied")]
+    SourceChanged(PathBuf),
     /// Anything else the file system said.
     #[error("cannot {doing} '{path}'")]
     Io {
@@ -96,10 +99,10 @@ pub enum Error {
     },
 }
 
-/// How far zeroing has come.
+/// How far zeroing or copying has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes written and not yet necessarily durable.
+    /// Bytes of the disk that are as they shall be, not yet necessarily durable.
     pub done: u64,
     /// Bytes in all.
     pub total: u64,
@@ -198,6 +201,20 @@ impl DiskFiles {
         disk: &NewDisk,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Provisioning, Error> {
+        self.make(disk, |file, real| match real {
+            Provisioning::EagerZeroedThick => {
+                self.zero(file, 0..disk.capacity.bytes(), disk, progress)
+            }
+            Provisioning::Thin | Provisioning::ZeroedThick => Ok(()),
+        })
+    }
+
+    /// Makes the extent, sized and reserved as `disk` says, has it filled, and gives it its descriptor.
+    pub(crate) fn make(
+        &self,
+        disk: &NewDisk,
+        fill: impl FnOnce(&File, Provisioning) -> Result<(), Error>,
+    ) -> Result<Provisioning, Error> {
         if self.descriptor.symlink_metadata().is_ok() {
             return Err(Error::Exists(self.descriptor.clone()));
         }
@@ -209,7 +226,7 @@ impl DiskFiles {
             .map_err(|e| fault("create", &self.extent, e))?;
         // Nothing of the name is ours unless the lock is: a delete may have taken the extent for a left-over.
         self.own(&file)?;
-        let made = self.fill(&file, disk, progress).and_then(|real| {
+        let made = self.fill(&file, disk, fill).and_then(|real| {
             let text = NewDisk {
                 provisioning: real,
                 ..*disk
@@ -247,7 +264,7 @@ impl DiskFiles {
         &self,
         file: &File,
         disk: &NewDisk,
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        fill: impl FnOnce(&File, Provisioning) -> Result<(), Error>,
     ) -> Result<Provisioning, Error> {
         let io = |doing| move |e| fault(doing, &self.extent, e);
         let total = disk.capacity.bytes();
@@ -258,32 +275,44 @@ impl DiskFiles {
             wanted => wanted,
         };
         file.set_len(total).map_err(io("size"))?;
-        if real == Provisioning::EagerZeroedThick {
-            self.zero(file, total, progress)?;
-        }
+        fill(file, real)?;
         file.sync_all().map_err(io("sync"))?;
         Ok(real)
     }
 
-    fn zero(
+    /// Writes zeros to a part of the extent.
+    pub(crate) fn zero(
         &self,
-        mut file: &File,
-        total: u64,
+        file: &File,
+        part: Range<u64>,
+        disk: &NewDisk,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let zeros = vec![0u8; CHUNK];
-        let mut done = 0u64;
-        while done < total {
-            let left = usize::try_from(total - done).unwrap_or(CHUNK).min(CHUNK);
+        let mut at = part.start;
+        while at < part.end {
+            let left = usize::try_from(part.end - at).unwrap_or(CHUNK).min(CHUNK);
             let chunk = zeros.get(..left).unwrap_or(&zeros);
-            file.write_all(chunk)
+            file.write_all_at(chunk, at)
                 .map_err(|e| fault("zero", &self.extent, e))?;
-            done = done.saturating_add(u64::try_from(left).unwrap_or(0));
-            if progress(Progress { done, total }).is_break() {
-                return Err(Error::Cancelled(self.descriptor.clone()));
-            }
+            at = at.saturating_add(u64::try_from(left).unwrap_or(0));
+            self.tell(at, disk, progress)?;
         }
         Ok(())
+    }
+
+    /// Says how far the work has come, and hears whether it shall go on.
+    pub(crate) fn tell(
+        &self,
+        done: u64,
+        disk: &NewDisk,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let total = disk.capacity.bytes();
+        match progress(Progress { done, total }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Cancelled(self.descriptor.clone())),
+        }
     }
 
     /// Best effort after a failed create: the extent was made exclusively by us and no descriptor names it. What
@@ -456,7 +485,7 @@ fn look(path: &Path) -> Result<Option<Metadata>, Error> {
     }
 }
 
-fn fault(doing: &'static str, path: &Path, source: io::Error) -> Error {
+pub(crate) fn fault(doing: &'static str, path: &Path, source: io::Error) -> Error {
     let path = path.to_owned();
     match source.kind() {
         ErrorKind::AlreadyExists => Error::Exists(path),

@@ -7,15 +7,17 @@
 //! |---|---|
 //! | [`descriptor`] | the text format: parse anything without panicking, write what was read |
 //! | [`disk`] | create, delete, stat and check a disk in a folder, with a stated crash order |
+//! | `clone` | a new disk with another one's content; holes stay holes |
 //!
 //! The extent is raw: byte *n* of the disk is byte *n* of the extent file. Whoever attaches the disk opens the extent
 //! and needs nothing from here.
 //!
-//! Not here: clone and extend, snapshot chains (a descriptor with a parent is recognised and refused), sparse extent
+//! Not here: extend, snapshot chains (a descriptor with a parent is recognised and refused), sparse extent
 //! formats (parsed as descriptors, never read).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod clone;
 pub mod descriptor;
 pub mod disk;
 mod files;
