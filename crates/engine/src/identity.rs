@@ -4,12 +4,14 @@
 //! somebody changes it. While neither holds any, both may work, each as itself: an owner is UUID and configuration
 //! file.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 use vdvs_domain::{Error, VmId, VmRef};
 
 use crate::api::Caller;
 use crate::inner::Inner;
-use crate::ports::Vm;
+use crate::ports::{HostError, Vm};
 
 impl Inner {
     pub(crate) async fn caller(
@@ -17,19 +19,20 @@ impl Inner {
         instance_uuid: Uuid,
         config_path: &str,
     ) -> Result<Caller, Error> {
-        let vms = self
-            .ports
-            .host
-            .vms()
-            .await
-            .map_err(|why| Error::HostFailed {
-                verb: "list its VMs",
-                why: why.to_string(),
-            })?;
+        let failed = |why: HostError| Error::HostFailed {
+            verb: "list its VMs",
+            why: why.to_string(),
+        };
         let asked = VmId {
             instance_uuid,
             config_path: config_path.to_owned(),
         };
+        let host = &self.ports.host;
+        let mut vms = host.known_vms().await.map_err(failed)?;
+        // Nobody is refused by what was known a moment ago.
+        if !vms.iter().any(|v| v.id == asked) {
+            vms = Arc::new(host.vms().await.map_err(failed)?);
+        }
         let Some(vm) = vms.iter().find(|v| v.id == asked) else {
             return Err(Error::UnknownCaller {
                 why: format!(

@@ -1,5 +1,5 @@
-//! What one host keeps for itself, in one SQLite file: the audit, and the last good copy of the configuration
-//! documents it follows.
+//! What one host keeps for itself, in one SQLite file: the audit, the last good copy of the configuration documents it
+//! follows, and which requests deleted which volumes.
 //!
 //! ```text
 //!   tasks ──Request──► bounded channel ──► writer thread (owns the connection) ──commit──► reply to each task
@@ -20,6 +20,7 @@
 
 mod audit;
 mod config;
+mod deleted;
 mod file;
 mod migrate;
 mod writer;
@@ -31,7 +32,7 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
-use vdvs_domain::Timestamp;
+use vdvs_domain::{RequestId, Timestamp, VolumeId};
 use vdvs_engine::ports::{AuditEntry, KeptConfig, Store, StoreError};
 
 pub use audit::AuditRow;
@@ -123,6 +124,20 @@ impl Store for SqliteStore {
 
     async fn kept_config(&self, id: Uuid) -> Result<Option<KeptConfig>, StoreError> {
         self.ask(|reply| Request::KeptConfig(id, reply)).await
+    }
+
+    async fn remember_deleted(
+        &self,
+        request: RequestId,
+        volume: VolumeId,
+    ) -> Result<(), StoreError> {
+        self.ask(|reply| Request::RememberDeleted(request, volume, reply))
+            .await
+    }
+
+    async fn recall_deleted(&self, request: RequestId) -> Result<Option<VolumeId>, StoreError> {
+        self.ask(|reply| Request::RecallDeleted(request, reply))
+            .await
     }
 }
 

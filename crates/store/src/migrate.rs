@@ -8,9 +8,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::file::APPLICATION_ID;
 
 /// All steps, in order; step n leads to version n.
-const STEPS: &[&str] = &[include_str!(
-    "migrations/0001_audit_and_kept_configurations.sql"
-)];
+const STEPS: &[&str] = &[
+    include_str!("migrations/0001_audit_and_kept_configurations.sql"),
+    include_str!("migrations/0002_deleted.sql"),
+];
 
 /// The version this program writes.
 pub(crate) fn newest() -> i64 {

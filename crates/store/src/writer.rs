@@ -6,11 +6,11 @@ use std::thread::{self, JoinHandle};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
-use vdvs_domain::Timestamp;
+use vdvs_domain::{RequestId, Timestamp, VolumeId};
 use vdvs_engine::ports::{AuditEntry, KeptConfig, StoreError};
 
 use crate::audit::{self, AuditRow};
-use crate::{Limits, OpenError, config, file};
+use crate::{Limits, OpenError, config, deleted, file};
 
 /// Requests that share one transaction. Enough that a flood is bound by its fsyncs only once in a while, small enough
 /// that nobody waits long for a neighbour's work.
@@ -25,13 +25,18 @@ pub(crate) enum Request {
     AuditTail(u32, Reply<Vec<AuditRow>>),
     KeepConfig(Uuid, KeptConfig, Reply<()>),
     KeptConfig(Uuid, Reply<Option<KeptConfig>>),
+    RememberDeleted(RequestId, VolumeId, Reply<()>),
+    RecallDeleted(RequestId, Reply<Option<VolumeId>>),
 }
 
 impl Request {
     /// Answers that it was not carried out. A caller that went away no longer wants to know.
     fn refuse(self, e: StoreError) {
         match self {
-            Self::Audit(_, reply) | Self::KeepConfig(_, _, reply) => drop(reply.send(Err(e))),
+            Self::Audit(_, reply)
+            | Self::KeepConfig(_, _, reply)
+            | Self::RememberDeleted(_, _, reply) => drop(reply.send(Err(e))),
+            Self::RecallDeleted(_, reply) => drop(reply.send(Err(e))),
             Self::AuditTail(_, reply) => drop(reply.send(Err(e))),
             Self::KeptConfig(_, reply) => drop(reply.send(Err(e))),
         }
@@ -107,6 +112,10 @@ fn execute(db: &Connection, limits: Limits, request: Request) -> Answer {
         Request::AuditTail(n, reply) => answer(audit::tail(db, n), reply),
         Request::KeepConfig(id, config, reply) => answer(config::keep(db, id, &config), reply),
         Request::KeptConfig(id, reply) => answer(config::kept(db, id), reply),
+        Request::RememberDeleted(request, volume, reply) => {
+            answer(deleted::remember(db, request, volume), reply)
+        }
+        Request::RecallDeleted(request, reply) => answer(deleted::recall(db, request), reply),
     }
 }
 
@@ -181,7 +190,7 @@ mod tests {
         let db = file::open(&dir.path().join("store.sqlite"), Timestamp::default()).unwrap();
         let text =
             |name: &str| -> String { db.pragma_query_value(None, name, |r| r.get(0)).unwrap() };
-        assert_eq!(text("journal_mode"), "delete");
+        assert_eq!(text("journal_mode"), "wal");
         assert_eq!(text("locking_mode"), "exclusive");
         let full: i64 = db
             .pragma_query_value(None, "synchronous", |r| r.get(0))

@@ -1,6 +1,7 @@
 //! The hypervisor: virtual machines registered on this host, their disks, the lock on a disk.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -171,6 +172,12 @@ pub trait Host: Send + Sync + fmt::Debug {
 
     /// Every VM registered on this host, in any power state.
     async fn vms(&self) -> Result<Vec<Vm>, HostError>;
+
+    /// The same as the host told it last: for knowing who calls, never for deciding about power or disks. Answered
+    /// from memory only while the host is bound to tell of every change at once.
+    async fn known_vms(&self) -> Result<Arc<Vec<Vm>>, HostError> {
+        self.vms().await.map(Arc::new)
+    }
 
     /// The disks in a VM's configuration, whether it runs or not.
     async fn disks(&self, vm: &VmId) -> Result<Vec<VmDisk>, HostError>;

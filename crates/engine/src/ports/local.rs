@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use tokio::time::Instant;
 use uuid::Uuid;
-use vdvs_domain::{ErrorKind, Timestamp, VolumeId};
+use vdvs_domain::{ErrorKind, RequestId, Timestamp, VolumeId};
 
 /// A row of the audit: every change and every denial.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,16 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// The copy kept of the configuration document `id`.
     async fn kept_config(&self, id: Uuid) -> Result<Option<KeptConfig>, StoreError>;
+
+    /// Remembers that `request` deleted `volume`: of a deleted volume nothing else is left to answer a retry by.
+    async fn remember_deleted(
+        &self,
+        request: RequestId,
+        volume: VolumeId,
+    ) -> Result<(), StoreError>;
+
+    /// What `request` deleted, as far as it is remembered.
+    async fn recall_deleted(&self, request: RequestId) -> Result<Option<VolumeId>, StoreError>;
 }
 
 /// Time.

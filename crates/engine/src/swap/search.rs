@@ -14,12 +14,13 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
-use tokio::time::Instant;
 use vdvs_domain::DatastoreName;
 
 use super::frame::{self, Kind};
 use super::{Looks, SharedFile, Swapped, slot_of};
-use crate::ports::{DatastoreInfo, Datastores, DiskSpec, DiskStat, DsPath, Entry, StorageError};
+use crate::ports::{
+    DatastoreInfo, Datastores, DiskPath, DiskSpec, DiskStat, DsPath, Entry, Progress, StorageError,
+};
 
 const ALL: Looks = Looks {
     second: true,
@@ -143,7 +144,16 @@ impl Datastores for Store {
         _: &DatastoreName,
         _: &DsPath,
         _: &DiskSpec,
-        _: Instant,
+        _: &Arc<Progress>,
+    ) -> Result<(), StorageError> {
+        unused()
+    }
+    async fn clone_disk(
+        &self,
+        _: &DiskPath,
+        _: &DiskPath,
+        _: &DiskSpec,
+        _: &Arc<Progress>,
     ) -> Result<(), StorageError> {
         unused()
     }
@@ -310,9 +320,7 @@ fn search(case: Case<'_>) -> Result<usize, Vec<usize>> {
             if !seen.insert(run.state()) {
                 break;
             }
-            let ready: Vec<usize> = (0..count)
-                .filter(|me| run.writers[*me].is_some())
-                .collect();
+            let ready: Vec<usize> = (0..count).filter(|me| run.writers[*me].is_some()).collect();
             let Some((next, others)) = ready.split_first() else {
                 break;
             };
