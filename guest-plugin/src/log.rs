@@ -1,4 +1,5 @@
-//! Where log lines go: standard error, which the service manager keeps; or a file, turned over by size as the
+//! Where log lines go: standard error, which the service manager keeps (standard output, where dockerd does); or a
+//! file, turned over by size as the
 //! original's was.
 //!
 //! A file that cannot be written loses lines and stops nothing: a full log file system must not stop a database.
@@ -14,6 +15,7 @@ use jiff::fmt::strtime::format;
 use jiff::tz::TimeZone;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::fmt::{MakeWriter, layer as lines};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
@@ -24,11 +26,20 @@ use crate::settings::LogFile;
 
 const DAY_MS: u64 = 86_400_000;
 
+/// The stream for log lines that go to no file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Console {
+    /// Standard output. dockerd keeps a managed plugin's standard error as errors, whatever it says.
+    Output,
+    /// Standard error.
+    Error,
+}
+
 /// Starts logging. What other libraries say is shown from one level further up.
 ///
 /// # Errors
 /// The file cannot be opened.
-pub fn start(level: LevelFilter, file: Option<&LogFile>) -> io::Result<()> {
+pub fn start(level: LevelFilter, file: Option<&LogFile>, console: Console) -> io::Result<()> {
     let others = level.min(LevelFilter::WARN);
     let targets = Targets::new()
         .with_default(others)
@@ -37,7 +48,7 @@ pub fn start(level: LevelFilter, file: Option<&LogFile>) -> io::Result<()> {
     match file {
         None => registry()
             .with(targets)
-            .with(layer.with_writer(io::stderr).with_ansi(false))
+            .with(layer.with_writer(console.writer()).with_ansi(false))
             .init(),
         Some(file) => {
             let turned = Turned::open(file.clone())?;
@@ -52,6 +63,15 @@ pub fn start(level: LevelFilter, file: Option<&LogFile>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+impl Console {
+    fn writer(self) -> BoxMakeWriter {
+        match self {
+            Self::Output => BoxMakeWriter::new(io::stdout),
+            Self::Error => BoxMakeWriter::new(io::stderr),
+        }
+    }
 }
 
 /// A log file that is turned over.

@@ -24,9 +24,11 @@ use vdvs_plugin::clock::SystemClock;
 use vdvs_plugin::docker::{Server, bind, resolve_group};
 use vdvs_plugin::dockerd;
 use vdvs_plugin::journal::FileJournal;
-use vdvs_plugin::log;
+use vdvs_plugin::log::{self, Console};
 use vdvs_plugin::service::{Limits, Ports, Volumes};
-use vdvs_plugin::settings::{DEFAULT_FILE, Given, NAMES, Settings, parse_file};
+use vdvs_plugin::settings::{
+    DEFAULT_FILE, Given, MANAGED, MANAGED_FILE, NAMES, Settings, managed_defaults, parse_file,
+};
 use vdvs_transport::Address;
 
 /// dockerd kills a plugin 10 s after SIGTERM.
@@ -116,7 +118,13 @@ fn main() -> ExitCode {
         command: Command::Run(flags),
     } = Cli::parse();
     let ended = settings(&flags).and_then(|settings| {
-        log::start(settings.level, settings.log_file.as_ref()).context("open the log file")?;
+        let console = if managed() {
+            Console::Output
+        } else {
+            Console::Error
+        };
+        log::start(settings.level, settings.log_file.as_ref(), console)
+            .context("open the log file")?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -145,14 +153,30 @@ fn settings(flags: &Flags) -> anyhow::Result<Settings> {
     let named = flags
         .config
         .clone()
-        .or_else(|| env::var_os("VDVS_CONFIG").map(PathBuf::from));
-    let path = named.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+        .or_else(|| env::var_os("VDVS_CONFIG").map(PathBuf::from))
+        .filter(|path| !path.as_os_str().is_empty());
+    let default = if managed() {
+        MANAGED_FILE
+    } else {
+        DEFAULT_FILE
+    };
+    let path = named.as_deref().unwrap_or(Path::new(default));
     let file = match fs::read_to_string(path) {
         Ok(text) => parse_file(&text).with_context(|| path.display().to_string())?,
         Err(e) if e.kind() == io::ErrorKind::NotFound && named.is_none() => Given::new(),
         Err(e) => return Err(e).with_context(|| format!("read {}", path.display())),
     };
-    Ok(Settings::resolve(&[&flags.given(), &env, &file])?)
+    let last = if managed() {
+        managed_defaults()
+    } else {
+        Given::new()
+    };
+    Ok(Settings::resolve(&[&flags.given(), &env, &file, &last])?)
+}
+
+/// Docker itself runs this program.
+fn managed() -> bool {
+    env::var_os(MANAGED).is_some_and(|value| !value.is_empty())
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {

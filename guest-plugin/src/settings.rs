@@ -21,6 +21,13 @@
 //! | `--log-file` | `VDVS_LOG_FILE` | `LogPath` | standard error |
 //! | | | `MaxLogSizeMb`, `MaxLogAgeDays`, `MaxLogFiles` | 10, 28, 10 (with a log file) |
 //!
+//! | | `VDVS_MANAGED` | | not set; set by the managed plugin's `config.json` |
+//!
+//! A **managed plugin** (one that Docker itself runs) has other defaults: its journal is on the only folder that
+//! survives an upgrade, its Mounts end before Docker's default time-out for managed plugins, it leaves dockerd alone,
+//! it logs to standard output (Docker keeps what is on standard error as errors), and the file is looked for in the
+//! machine's `/etc`, which is mounted at `/host/etc`.
+//!
 //! Keys match without regard to case; keys of other programs are ignored. A file that is not there is fine, unless it
 //! was named. One that cannot be understood ends the start: guessing could open the socket to the wrong group (P7).
 
@@ -33,6 +40,27 @@ use tracing::level_filters::LevelFilter;
 
 /// The original's file, still read.
 pub const DEFAULT_FILE: &str = "/etc/vsphere-storage-for-docker.conf";
+
+/// The same file as a managed plugin sees it.
+pub const MANAGED_FILE: &str = "/host/etc/vsphere-storage-for-docker.conf";
+
+/// Set, and not empty: Docker itself runs this program.
+pub const MANAGED: &str = "VDVS_MANAGED";
+
+/// The defaults of a managed plugin, where they differ: the last place of all.
+#[must_use]
+pub fn managed_defaults() -> Given {
+    [
+        // A plugin enabled with Docker's default time-out is cut off at 30 s.
+        ("MountBudgetSeconds", "25"),
+        // Docker lists managed plugins without being asked.
+        ("Docker", "none"),
+        // Below `propagatedMount`: what else lies in the plugin's root is replaced by an upgrade.
+        ("StateDir", "/mnt/vdvs/.state"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .into()
+}
 
 /// Where dockerd listens.
 const DOCKER: &str = "unix:/run/docker.sock";
@@ -320,6 +348,18 @@ mod tests {
         assert_eq!(settings.level, LevelFilter::DEBUG);
         assert_eq!(settings.group, "vdvs");
         assert_eq!(Settings::resolve(&[&env, &file]).unwrap().group, "0");
+    }
+
+    #[test]
+    fn a_managed_plugin_answers_before_docker_gives_up_and_may_be_told_otherwise() {
+        let defaults = managed_defaults();
+        let settings = Settings::resolve(&[&defaults]).unwrap();
+        assert_eq!(settings.mount_budget, Duration::from_secs(25));
+        assert_eq!(settings.docker, None);
+        assert!(settings.state.starts_with(&settings.mount_root));
+        let file = parse_file(r#"{"MountBudgetSeconds": 110}"#).unwrap();
+        let settings = Settings::resolve(&[&file, &defaults]).unwrap();
+        assert_eq!(settings.mount_budget, Duration::from_secs(110));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! The texts that the original plugin printed stay first, because people search for them; what is ours follows.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -102,6 +103,32 @@ pub enum DeviceError {
         /// The budget that ran out.
         budget: Duration,
     },
+    /// The file system carries errors that its checker does not repair without being asked.
+    #[error(
+        "the file system on {path} has errors that e2fsck does not repair by itself: {status}. Output = {output}\nNothing was mounted or changed further; repair it with e2fsck by hand, or restore the disk from a backup"
+    )]
+    Damaged {
+        /// The device.
+        path: PathBuf,
+        /// Exit status or signal.
+        status: String,
+        /// What it printed, capped.
+        output: String,
+    },
+    /// The copy of a file system could not be given an identity of its own.
+    #[error(
+        "the clone on {path} still has its source's file-system UUID: {program}: {status}. Output = {output}"
+    )]
+    Identity {
+        /// The device.
+        path: PathBuf,
+        /// Which program failed.
+        program: &'static str,
+        /// Exit status or signal.
+        status: String,
+        /// What it printed, capped.
+        output: String,
+    },
     /// The mount point exists and is no directory. The original's text.
     #[error("{0} already exists and it's not a directory")]
     NotADirectory(PathBuf),
@@ -115,7 +142,7 @@ pub enum DeviceError {
         /// What the kernel said.
         os: Os,
         /// What to do, when we know.
-        hint: &'static str,
+        hint: Cow<'static, str>,
     },
     /// Something else is mounted there.
     #[error("{at} has {found} mounted, not {device}")]
@@ -213,7 +240,7 @@ mod tests {
             device: "/dev/sdb".into(),
             at: "/mnt/x".into(),
             os: Os(Errno::EINVAL),
-            hint: "",
+            hint: "".into(),
         };
         assert_eq!(
             mount.to_string(),

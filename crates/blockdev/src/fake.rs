@@ -16,7 +16,10 @@ use uuid::Uuid;
 use vdvs_domain::{Capacity, FsType, Layout, VolumeId};
 
 use crate::error::{DeviceError, Os};
-use crate::{Content, Device, Devices, Health, Locator, MountEntry, Probe, Wanted};
+use crate::{
+    Birth, Content, Device, Devices, Health, Locator, MountEntry, MountOptions, Probe, Wanted,
+    clone_uuid,
+};
 
 /// What a fake disk holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +79,10 @@ pub enum Call {
     Prepare,
     /// [`Devices::verify_layout`]
     Verify,
+    /// [`Devices::give_identity`]
+    Identity,
+    /// [`Devices::claim_layout`]
+    Claim,
 }
 
 #[derive(Debug, Default)]
@@ -360,11 +367,16 @@ impl Devices for FakeDevices {
         device: &Device,
         fs: &FsType,
         at: &Path,
-        read_only: bool,
+        options: &MountOptions,
     ) -> Result<(), DeviceError> {
+        let read_only = options.read_only;
         let mode = if read_only { "ro" } else { "rw" };
-        let (path, place) = (device.path.display(), at.display());
-        self.begin(Call::Mount, format!("mount {path} at {place} {fs} {mode}"))
+        let all: Vec<&str> = [mode]
+            .into_iter()
+            .chain(options.extra.iter().map(String::as_str))
+            .collect();
+        let (path, place, all) = (device.path.display(), at.display(), all.join(","));
+        self.begin(Call::Mount, format!("mount {path} at {place} {fs} {all}"))
             .await?;
         let mut state = self.state();
         if let Some((_, there, _, ro)) = state.mounted(at) {
@@ -386,12 +398,38 @@ impl Devices for FakeDevices {
                 device: device.path.clone(),
                 at: at.to_owned(),
                 os: Os(Errno::EINVAL),
-                hint: "",
+                hint: "".into(),
             });
         }
         let entry = (at.to_owned(), device.clone(), fs.clone(), read_only);
         state.mounts.push(entry);
         Ok(())
+    }
+
+    async fn give_identity(
+        &self,
+        device: &Device,
+        fs: &FsType,
+        id: VolumeId,
+    ) -> Result<bool, DeviceError> {
+        let line = format!("identity {}", device.path.display());
+        self.begin(Call::Identity, line).await?;
+        let mut state = self.state();
+        if state.in_use(device) {
+            return Err(DeviceError::Busy {
+                path: device.path.clone(),
+            });
+        }
+        match &mut state.alive(device)?.content {
+            // As on Linux: xfs keeps its UUID and is mounted with `nouuid`.
+            FakeContent::Formatted { uuid, .. }
+                if fs.as_str() != "xfs" && *uuid != clone_uuid(id) =>
+            {
+                *uuid = clone_uuid(id);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 
     async fn unmount(&self, at: &Path) -> Result<(), DeviceError> {
@@ -435,9 +473,11 @@ impl Devices for FakeDevices {
         at: &Path,
         id: VolumeId,
         layout: Layout,
+        birth: Birth,
     ) -> Result<(), DeviceError> {
-        self.begin(Call::Prepare, format!("prepare {}", at.display()))
-            .await?;
+        let Birth { uid, gid, mode } = birth;
+        let line = format!("prepare {} {uid}:{gid} {mode:04o}", at.display());
+        self.begin(Call::Prepare, line).await?;
         let mut state = self.state();
         let marker = state.marker(at)?;
         match marker {
@@ -448,6 +488,29 @@ impl Devices for FakeDevices {
                 *marker = Some((id, layout));
                 Ok(())
             }
+        }
+    }
+
+    async fn claim_layout(
+        &self,
+        at: &Path,
+        id: VolumeId,
+        layout: Layout,
+    ) -> Result<(), DeviceError> {
+        self.begin(Call::Claim, format!("claim {}", at.display()))
+            .await?;
+        let mut state = self.state();
+        let writable = state.mounted(at).is_some_and(|(.., read_only)| !read_only);
+        match state.marker(at)? {
+            _ if layout == Layout::Root => Ok(()),
+            Some(has) if has.1 == layout => {
+                if writable {
+                    has.0 = id;
+                }
+                Ok(())
+            }
+            Some(_) => Err(foreign(at, "it has another layout".to_owned())),
+            None => Err(foreign(at, "it has no marker file .vdvs".to_owned())),
         }
     }
 

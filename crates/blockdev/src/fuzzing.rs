@@ -4,6 +4,9 @@ use std::slice;
 
 use uuid::Uuid;
 
+use crate::begun;
+use crate::fsck;
+use crate::identity;
 use crate::mountinfo::{self, MountEntry, escape};
 use crate::probe::{Signature, from_export, identify};
 use crate::uevent::Uevent;
@@ -73,6 +76,21 @@ pub fn disks(bytes: &[u8]) {
             let uuid = content.uuid.as_deref();
             assert!(uuid.is_none_or(|id| id.parse::<Uuid>().is_ok()));
         }
+    }
+    // Our own mark is exact or not there; the ext superblock's other readers take anything.
+    assert_eq!(
+        begun::read(bytes)
+            .map(begun::block)
+            .as_deref()
+            .unwrap_or(bytes),
+        bytes
+    );
+    if fsck::asks(bytes) {
+        assert!(bytes.get(0x438..0x43a) == Some(&[0x53, 0xef]));
+    }
+    for kind in ["ext4", "xfs", "btrfs"] {
+        let change = identity::change(kind, bytes, Uuid::nil());
+        assert!(kind != "xfs" || change.is_none());
     }
     // Superblocks lie far into the disk, where a fuzzer does not get by itself: the same bytes at each place.
     for at in [0x400, 0x1000, 0x1_0000] {

@@ -3,11 +3,12 @@
 //! ```text
 //!   /          lost+found and the like: the file system's own
 //!   /.vdvs     {"magic":"vdvs-volume","version":1,"volume":"<id>","layout":"data"}
-//!   /data      what containers see: root:root 0755 at birth, theirs from then on
+//!   /data      what containers see: root:root 0755 at birth, or as the volume was ordered; theirs from then on
 //! ```
 //! Made once, between `mkfs` and the moment the record says *ready*: first the folder, then the marker, each durable
 //! before the next, so a marker proves a folder. On a ready volume both are only ever checked; a missing `data` means
-//! that something is wrong with the disk, and an empty new one would hide it.
+//! that something is wrong with the disk, and an empty new one would hide it. A clone comes with its source's marker,
+//! which is replaced at its first mount; everything else is as the source had it.
 //! In layout `root` (adopted volumes of the original) the whole file system belongs to the containers: nothing is
 //! written, and a file of that name would be theirs and is not believed.
 
@@ -23,7 +24,7 @@ use vdvs_domain::{Layout, VolumeId};
 
 use crate::error::DeviceError;
 use crate::mounting::require_mounted;
-use crate::{DATA_DIR, MARKER};
+use crate::{Birth, DATA_DIR, MARKER};
 
 const MAGIC: &str = "vdvs-volume";
 const VERSION: u32 = 1;
@@ -39,14 +40,19 @@ struct Marker {
 }
 
 /// Makes folder and marker where they are missing; refuses a marker of another volume.
-pub(crate) fn prepare(at: &Path, id: VolumeId, layout: Layout) -> Result<(), DeviceError> {
+pub(crate) fn prepare(
+    at: &Path,
+    id: VolumeId,
+    layout: Layout,
+    birth: Birth,
+) -> Result<(), DeviceError> {
     require_mounted(at)?;
     if layout == Layout::Root {
         return Ok(());
     }
     match read_marker(at)? {
         Some(marker) => return check(at, &marker, id, layout).and_then(|()| check_data(at)),
-        None => make(at, id, layout).map_err(|error| {
+        None => make(at, id, layout, birth).map_err(|error| {
             DeviceError::on_device("preparing the file system at", at.to_owned(), error)
         })?,
     }
@@ -65,7 +71,28 @@ pub(crate) fn verify(at: &Path, id: VolumeId, layout: Layout) -> Result<(), Devi
     check_data(at)
 }
 
-fn make(at: &Path, id: VolumeId, layout: Layout) -> io::Result<()> {
+/// In a clone: the source's marker becomes this volume's. On a file system that cannot be written it stays.
+pub(crate) fn claim(at: &Path, id: VolumeId, layout: Layout) -> Result<(), DeviceError> {
+    require_mounted(at)?;
+    if layout == Layout::Root {
+        return Ok(());
+    }
+    let marker =
+        read_marker(at)?.ok_or_else(|| foreign(at, format!("it has no marker file {MARKER}")))?;
+    check(at, &marker, marker.volume, layout)?;
+    check_data(at)?;
+    if marker.volume == id {
+        return Ok(());
+    }
+    match write_marker(at, id, layout) {
+        Err(error) if error.raw_os_error() == Some(Errno::EROFS as i32) => Ok(()),
+        other => other.map_err(|error| {
+            DeviceError::on_device("preparing the file system at", at.to_owned(), error)
+        }),
+    }
+}
+
+fn make(at: &Path, id: VolumeId, layout: Layout, birth: Birth) -> io::Result<()> {
     let data = at.join(DATA_DIR);
     match DirBuilder::new().mode(0o755).create(&data) {
         // An earlier try was interrupted before its marker; nobody has mounted since.
@@ -79,10 +106,14 @@ fn make(at: &Path, id: VolumeId, layout: Layout) -> io::Result<()> {
     if !folder.metadata()?.is_dir() {
         return Err(Errno::ENOTDIR.into());
     }
-    // The process's umask may have taken bits away.
-    folder.set_permissions(PermissionsExt::from_mode(0o755))?;
-    chown(&data, Some(0), Some(0))?;
+    // Changing the owner takes set-id bits away, and the process's umask may have taken others: so mode comes last.
+    chown(&data, Some(birth.uid), Some(birth.gid))?;
+    folder.set_permissions(PermissionsExt::from_mode(birth.mode))?;
     folder.sync_all()?;
+    write_marker(at, id, layout)
+}
+
+fn write_marker(at: &Path, id: VolumeId, layout: Layout) -> io::Result<()> {
     let marker = Marker {
         magic: MAGIC.to_owned(),
         version: VERSION,

@@ -23,6 +23,10 @@
 //! | [`fake`] | the port in memory (feature `fake`) |
 //! | [`mountinfo`], [`uevent`] | the kernel's table of mounts and its announcements |
 //! | `find`, `probe`, `mkfs`, `mounting`, `layout` | one step each |
+//! | `begun` | the mark of a format under way |
+//! | `fsck` | repair before a mount, where the file system asks for it |
+//! | `identity` | a clone's own file-system UUID |
+//! | `health` | does a mounted disk still answer? |
 //! | `process` | the one door to other programs |
 #![forbid(unsafe_code)]
 
@@ -36,13 +40,17 @@ use uuid::Uuid;
 use vdvs_domain::filesystem::Probed;
 use vdvs_domain::{Capacity, FsType, Layout, VolumeId};
 
+mod begun;
 pub mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod find;
+mod fsck;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod health;
+mod identity;
 mod layout;
 pub mod linux;
 mod mkfs;
@@ -53,6 +61,7 @@ mod process;
 pub mod uevent;
 
 pub use error::DeviceError;
+pub use identity::clone_uuid;
 pub use linux::LinuxDevices;
 pub use mountinfo::MountEntry;
 
@@ -93,6 +102,48 @@ pub struct Device {
     pub path: PathBuf,
     /// Its number when it was found; compared at each use.
     pub major_minor: (u32, u32),
+}
+
+/// How a file system is mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountOptions {
+    /// Nothing may be written.
+    pub read_only: bool,
+    /// The volume's own options, each as mount(8) spells it. Checked when the volume was created.
+    pub extra: Vec<String>,
+}
+
+impl MountOptions {
+    /// Without options of the volume's own.
+    #[must_use]
+    pub const fn read_only(read_only: bool) -> Self {
+        Self {
+            read_only,
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// How the folder `data` comes into the world; from then on it is the containers'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Birth {
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its permissions.
+    pub mode: u32,
+}
+
+impl Default for Birth {
+    /// root:root 0755.
+    fn default() -> Self {
+        Self {
+            uid: 0,
+            gid: 0,
+            mode: 0o755,
+        }
+    }
 }
 
 /// What a device holds.
@@ -185,14 +236,24 @@ pub trait Devices: Send + Sync + Debug {
     /// Whether nobody has the device in use, in any mount namespace. Opens it exclusively and closes it again.
     async fn exclusively_unused(&self, device: &Device) -> Result<bool, DeviceError>;
 
-    /// Mounts, making the mount point. Already mounted there: success.
+    /// Mounts, making the mount point. Already mounted there: success. Repairs first what asks for it and can be
+    /// repaired without a person, which may take long.
     async fn mount(
         &self,
         device: &Device,
         fs: &FsType,
         at: &Path,
-        read_only: bool,
+        options: &MountOptions,
     ) -> Result<(), DeviceError>;
+
+    /// Gives the file system of a clone, which is not mounted, its own UUID where the kernel needs that to mount it
+    /// beside its source. True: it was changed. Running it again changes nothing.
+    async fn give_identity(
+        &self,
+        device: &Device,
+        fs: &FsType,
+        id: VolumeId,
+    ) -> Result<bool, DeviceError>;
 
     /// Unmounts and removes the empty mount point. Nothing mounted there: success.
     async fn unmount(&self, at: &Path) -> Result<(), DeviceError>;
@@ -206,6 +267,16 @@ pub trait Devices: Send + Sync + Debug {
     /// In a fresh, mounted file system: the folder `data` and the marker, durable when this returns. Running it again
     /// changes nothing. Layout `root` needs neither.
     async fn prepare_data_dir(
+        &self,
+        at: &Path,
+        id: VolumeId,
+        layout: Layout,
+        birth: Birth,
+    ) -> Result<(), DeviceError>;
+
+    /// In a mounted clone: its source's marker becomes its own, durable when this returns; checks what
+    /// [`Self::verify_layout`] checks. Where nothing can be written the marker stays.
+    async fn claim_layout(
         &self,
         at: &Path,
         id: VolumeId,

@@ -5,7 +5,7 @@
 //! another's.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::errno::Errno;
-use nix::libc::{O_DIRECT, O_EXCL, O_NONBLOCK};
-use nix::sys::statvfs::statvfs;
+use nix::libc::{O_EXCL, O_NONBLOCK};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
@@ -23,12 +22,17 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use vdvs_domain::{FsType, Layout, VolumeId};
 
-use crate::error::{DeviceError, Os, is_gone};
+use crate::error::{DeviceError, Os};
 use crate::find::{self, Roots};
-use crate::mountinfo::{MountEntry, topmost};
+use crate::health::{filesystem_health, pulse};
+use crate::mkfs::Ground;
+use crate::mountinfo::MountEntry;
 use crate::mounting::patiently;
 use crate::probe::{self, Scan};
-use crate::{Content, Device, Devices, Health, Probe, Wanted, layout, mkfs, mounting};
+use crate::{
+    Birth, Content, Device, Devices, Health, MountOptions, Probe, Wanted, begun, clone_uuid, fsck,
+    identity, layout, mkfs, mounting,
+};
 
 /// Opening, reading a few MiB, a small file: milliseconds on storage that works. Above any multipath failover.
 const QUICK: Duration = Duration::from_secs(40);
@@ -36,8 +40,8 @@ const QUICK: Duration = Duration::from_secs(40);
 const SLOW: Duration = Duration::from_secs(300);
 /// Long enough for a loaded disk, short enough for a watcher that looks at every volume.
 const PULSE: Duration = Duration::from_secs(5);
-/// One block of any device.
-const BLOCK: usize = 4096;
+/// Written at a time.
+const CHUNK: usize = 1024 * 1024;
 
 type Formatting = (Uuid, watch::Receiver<Option<Result<(), DeviceError>>>);
 
@@ -88,7 +92,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Opens the node and makes sure it is still the device that was found.
-fn open(device: &Device, flags: i32) -> Result<File, DeviceError> {
+pub(crate) fn open(device: &Device, flags: i32) -> Result<File, DeviceError> {
     let failed = |error: io::Error| match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EBUSY) => DeviceError::Busy {
             path: device.path.clone(),
@@ -126,22 +130,64 @@ fn scan(device: &Device) -> Scan {
     scanned.unwrap_or_else(|error| Scan::Failed(error.to_string()))
 }
 
-/// Removes what an interrupted format of ours left: `mkfs.btrfs` refuses a UUID that it still finds on the device.
-fn forget_own_attempt(device: &Device) -> Result<(), DeviceError> {
-    let failed = |error: io::Error| DeviceError::on_device("clearing", device.path.clone(), error);
-    let mut looked = open(device, 0)?;
-    let size = find::end_of(&mut looked).map_err(failed)?;
+/// Opens for writing what nobody uses.
+fn open_to_write(device: &Device) -> io::Result<(File, u64)> {
+    let mut looked = open(device, 0).map_err(io::Error::other)?;
+    let size = find::end_of(&mut looked)?;
     // Exclusive, like mkfs itself: nobody mounts it meanwhile.
-    let file = File::options()
+    let mut options = File::options();
+    options
+        .read(true)
         .write(true)
-        .custom_flags(O_EXCL)
-        .open(&device.path)
-        .map_err(failed)?;
-    for (start, end) in probe::regions(size) {
-        let len = usize::try_from(end - start).unwrap_or(BLOCK);
-        file.write_all_at(&vec![0; len], start).map_err(failed)?;
+        .custom_flags(O_EXCL | O_NONBLOCK);
+    let busy = |opened: &io::Result<File>| matches!(opened, Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32));
+    let file = patiently(|| options.open(&device.path), busy)?;
+    Ok((file, size))
+}
+
+/// Marks the disk: from here on what lies there is ours. Then removes what an interrupted format of ours left:
+/// `mkfs.btrfs` refuses a UUID that it still finds on the device.
+fn begin_format(device: &Device, uuid: Uuid, ground: Ground) -> io::Result<()> {
+    let (file, size) = open_to_write(device)?;
+    if let Some(at) = begun::place(size) {
+        file.write_all_at(&begun::block(uuid), at)?;
+        file.sync_all()?;
     }
-    file.sync_all().map_err(failed)
+    if ground == Ground::Blank {
+        return Ok(());
+    }
+    let zeros = vec![0; CHUNK];
+    for (start, end) in begun::spared(probe::regions(size), size) {
+        let mut at = start;
+        while at < end {
+            let len = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+            file.write_all_at(zeros.get(..len).unwrap_or_default(), at)?;
+            at += len as u64;
+        }
+    }
+    file.sync_all()
+}
+
+/// Takes the mark away where it still is, and makes everything durable: the record will say "ready" next.
+fn end_format(device: &Device, uuid: Uuid) -> io::Result<()> {
+    let (file, size) = open_to_write(device)?;
+    if let Some(at) = begun::place(size) {
+        let mut block = vec![0; begun::LEN];
+        file.read_exact_at(&mut block, at)?;
+        if begun::read(&block) == Some(uuid) {
+            file.write_all_at(&vec![0; begun::LEN], at)?;
+        }
+    }
+    file.sync_all()
+}
+
+/// The first bytes of the device.
+fn read_head(device: &Device) -> Result<Vec<u8>, DeviceError> {
+    let file = open(device, 0)?;
+    let mut head = vec![0; fsck::HEAD];
+    file.read_exact_at(&mut head, 0)
+        .map_err(|error| DeviceError::on_device("reading", device.path.clone(), error))?;
+    Ok(head)
 }
 
 impl LinuxDevices {
@@ -163,22 +209,25 @@ impl LinuxDevices {
                 path: device.path.clone(),
                 why,
             })?;
-        if seen != Probe::Blank {
-            let copy = device.clone();
-            blocking("clearing", &device.path, SLOW, move || {
-                forget_own_attempt(&copy)
-            })
-            .await?;
-        }
-        mkfs::run(&program, &fs, fs_uuid, &label, &device.path).await?;
-        // The record will say "ready" next: what it speaks of must be on the disk and be what was ordered.
+        let ground = if seen == Probe::Blank {
+            Ground::Blank
+        } else {
+            Ground::Used
+        };
+        let copy = device.clone();
+        blocking("preparing", &device.path, SLOW, move || {
+            begin_format(&copy, fs_uuid, ground)
+                .map_err(|error| DeviceError::on_device("preparing", copy.path, error))
+        })
+        .await?;
+        mkfs::run(&program, &fs, fs_uuid, &label, ground, &device.path).await?;
         let copy = device.clone();
         blocking("flushing", &device.path, SLOW, move || {
-            open(&copy, 0)?
-                .sync_all()
+            end_format(&copy, fs_uuid)
                 .map_err(|error| DeviceError::on_device("flushing", copy.path, error))
         })
         .await?;
+        // What the record will speak of must be what was ordered.
         self.confirm(&device, &fs, fs_uuid).await
     }
 
@@ -299,15 +348,52 @@ impl Devices for LinuxDevices {
         device: &Device,
         fs: &FsType,
         at: &Path,
-        read_only: bool,
+        options: &MountOptions,
     ) -> Result<(), DeviceError> {
-        let (device, fs, at) = (device.clone(), fs.clone(), at.to_owned());
         let path = device.path.clone();
+        if !options.read_only {
+            let (device, at) = (device.clone(), at.to_owned());
+            let asks = blocking("reading", &path, QUICK, move || {
+                let here = mounting::is_mounted(&device, &at, false)?;
+                Ok(!here && fsck::asks(&read_head(&device)?))
+            });
+            if asks.await? {
+                fsck::run(&path).await?;
+            }
+        }
+        let (device, fs, at) = (device.clone(), fs.clone(), at.to_owned());
+        let options = options.clone();
         blocking("mounting", &path, SLOW, move || {
             drop(open(&device, 0)?);
-            mounting::mount(&device, &fs, &at, read_only)
+            mounting::mount(&device, &fs, &at, &options)
         })
         .await
+    }
+
+    async fn give_identity(
+        &self,
+        device: &Device,
+        fs: &FsType,
+        id: VolumeId,
+    ) -> Result<bool, DeviceError> {
+        let uuid = clone_uuid(id);
+        let own = uuid.hyphenated().to_string();
+        if matches!(self.probe(device).await, Probe::Holds(content) if content.uuid.as_deref() == Some(&own))
+        {
+            return Ok(false);
+        }
+        let copy = device.clone();
+        let head = blocking("reading", &device.path, QUICK, move || read_head(&copy)).await?;
+        let Some((program, args)) = identity::change(fs.as_str(), &head, uuid) else {
+            return Ok(false);
+        };
+        if !self.exclusively_unused(device).await? {
+            return Err(DeviceError::Busy {
+                path: device.path.clone(),
+            });
+        }
+        identity::run(&device.path, program, args).await?;
+        Ok(true)
     }
 
     async fn unmount(&self, at: &Path) -> Result<(), DeviceError> {
@@ -336,10 +422,24 @@ impl Devices for LinuxDevices {
         at: &Path,
         id: VolumeId,
         layout: Layout,
+        birth: Birth,
     ) -> Result<(), DeviceError> {
         let copy = at.to_owned();
         blocking("preparing", at, QUICK, move || {
-            layout::prepare(&copy, id, layout)
+            layout::prepare(&copy, id, layout, birth)
+        })
+        .await
+    }
+
+    async fn claim_layout(
+        &self,
+        at: &Path,
+        id: VolumeId,
+        layout: Layout,
+    ) -> Result<(), DeviceError> {
+        let copy = at.to_owned();
+        blocking("preparing", at, QUICK, move || {
+            layout::claim(&copy, id, layout)
         })
         .await
     }
@@ -372,60 +472,6 @@ impl Devices for LinuxDevices {
     }
 }
 
-/// `None` when the device itself answers: it has a size and its first block can be read past the page cache.
-fn pulse(device: &Device) -> Option<Health> {
-    let lost = |what: &str| Some(Health::Lost(format!("{}: {what}", device.path.display())));
-    let mut file = match open(device, O_DIRECT) {
-        Ok(file) => file,
-        Err(error @ (DeviceError::Gone { .. } | DeviceError::WrongDevice { .. })) => {
-            return Some(Health::Lost(error.to_string()));
-        }
-        Err(error) => return Some(Health::Unknown(error.to_string())),
-    };
-    match find::end_of(&mut file) {
-        Ok(0) => return lost("its capacity is gone"),
-        Ok(_) => {}
-        Err(error) => return lost(&Os::from(error).to_string()),
-    }
-    let mut memory = vec![0_u8; 2 * BLOCK];
-    // Reading past the cache needs an aligned place in memory.
-    let start = memory.as_ptr().align_offset(BLOCK);
-    let block = memory.get_mut(start..start.saturating_add(BLOCK))?;
-    match file.read_at(block, 0) {
-        Ok(read) if read > 0 => None,
-        Ok(_) => lost("it ends before its first block"),
-        Err(error) => {
-            let os = Os::from(error);
-            if is_gone(os.0) {
-                lost(&os.to_string())
-            } else {
-                Some(Health::Unknown(os.to_string()))
-            }
-        }
-    }
-}
-
-/// The device answers; does the file system on it still take writes?
-fn filesystem_health(at: &Path) -> Health {
-    let stopped = |why: &str| Health::Damaged(format!("{}: {why}", at.display()));
-    // xfs that shut down answers EIO to everything; ext4 turns read-only below a writable mount.
-    let asked = statvfs(at).and_then(|_| match fs::read_dir(at) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Os::from(error).0),
-    });
-    match asked {
-        Err(errno) if is_gone(errno) => return stopped(&Os(errno).to_string()),
-        Err(errno) => return Health::Unknown(Os(errno).to_string()),
-        Ok(()) => {}
-    }
-    match mounting::table() {
-        Ok(table) => match topmost(&table, at) {
-            Some(entry) if entry.super_read_only() && !entry.read_only() => {
-                stopped("the file system turned read-only after an error")
-            }
-            Some(_) => Health::Alive,
-            None => Health::Unknown(format!("nothing is mounted at {}", at.display())),
-        },
-        Err(error) => Health::Unknown(error.to_string()),
-    }
-}
+#[cfg(test)]
+#[path = "cut_tests.rs"]
+mod tests;

@@ -18,6 +18,10 @@
 //! | xfs, btrfs | `-K` | no discard, as above |
 //! | btrfs | `-f` | as xfs |
 
+//!
+//! Where an earlier try left something, ext is not made lazily: inode tables and journal are not zero then, and old
+//! blocks of a journal of the same UUID could be taken for new ones.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,27 +67,28 @@ pub(crate) fn require(fs: &FsType) -> Result<PathBuf, DeviceError> {
         })
 }
 
+/// What a format finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// Zeros everywhere.
+    Blank,
+    /// What an earlier try of ours left.
+    Used,
+}
+
 /// Arguments up to the device. See the module's table.
-pub(crate) fn arguments(fs: &FsType, uuid: Uuid, label: &str) -> Vec<String> {
+pub(crate) fn arguments(fs: &FsType, uuid: Uuid, label: &str, ground: Ground) -> Vec<String> {
     let uuid = uuid.hyphenated().to_string();
+    let lazy = match (fs.as_str(), ground) {
+        ("ext2", Ground::Blank) => "nodiscard,lazy_itable_init=1",
+        ("ext2", Ground::Used) => "nodiscard,lazy_itable_init=0",
+        (_, Ground::Blank) => "nodiscard,lazy_itable_init=1,lazy_journal_init=1",
+        (_, Ground::Used) => "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+    };
     let (options, longest): (&[&str], usize) = match fs.as_str() {
         "xfs" => (&["-q", "-f", "-K"], 12),
         "btrfs" => (&["-q", "-f", "-K"], 255),
-        "ext2" => (
-            &["-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=1"],
-            16,
-        ),
-        _ => (
-            &[
-                "-q",
-                "-F",
-                "-m",
-                "0",
-                "-E",
-                "nodiscard,lazy_itable_init=1,lazy_journal_init=1",
-            ],
-            16,
-        ),
+        _ => (&["-q", "-F", "-m", "0", "-E", lazy], 16),
     };
     let mut all: Vec<String> = options.iter().map(|&o| o.to_owned()).collect();
     if fs.as_str() == "xfs" {
@@ -109,9 +114,10 @@ pub(crate) async fn run(
     fs: &FsType,
     uuid: Uuid,
     label: &str,
+    ground: Ground,
     device: &Path,
 ) -> Result<(), DeviceError> {
-    let mut args = arguments(fs, uuid, label);
+    let mut args = arguments(fs, uuid, label, ground);
     args.push(device.display().to_string());
     let failed = |status: String, output: String| DeviceError::Mkfs {
         path: device.to_owned(),
@@ -135,10 +141,11 @@ mod tests {
     #[test]
     fn labels_fit_the_file_system_and_carry_no_odd_characters() {
         let xfs = FsType::new("xfs").unwrap();
-        let args = arguments(&xfs, Uuid::nil(), "-ä vdvs/0123456789");
+        let args = arguments(&xfs, Uuid::nil(), "-ä vdvs/0123456789", Ground::Blank);
         assert_eq!(args.last().unwrap(), "-vdvs0123456");
-        let none = arguments(&FsType::ext4(), Uuid::nil(), "äö");
+        let none = arguments(&FsType::ext4(), Uuid::nil(), "äö", Ground::Used);
         assert!(!none.contains(&"-L".to_owned()));
+        assert!(none.iter().all(|arg| !arg.contains("=1")), "{none:?}");
     }
 
     #[test]

@@ -9,10 +9,13 @@
 //! | ext4 | `noinit_itable` | zeroing inode tables in the background would fill a thin disk with zeros over zeros |
 //! | xfs | `nouuid` | clones of the original carry their source's UUID and must be usable beside it; that one device is not mounted twice is ensured by the kernel's exclusive open |
 //!
-//! btrfs has no such option: two file systems of one UUID would be taken for one. Clones need a new UUID there.
+//! btrfs has no such option: two file systems of one UUID would be taken for one. Clones get a new UUID there.
+//! What a volume's own `mount-options` say is put behind these. Which of them are harmless was decided when the volume
+//! was created; here they are only told apart: some are flags of mount(2), the others are texts for the file system.
 //! Journals are replayed by the kernel. A read-only disk whose journal is not empty cannot be mounted, and is not
 //! mounted without replay either, since it might show half a transaction.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -24,15 +27,44 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount as sys_mount, umount2};
 use vdvs_domain::FsType;
 
-use crate::Device;
 use crate::error::{DeviceError, Os};
 use crate::mountinfo::{self, MountEntry};
+use crate::{Device, MountOptions};
 
 const READ_ONLY_HINT: &str =
     " (a read-only disk whose journal must be replayed first: mount the volume for writing once)";
 
+/// Options of the kernel itself, for every file system.
+const FLAGS: [(&str, MsFlags); 10] = [
+    ("noatime", MsFlags::MS_NOATIME),
+    ("nodiratime", MsFlags::MS_NODIRATIME),
+    ("relatime", MsFlags::MS_RELATIME),
+    ("strictatime", MsFlags::MS_STRICTATIME),
+    ("lazytime", MsFlags::MS_LAZYTIME),
+    ("nodev", MsFlags::MS_NODEV),
+    ("nosuid", MsFlags::MS_NOSUID),
+    ("noexec", MsFlags::MS_NOEXEC),
+    ("sync", MsFlags::MS_SYNCHRONOUS),
+    ("dirsync", MsFlags::MS_DIRSYNC),
+];
+
+/// What mount(2) is given: flags, and the text for the file system.
+pub(crate) fn arguments(fs: &FsType, options: &MountOptions) -> (MsFlags, String) {
+    let mut flags = MsFlags::MS_NODEV;
+    flags.set(MsFlags::MS_RDONLY, options.read_only);
+    let mut texts = vec![own_options(fs)];
+    for option in &options.extra {
+        match FLAGS.iter().find(|(name, _)| name == option) {
+            Some((_, flag)) => flags |= *flag,
+            None => texts.push(option),
+        }
+    }
+    texts.retain(|text| !text.is_empty());
+    (flags, texts.join(","))
+}
+
 /// Options for this type. See the module's table.
-pub(crate) fn options(fs: &FsType) -> &'static str {
+fn own_options(fs: &FsType) -> &'static str {
     match fs.as_str() {
         "ext2" | "ext3" => "errors=remount-ro",
         "ext4" => "errors=remount-ro,noinit_itable",
@@ -48,46 +80,62 @@ pub(crate) fn table() -> Result<Vec<MountEntry>, DeviceError> {
     mountinfo::parse(&bytes).map_err(DeviceError::MountTable)
 }
 
+/// Whether this device is mounted there already, and in this way.
+pub(crate) fn is_mounted(device: &Device, at: &Path, read_only: bool) -> Result<bool, DeviceError> {
+    let table = table()?;
+    let Some(entry) = mountinfo::topmost(&table, at) else {
+        return Ok(false);
+    };
+    if entry.is_of(&device.path, device.major_minor) && entry.read_only() == read_only {
+        return Ok(true);
+    }
+    Err(DeviceError::Occupied {
+        device: device.path.clone(),
+        at: at.to_owned(),
+        found: format!("{} ({})", entry.source.display(), entry.options),
+    })
+}
+
 /// Mounts; already mounted there is success.
 pub(crate) fn mount(
     device: &Device,
     fs: &FsType,
     at: &Path,
-    read_only: bool,
+    options: &MountOptions,
 ) -> Result<(), DeviceError> {
     make_mount_point(at)?;
-    if let Some(entry) = mountinfo::topmost(&table()?, at) {
-        if entry.is_of(&device.path, device.major_minor) && entry.read_only() == read_only {
-            return Ok(());
-        }
-        return Err(DeviceError::Occupied {
-            device: device.path.clone(),
-            at: at.to_owned(),
-            found: format!("{} ({})", entry.source.display(), entry.options),
-        });
+    if is_mounted(device, at, options.read_only)? {
+        return Ok(());
     }
-    let mut flags = MsFlags::MS_NODEV;
-    flags.set(MsFlags::MS_RDONLY, read_only);
-    let data = options(fs);
+    let (flags, data) = arguments(fs, options);
     let call = || {
-        sys_mount(
-            Some(&device.path),
-            at,
-            Some(fs.as_str()),
-            flags,
-            (!data.is_empty()).then_some(data),
-        )
+        let data = (!data.is_empty()).then_some(data.as_str());
+        sys_mount(Some(&device.path), at, Some(fs.as_str()), flags, data)
     };
     patiently(call, |result| *result == Err(Errno::EBUSY)).map_err(|errno| DeviceError::Mount {
         device: device.path.clone(),
         at: at.to_owned(),
         os: Os(errno),
-        hint: if read_only && matches!(errno, Errno::EROFS | Errno::EACCES) {
-            READ_ONLY_HINT
-        } else {
-            ""
-        },
+        hint: hint(errno, fs, options),
     })
+}
+
+/// What to do about an error, when we know.
+fn hint(errno: Errno, fs: &FsType, options: &MountOptions) -> Cow<'static, str> {
+    match errno {
+        Errno::EROFS | Errno::EACCES if options.read_only => READ_ONLY_HINT.into(),
+        Errno::EINVAL if !options.extra.is_empty() => format!(
+            " (with the volume's mount options {}; this VM's kernel log says which one {fs} does not take)",
+            options.extra.join(",")
+        )
+        .into(),
+        Errno::EUCLEAN => format!(
+            " (the {fs} on the disk is damaged; nothing was changed. Restore the disk from a backup, or repair it by hand)"
+        )
+        .into(),
+        Errno::ENODEV => format!(" (the kernel of this VM does not know {fs})").into(),
+        _ => "".into(),
+    }
 }
 
 fn make_mount_point(at: &Path) -> Result<(), DeviceError> {
@@ -188,6 +236,24 @@ mod tests {
                 })
         ));
         assert!(at.join("file").exists());
+    }
+
+    #[test]
+    fn a_volumes_options_come_behind_ours_as_flags_or_texts() {
+        let options = |extra: &[&str]| MountOptions {
+            read_only: false,
+            extra: extra.iter().map(|&o| o.to_owned()).collect(),
+        };
+        let (flags, data) = arguments(&FsType::ext4(), &options(&["noatime", "commit=30"]));
+        assert_eq!(flags, MsFlags::MS_NODEV | MsFlags::MS_NOATIME);
+        assert_eq!(data, "errors=remount-ro,noinit_itable,commit=30");
+        let btrfs = FsType::new("btrfs").unwrap();
+        assert_eq!(arguments(&btrfs, &options(&[])).1, "");
+        let (flags, data) = arguments(&btrfs, &options(&["compress=zstd", "sync", "nosuid"]));
+        assert!(flags.contains(MsFlags::MS_SYNCHRONOUS | MsFlags::MS_NOSUID));
+        assert_eq!(data, "compress=zstd");
+        let read_only = MountOptions::read_only(true);
+        assert!(arguments(&btrfs, &read_only).0.contains(MsFlags::MS_RDONLY));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! * 64 KiB at each place where a file system keeps a spare superblock when its first was wiped: ext at 8 MiB + 1 KiB,
 //!   32 MiB and 128 MiB (block sizes 1, 2 and 4 KiB), btrfs at 64 MiB and 256 GiB, xfs at each quarter.
 //!
+//! * one block at fifteen sixteenths, where a format of ours that was interrupted left its mark ([`begun`]).
+//!
 //! A single byte that is not zero there makes the device *not blank*, known signature or not. A new disk reads as zeros
 //! everywhere, thin or thick, and from a thin disk zeros cost no storage I/O, so this takes milliseconds.
 //! In addition `blkid` must recognise nothing, where it is installed. It is asked last: the file systems we make are
@@ -19,6 +21,8 @@
 //! | all zero | nothing found, or not installed | **Blank** |
 //! | all zero | anything found | Holds |
 //! | all zero | failed | Unknown |
+//! | nothing known, but our mark | nothing found, or not installed | Holds, with the UUID of that format |
+//! | the same | failed | Unknown |
 //! | not zero | whatever | Holds |
 
 use std::fs::File;
@@ -30,8 +34,8 @@ use std::time::Duration;
 use uuid::Uuid;
 use vdvs_domain::FsType;
 
-use crate::process;
 use crate::{Content, Probe};
+use crate::{begun, process};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -56,6 +60,8 @@ pub(crate) enum Scan {
         at: u64,
         hint: Option<String>,
     },
+    /// A format with this UUID began here, and nothing on the disk is recognised.
+    Begun(Uuid),
     Failed(String),
 }
 
@@ -122,7 +128,12 @@ pub(crate) fn conclude(scan: Scan, blkid: Blkid) -> Probe {
         (Scan::Failed(why), _) => Probe::Unknown(why),
         (Scan::Known(content), _) | (_, Blkid::Found(content)) => Probe::Holds(content),
         (Scan::Zero, Blkid::Nothing | Blkid::NotInstalled) => Probe::Blank,
-        (Scan::Zero, Blkid::Failed(why)) => Probe::Unknown(why),
+        (Scan::Begun(uuid), Blkid::Nothing | Blkid::NotInstalled) => Probe::Holds(Content {
+            fstype: None,
+            uuid: Some(uuid.hyphenated().to_string()),
+            description: format!("a format that was interrupted, with UUID {uuid}"),
+        }),
+        (Scan::Zero | Scan::Begun(_), Blkid::Failed(why)) => Probe::Unknown(why),
         (_, Blkid::Ambiguous) => Probe::Holds(unnamed("more than one signature".to_owned())),
         (Scan::Bytes { at, hint }, Blkid::Nothing | Blkid::NotInstalled | Blkid::Failed(_)) => {
             Probe::Holds(unnamed(hint.unwrap_or_else(|| {
@@ -154,24 +165,35 @@ pub(crate) fn scan(file: &File, size: u64) -> Scan {
 fn scan_regions(file: &File, size: u64) -> Result<Scan, (u64, io::Error)> {
     let mut head = vec![0_u8; IDENTIFIED.min(usize::try_from(size).unwrap_or(IDENTIFIED))];
     file.read_exact_at(&mut head, 0).map_err(|e| (0, e))?;
-    let mut seen = identify(&head);
-    if seen.len() == 1
-        && let Some(Signature::Filesystem(content)) = seen.pop()
-    {
-        return Ok(Scan::Known(content));
-    }
+    let seen = identify(&head);
     let hint = match seen.as_slice() {
         [] => None,
+        [Signature::Filesystem(content)] => return Ok(Scan::Known(content.clone())),
         [Signature::Other(what)] => Some((*what).to_owned()),
         _ => Some("more than one signature".to_owned()),
     };
     let mut buffer = vec![0_u8; CHUNK];
     for (start, end) in regions(size) {
         if let Some(at) = first_nonzero(file, start, end, &mut buffer)? {
+            if hint.is_none()
+                && let Some(uuid) = mark(file, size)?
+            {
+                return Ok(Scan::Begun(uuid));
+            }
             return Ok(Scan::Bytes { at, hint });
         }
     }
     Ok(Scan::Zero)
+}
+
+/// The UUID of the format that began on this disk.
+fn mark(file: &File, size: u64) -> Result<Option<Uuid>, (u64, io::Error)> {
+    let Some(at) = begun::place(size) else {
+        return Ok(None);
+    };
+    let mut block = [0; begun::LEN];
+    file.read_exact_at(&mut block, at).map_err(|e| (at, e))?;
+    Ok(begun::read(&block))
 }
 
 /// Start and end of every examined place, within the device.
@@ -191,6 +213,7 @@ pub(crate) fn regions(size: u64) -> Vec<(u64, u64)> {
             .map(|start| (start, start.saturating_add(SPARE).min(size)))
             .filter(|(start, end)| start < end),
     );
+    all.extend(begun::place(size).map(|at| (at, at + begun::LEN as u64)));
     all.push((size.saturating_sub(TAIL), size));
     all
 }
@@ -318,6 +341,39 @@ mod tests {
                 assert_eq!(found, Scan::Bytes { at, hint: None });
             }
         }
+    }
+
+    #[test]
+    fn our_mark_counts_only_where_nothing_else_is_recognised() {
+        let uuid = Uuid::from_u128(7);
+        let at = begun::place(SIZE).unwrap();
+        let disk = image_with(at, &begun::block(uuid));
+        assert_eq!(scan(&disk, SIZE), Scan::Begun(uuid));
+        disk.write_all_at(b"half of something", 5000).unwrap();
+        assert_eq!(scan(&disk, SIZE), Scan::Begun(uuid));
+        let begun = conclude(scan(&disk, SIZE), Blkid::Nothing);
+        assert!(begun.permits_format(uuid).is_ok());
+        assert!(begun.permits_format(Uuid::from_u128(8)).is_err());
+        for blkid in [
+            Blkid::Found(unnamed("zfs".into())),
+            Blkid::Ambiguous,
+            Blkid::Failed("x".into()),
+        ] {
+            let probe = conclude(Scan::Begun(uuid), blkid);
+            assert!(probe.permits_format(uuid).is_err(), "{probe:?}");
+        }
+        disk.write_all_at(&[0x55, 0xaa], 510).unwrap();
+        let seen = conclude(scan(&disk, SIZE), Blkid::Nothing);
+        assert!(
+            seen.permits_format(uuid).is_err(),
+            "a boot sector wins: {seen:?}"
+        );
+        disk.write_all_at(&[0, 0], 510).unwrap();
+        disk.write_all_at(&[1], at + 100).unwrap();
+        assert!(
+            matches!(scan(&disk, SIZE), Scan::Bytes { .. }),
+            "half a mark"
+        );
     }
 
     #[test]

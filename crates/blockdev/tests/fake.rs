@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 use vdvs_blockdev::fake::{FakeContent, FakeDevices};
-use vdvs_blockdev::{DeviceError, Devices, Health, Locator, Probe, Wanted};
+use vdvs_blockdev::{
+    Birth, DeviceError, Devices, Health, Locator, MountOptions, Probe, Wanted, clone_uuid,
+};
 use vdvs_domain::{Capacity, FsType, Layout, VolumeId};
 
 const BUDGET: Duration = Duration::from_secs(1);
@@ -75,10 +77,13 @@ async fn a_mounted_disk_is_in_use_and_a_fenced_one_is_lost() {
         .format(&device, &ext4, UUID, "x", BUDGET)
         .await
         .unwrap();
-    devices.mount(&device, &ext4, at, false).await.unwrap();
+    devices
+        .mount(&device, &ext4, at, &MountOptions::default())
+        .await
+        .unwrap();
     assert!(devices.verify_layout(at, ID, Layout::Data).await.is_err());
     devices
-        .prepare_data_dir(at, ID, Layout::Data)
+        .prepare_data_dir(at, ID, Layout::Data, Birth::default())
         .await
         .unwrap();
     devices.verify_layout(at, ID, Layout::Data).await.unwrap();
@@ -97,4 +102,34 @@ async fn a_mounted_disk_is_in_use_and_a_fenced_one_is_lost() {
             .unwrap_err()
             .is_gone()
     );
+}
+
+#[tokio::test]
+async fn a_clone_gets_its_own_uuid_and_marker_once() {
+    let ext4 = FsType::ext4();
+    let devices = FakeDevices::new();
+    let source = VolumeId::new(Uuid::from_u128(9));
+    let content = FakeContent::Formatted {
+        fstype: ext4.clone(),
+        uuid: UUID,
+        marker: Some((source, Layout::Data)),
+    };
+    let device = devices.plug(&place(), Capacity::DEFAULT, content);
+    assert!(devices.give_identity(&device, &ext4, ID).await.unwrap());
+    assert!(!devices.give_identity(&device, &ext4, ID).await.unwrap());
+    let at = Path::new("/mnt/x");
+    for read_only in [true, false] {
+        let options = MountOptions::read_only(read_only);
+        devices.mount(&device, &ext4, at, &options).await.unwrap();
+        devices.claim_layout(at, ID, Layout::Data).await.unwrap();
+        let verified = devices.verify_layout(at, ID, Layout::Data).await;
+        assert_eq!(verified.is_err(), read_only);
+        devices.unmount(at).await.unwrap();
+    }
+    assert!(devices.probe(&device).await != Probe::Blank);
+    let uuid = clone_uuid(ID);
+    assert!(matches!(
+        devices.disk(&place()).unwrap().content,
+        FakeContent::Formatted { uuid: has, marker: Some((ID, Layout::Data)), .. } if has == uuid
+    ));
 }

@@ -8,114 +8,24 @@
     reason = "the lab around the code under test; helpers outside of test functions"
 )]
 
+mod lab;
+
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::unistd::geteuid;
+use lab::{BUDGET, Disk, MIB, fs, installed, rw};
 use tokio::time::Instant;
 use uuid::Uuid;
 use vdvs_blockdev::{
-    Device, DeviceError, Devices, Health, LinuxDevices, Locator, Probe, Wanted, label_for,
+    Birth, Device, DeviceError, Devices, Health, LinuxDevices, Locator, MountOptions, Probe,
+    Wanted, label_for,
 };
 use vdvs_domain::{Capacity, FsType, Layout, VolumeId};
 
-const MIB: u64 = 1 << 20;
-const BUDGET: Duration = Duration::from_secs(60);
 const FS_UUID: Uuid = Uuid::from_u128(0x1234_5678_9abc_4def_8123_4567_89ab_cdef);
 const ID: VolumeId = VolumeId::new(Uuid::from_u128(0x77));
-
-/// An image with a loop device, gone at the end.
-struct Disk {
-    dir: tempfile::TempDir,
-    node: PathBuf,
-    size: Capacity,
-}
-
-impl Disk {
-    fn new(mib: u64) -> Option<Self> {
-        if !geteuid().is_root() {
-            eprintln!("skipped: loop devices need root");
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let image = dir.path().join("disk.img");
-        File::create(&image).unwrap().set_len(mib * MIB).unwrap();
-        let out = Command::new("/usr/sbin/losetup")
-            .args(["--show", "-f"])
-            .arg(&image)
-            .output()
-            .unwrap();
-        assert!(out.status.success(), "losetup: {out:?}");
-        let node = PathBuf::from(String::from_utf8(out.stdout).unwrap().trim());
-        let size = Capacity::from_bytes(mib * MIB).unwrap();
-        Some(Self { dir, node, size })
-    }
-
-    fn at(&self) -> PathBuf {
-        self.dir.path().join("mnt")
-    }
-
-    fn image(&self) -> PathBuf {
-        self.dir.path().join("disk.img")
-    }
-
-    async fn found(&self) -> (LinuxDevices, Device) {
-        let devices = LinuxDevices::new();
-        let wanted = Wanted {
-            locator: Locator::Path(self.node.clone()),
-            size: self.size,
-            disk_uuid: None,
-        };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let device = devices.find(&wanted, deadline).await.unwrap();
-        (devices, device)
-    }
-
-    fn run(&self, program: &str, args: &[&str]) {
-        let status = Command::new(program)
-            .args(args)
-            .arg(&self.node)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.success(), "{program} {args:?}");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let at = self.at();
-        if fs::read_to_string("/proc/self/mountinfo")
-            .unwrap()
-            .contains(at.to_str().unwrap())
-        {
-            nix::mount::umount2(&at, nix::mount::MntFlags::MNT_DETACH).ok();
-        }
-        drop(
-            Command::new("/usr/sbin/losetup")
-                .arg("-d")
-                .arg(&self.node)
-                .status(),
-        );
-    }
-}
-
-fn fs(kind: &str) -> FsType {
-    FsType::new(kind).unwrap()
-}
-
-fn installed(program: &str) -> bool {
-    let there = Path::new(program).exists();
-    if !there {
-        eprintln!("skipped: {program} is not installed");
-    }
-    there
-}
 
 #[tokio::test]
 async fn a_new_disk_is_blank_and_a_disk_of_another_size_is_not_ours() {
@@ -203,6 +113,7 @@ async fn a_volume_goes_from_blank_to_mounted_and_back_with_its_data() {
         let (devices, device) = disk.found().await;
         let (at, kind) = (disk.at(), fs(kind));
         let label = label_for(ID);
+        let birth = Birth::default();
         devices
             .format(&device, &kind, FS_UUID, &label, BUDGET)
             .await
@@ -214,17 +125,17 @@ async fn a_volume_goes_from_blank_to_mounted_and_back_with_its_data() {
             .unwrap();
         refused_for_another_uuid(&devices, &device, &kind).await;
 
-        let early = devices.prepare_data_dir(&at, ID, Layout::Data).await;
+        let early = devices.prepare_data_dir(&at, ID, Layout::Data, birth).await;
         assert!(early.is_err(), "wrote below the mount point: {early:?}");
-        devices.mount(&device, &kind, &at, false).await.unwrap();
-        devices.mount(&device, &kind, &at, false).await.unwrap();
+        devices.mount(&device, &kind, &at, &rw()).await.unwrap();
+        devices.mount(&device, &kind, &at, &rw()).await.unwrap();
         assert!(devices.verify_layout(&at, ID, Layout::Data).await.is_err());
         devices
-            .prepare_data_dir(&at, ID, Layout::Data)
+            .prepare_data_dir(&at, ID, Layout::Data, birth)
             .await
             .unwrap();
         devices
-            .prepare_data_dir(&at, ID, Layout::Data)
+            .prepare_data_dir(&at, ID, Layout::Data, birth)
             .await
             .unwrap();
         devices.verify_layout(&at, ID, Layout::Data).await.unwrap();
@@ -248,10 +159,16 @@ async fn a_volume_goes_from_blank_to_mounted_and_back_with_its_data() {
         devices.unmount(&at).await.unwrap();
         assert!(!at.exists(), "the mount point stays");
         assert!(devices.exclusively_unused(&device).await.unwrap());
-        let used = fs::metadata(disk.image()).unwrap().blocks() * 512;
+        let used = fs::metadata(disk.dir.path().join("disk.img"))
+            .unwrap()
+            .blocks()
+            * 512;
         assert!(used < 80 * MIB, "{kind}: a thin disk grew to {used} bytes");
 
-        devices.mount(&device, &kind, &at, true).await.unwrap();
+        devices
+            .mount(&device, &kind, &at, &MountOptions::read_only(true))
+            .await
+            .unwrap();
         assert_eq!(fs::read_to_string(at.join("data/file")).unwrap(), "kept");
         assert!(fs::write(at.join("data/file"), "x").is_err());
         devices.unmount(&at).await.unwrap();
@@ -328,7 +245,7 @@ async fn a_node_that_went_to_another_disk_is_not_touched() {
     let (devices, mut device) = disk.found().await;
     device.major_minor.1 += 1;
     assert!(matches!(devices.probe(&device).await, Probe::Unknown(_)));
-    let result = devices.mount(&device, &fs("ext4"), &disk.at(), false).await;
+    let result = devices.mount(&device, &fs("ext4"), &disk.at(), &rw()).await;
     assert!(
         matches!(result, Err(DeviceError::WrongDevice { .. })),
         "{result:?}"
@@ -340,7 +257,7 @@ async fn mounting_a_blank_disk_fails_with_the_originals_text() {
     let Some(disk) = Disk::new(64) else { return };
     let (devices, device) = disk.found().await;
     let error = devices
-        .mount(&device, &fs("ext4"), &disk.at(), false)
+        .mount(&device, &fs("ext4"), &disk.at(), &rw())
         .await
         .unwrap_err();
     let expected = format!(
@@ -361,13 +278,13 @@ async fn a_disk_whose_capacity_is_taken_away_is_lost_and_unmounts_lazily() {
         .await
         .unwrap();
     devices
-        .mount(&device, &fs("ext4"), &at, false)
+        .mount(&device, &fs("ext4"), &at, &rw())
         .await
         .unwrap();
     // The fence of the lab: the backing file shrinks to nothing and the loop device re-reads its size.
     File::options()
         .write(true)
-        .open(disk.image())
+        .open(disk.dir.path().join("disk.img"))
         .unwrap()
         .set_len(0)
         .unwrap();

@@ -19,10 +19,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
+use vdvs_blockdev::Birth;
 use vdvs_domain::ownership::Locator;
 use vdvs_domain::{
-    DatastoreName, Epoch, ErrorKind, Filesystem, Layout, Timestamp, VolumeAddress, VolumeId,
-    VolumeName,
+    DatastoreName, Epoch, ErrorKind, Filesystem, FilesystemState, Layout, Timestamp, VolumeAddress,
+    VolumeId, VolumeName,
 };
 
 /// A volume as the agent describes it.
@@ -76,6 +77,49 @@ impl Volume {
         self.options
             .get("access")
             .is_some_and(|access| access == "read-only")
+    }
+
+    /// Its own mount options, as it was created with.
+    #[must_use]
+    pub fn mount_options(&self) -> Vec<String> {
+        let all = self.options.get("mount-options").map_or("", String::as_str);
+        all.split(',')
+            .filter(|option| !option.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// How its folder `data` is to be made.
+    ///
+    /// # Errors
+    /// The option that cannot be read: a default in its place would be a folder the container cannot use.
+    pub fn birth(&self) -> Result<Birth, String> {
+        let read = |key: &str, radix: u32, default: u32| match self.options.get(key) {
+            None => Ok(default),
+            Some(text) => u32::from_str_radix(text, radix)
+                .map_err(|e| format!("option {key} = '{text}' cannot be read: {e}")),
+        };
+        let default = Birth::default();
+        let mode = read("mode", 8, default.mode)?;
+        if mode > 0o7777 {
+            return Err(format!("option mode = {mode:o} has more than twelve bits"));
+        }
+        Ok(Birth {
+            uid: read("uid", 10, default.uid)?,
+            gid: read("gid", 10, default.gid)?,
+            mode,
+        })
+    }
+
+    /// Whether its disk began as a copy of another volume's, file system included.
+    #[must_use]
+    pub fn is_clone(&self) -> bool {
+        let formatted = matches!(
+            self.filesystem.state,
+            FilesystemState::Ready { .. } | FilesystemState::Unknown
+        );
+        let source = self.options.get("clone-from");
+        formatted && source.is_some_and(|source| !source.is_empty() && source != "None")
     }
 }
 

@@ -32,6 +32,7 @@ fn held(number: u128) -> Held {
         fstype: FsType::ext4(),
         layout: Layout::Data,
         read_only: false,
+        mount_options: Vec::new(),
         counts: BTreeMap::from([("a".to_owned(), count)]),
         since: Timestamp::from_millis(5),
     }

@@ -18,7 +18,7 @@ use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use vdvs_blockdev::Device;
+use vdvs_blockdev::{Device, MountOptions};
 use vdvs_domain::ownership::Locator;
 use vdvs_domain::{Epoch, FsType, Layout, Timestamp, VolumeId};
 
@@ -109,10 +109,24 @@ pub struct Held {
     pub layout: Layout,
     /// Mounted read-only.
     pub read_only: bool,
+    /// The volume's own mount options.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mount_options: Vec<String>,
     /// Mounts per mount ID.
     pub counts: BTreeMap<String, Count>,
     /// When the stage last changed.
     pub since: Timestamp,
+}
+
+impl Held {
+    /// How its file system is mounted.
+    #[must_use]
+    pub fn options(&self) -> MountOptions {
+        MountOptions {
+            read_only: self.read_only,
+            extra: self.mount_options.clone(),
+        }
+    }
 }
 
 /// A volume the plugin has seen.

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use vdvs_blockdev::{Device, DeviceError, Locator as Place, Wanted, label_for};
+use vdvs_blockdev::{
+    Birth, Device, DeviceError, Locator as Place, MountOptions, Wanted, label_for,
+};
 use vdvs_domain::filesystem::FormatPlan;
 use vdvs_domain::ownership::Locator;
 use vdvs_domain::{Capacity, Epoch, ErrorKind, FilesystemState, VolumeAddress};
@@ -21,6 +23,14 @@ use crate::journal::{Held, Node, Stage};
 
 /// One call of `mkfs` is joined again after this long; it has no end of its own.
 const FORMAT_ROUND: Duration = Duration::from_secs(600);
+
+/// What a bring-up was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask<'a> {
+    pub(super) wanted: &'a Volume,
+    pub(super) wait_until: Instant,
+    pub(super) cancel: &'a CancellationToken,
+}
 
 impl Volumes {
     /// Starts the job, or joins the one under way.
@@ -58,6 +68,14 @@ impl Volumes {
                     "Volume {name} was not mounted: {why}"
                 )));
             }
+            FormatPlan::Mount if wanted.is_clone() => {
+                let ask = Ask {
+                    wanted,
+                    wait_until,
+                    cancel,
+                };
+                (attached, device) = self.own_clone(&ask, attached, device, &probed).await?;
+            }
             FormatPlan::Mount => {}
             FormatPlan::Format => {
                 self.format(&attached, &device).await?;
@@ -75,7 +93,7 @@ impl Volumes {
         Ok(())
     }
 
-    async fn attach(
+    pub(super) async fn attach(
         &self,
         wanted: &Volume,
         read_only: bool,
@@ -126,6 +144,7 @@ impl Volumes {
                     fstype: attached.volume.filesystem.fstype.clone(),
                     layout: attached.volume.layout,
                     read_only,
+                    mount_options: attached.volume.mount_options(),
                     counts: Default::default(),
                     since: now,
                 },
@@ -148,7 +167,7 @@ impl Volumes {
         }
     }
 
-    async fn find_device(&self, attached: &Attached) -> Result<Device, Stopped> {
+    pub(super) async fn find_device(&self, attached: &Attached) -> Result<Device, Stopped> {
         let wanted = to_find(
             &attached.locator,
             attached.volume.capacity,
@@ -171,6 +190,9 @@ impl Volumes {
     async fn format(&self, attached: &Attached, device: &Device) -> Ended {
         let volume = &attached.volume;
         let name = volume.full_name();
+        let birth = volume
+            .birth()
+            .map_err(|why| Stopped::final_(format!("Volume {name} was not formatted: {why}")))?;
         let uuid = self
             .agent()
             .begin_format(volume.id, attached.epoch, self.call_deadline())
@@ -190,7 +212,7 @@ impl Volumes {
             }
         }
         let staging = self.staging(volume.id.to_string());
-        self.lay_out(device, volume, &staging)
+        self.lay_out(device, volume, &staging, birth)
             .await
             .map_err(|e| failed(volume, &e))?;
         self.agent()
@@ -209,20 +231,22 @@ impl Volumes {
         device: &Device,
         volume: &Volume,
         staging: &Path,
+        birth: Birth,
     ) -> Result<(), DeviceError> {
         let devices = self.devices();
+        let options = MountOptions::default();
         devices
-            .mount(device, &volume.filesystem.fstype, staging, false)
+            .mount(device, &volume.filesystem.fstype, staging, &options)
             .await?;
         let laid_out = devices
-            .prepare_data_dir(staging, volume.id, volume.layout)
+            .prepare_data_dir(staging, volume.id, volume.layout, birth)
             .await;
         let unmounted = devices.unmount(staging).await;
         laid_out.and(unmounted)
     }
 
     /// A read-only volume was attached writable to be formatted; it goes on as the record wants it.
-    async fn detach_to_reattach(&self, attached: &Attached, device: &Device) -> Ended {
+    pub(super) async fn detach_to_reattach(&self, attached: &Attached, device: &Device) -> Ended {
         let volume = &attached.volume;
         match self.devices().exclusively_unused(device).await {
             Ok(true) => {}
@@ -252,15 +276,21 @@ impl Volumes {
         let volume = &attached.volume;
         let target = self.target(volume.id);
         let devices = self.devices();
+        let options = MountOptions {
+            read_only,
+            extra: volume.mount_options(),
+        };
         devices
-            .mount(device, &volume.filesystem.fstype, &target, read_only)
+            .mount(device, &volume.filesystem.fstype, &target, &options)
             .await
             .map_err(|e| failed(volume, &e))?;
         let now = self.inner.ports.clock.now();
-        if let Err(e) = devices
-            .verify_layout(&target, volume.id, volume.layout)
-            .await
-        {
+        let ours = if volume.is_clone() {
+            devices.claim_layout(&target, volume.id, volume.layout)
+        } else {
+            devices.verify_layout(&target, volume.id, volume.layout)
+        };
+        if let Err(e) = ours.await {
             if let Err(also) = devices.unmount(&target).await {
                 warn!(volume = %volume.full_name(), error = %also, "a mount that nobody was told of stays");
             }
@@ -308,14 +338,14 @@ pub(super) fn to_find(
     })
 }
 
-fn stop_if_unwanted(cancel: &CancellationToken) -> Ended {
+pub(super) fn stop_if_unwanted(cancel: &CancellationToken) -> Ended {
     if cancel.is_cancelled() {
         return Err(Stopped::cancelled());
     }
     Ok(())
 }
 
-fn failed(volume: &Volume, error: &DeviceError) -> Stopped {
+pub(super) fn failed(volume: &Volume, error: &DeviceError) -> Stopped {
     // The original's words come first, so the volume is named at the end.
     Stopped::final_(format!("{error} (volume {})", volume.full_name()))
 }

@@ -20,6 +20,7 @@
 //! |---|---|
 //! | `book` | the state, and decisions about it without any effect |
 //! | `mount`, `bring_up` | Mount and its job |
+//! | `clones` | a clone's own identity, before its first mount |
 //! | `take_down` | Unmount and its job; the check and loss of a volume |
 //! | `lookup` | Get, List, Path: what is said while the agent is away |
 //! | `change` | Create and Remove |
@@ -29,6 +30,7 @@
 mod book;
 mod bring_up;
 mod change;
+mod clones;
 mod job;
 mod lookup;
 mod mount;

@@ -307,6 +307,7 @@ impl Volumes {
                     held.fstype = volume.filesystem.fstype.clone();
                     held.layout = volume.layout;
                     held.read_only = volume.read_only();
+                    held.mount_options = volume.mount_options();
                     held.capacity = volume.capacity;
                     held.locator = locator.or_else(|| held.locator.take());
                 });
@@ -326,6 +327,7 @@ impl Volumes {
                     fstype: volume.filesystem.fstype.clone(),
                     layout: volume.layout,
                     read_only: volume.read_only(),
+                    mount_options: volume.mount_options(),
                     counts: BTreeMap::new(),
                     since: now,
                 },
@@ -410,6 +412,7 @@ fn found(volume: VolumeId, mount: &MountEntry, known: Option<&Known>) -> Held {
         fstype,
         layout: known.map_or(Layout::Data, |known| known.volume.layout),
         read_only: mount.read_only(),
+        mount_options: known.map_or_else(Vec::new, |known| known.volume.mount_options()),
         counts: BTreeMap::new(),
         since: Default::default(),
     }

@@ -291,7 +291,7 @@ impl Volumes {
         let target = self.target(held.volume);
         let mounted = self
             .devices()
-            .mount(device, &held.fstype, &target, held.read_only)
+            .mount(device, &held.fstype, &target, &held.options())
             .await;
         if let Err(e) = mounted {
             error!(volume = %held.name, error = %e, "in use and could not be mounted again; new containers cannot use it until it can");

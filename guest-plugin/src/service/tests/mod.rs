@@ -2,6 +2,7 @@
 
 mod lookup;
 mod mounting;
+mod options;
 mod reality;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use tokio::time::{Duration, Instant};
-use vdvs_blockdev::Devices;
+use vdvs_blockdev::{Devices, MountOptions};
 use vdvs_domain::{Epoch, FsType};
 
 use super::{Guest, none, place};
@@ -201,7 +201,7 @@ async fn a_file_system_in_the_making_is_put_away_at_the_start() {
     let device = (&device).into();
     guest
         .devices
-        .mount(&device, &fs, staging.as_ref(), false)
+        .mount(&device, &fs, staging.as_ref(), &MountOptions::default())
         .await
         .unwrap();
     guest.restart().await;
