@@ -11,6 +11,7 @@ mod bench;
 mod check;
 mod ci;
 mod demo;
+mod dist;
 mod fuzz;
 mod lab;
 mod program;
@@ -44,6 +45,8 @@ enum Command {
         #[arg(long = "stage", value_name = "NAME", value_enum)]
         stages: Vec<suites::Name>,
     },
+    /// What is installed in a guest: the managed plugin's root file system and the service's archive, in target/dist.
+    Dist(dist::DistArgs),
     /// Writes the Rust code generated from `proto/`.
     Codegen,
     /// The main job, told as it happens: PostgreSQL in a swarm of three survives a power cut. Needs root.
@@ -71,6 +74,7 @@ fn run(command: Command) -> Result<ExitCode> {
     let passed = match command {
         Command::Ci { sources_only } => ci::run(sources_only),
         Command::Test { stages } => suites::run(&stages),
+        Command::Dist(args) => dist::run(&args),
         Command::Codegen => codegen(),
         Command::Demo(args) => demo::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),

@@ -99,6 +99,12 @@ pub(crate) fn cargo_has(args: &[&str]) -> bool {
     output(&cargo_path(), args).is_ok()
 }
 
+/// Runs a program of the toolchain and returns its standard output.
+pub(crate) fn toolchain_output(program: &str, args: &[&str]) -> Result<String> {
+    let said = output(&OsString::from(program), args)?;
+    String::from_utf8(said).with_context(|| format!("{program} prints UTF-8"))
+}
+
 /// Paths of all files in the clone that are tracked, or would be once added, relative to its root.
 pub(crate) fn tracked_files() -> Result<Vec<PathBuf>> {
     let listing = output(

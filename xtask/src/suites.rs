@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use vdvs_testkit::lab::{PACKAGES, ensure_packages};
 
 use crate::check;
+use crate::dist;
 use crate::program::{self, Ran};
 use crate::report::{Budget, Report};
 
@@ -52,6 +53,16 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
         let args = ["build", "--locked", "--workspace", "--bins"];
         report.cargo("build programs", Budget::Build, || {
             program::cargo(&args, &[])
+        });
+    }
+    if wanted(Name::Build) || wanted(Name::Engine) {
+        report.stage("managed plugin", Budget::Build, || {
+            let failed = || vec!["the build failed; its output is above".to_owned()];
+            Ok(if dist::for_suites()? {
+                Vec::new()
+            } else {
+                failed()
+            })
         });
     }
     if wanted(Name::Build) {
