@@ -136,6 +136,9 @@ fn open_as_is(path: &Path) -> Result<Connection, OpenError> {
         });
     }
     check(&db).map_err(sqlite)?;
+    // Writes into the file, so it comes after everything that may refuse it.
+    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
+        .map_err(sqlite)?;
     migrate::migrate(&mut db, version).map_err(sqlite)?;
     Ok(db)
 }
@@ -159,7 +162,6 @@ fn configure_and_lock(db: &Connection) -> Result<(), rusqlite::Error> {
     db.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
     // In exclusive mode the first lock taken is kept until the connection closes.
     db.execute_batch("BEGIN EXCLUSIVE; COMMIT;")?;
-    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "trusted_schema", false)
 }

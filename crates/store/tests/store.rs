@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use futures_util::future::join_all;
 use rusqlite::Connection;
 use uuid::Uuid;
-use vdvs_domain::Timestamp;
+use vdvs_domain::{RequestId, Timestamp, VolumeId};
 use vdvs_engine::ports::{AuditEntry, AuditOutcome, KeptConfig, Store};
 use vdvs_store::{Limits, OpenError, SqliteStore};
 
@@ -281,4 +281,18 @@ async fn many_callers_at_once_are_all_written() {
         write.unwrap();
     }
     assert_eq!(store.audit_tail(1000).await.unwrap().len(), 600);
+}
+
+#[tokio::test]
+async fn a_delete_is_remembered_beyond_a_restart() {
+    let (_dir, path) = fresh();
+    let request = RequestId::new(Uuid::from_u128(1));
+    let volume = VolumeId::new(Uuid::from_u128(2));
+    let store = SqliteStore::open(&path, NOW).await.unwrap();
+    assert_eq!(store.recall_deleted(request).await.unwrap(), None);
+    store.remember_deleted(request, volume).await.unwrap();
+    store.remember_deleted(request, volume).await.unwrap();
+    drop(store);
+    let store = SqliteStore::open(&path, NOW).await.unwrap();
+    assert_eq!(store.recall_deleted(request).await.unwrap(), Some(volume));
 }
