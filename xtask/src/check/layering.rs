@@ -18,6 +18,9 @@ const PROGRAMS: &[&str] = &[
     "xtask",
 ];
 
+/// Judges the house from outside, so it takes nothing of it, in its tests neither.
+const INDEPENDENT: &str = "writer-check";
+
 const ROOMS: &[(&str, Uses)] = &[
     ("vdvs-domain", Uses::Only(&[])),
     ("vdvs-api", Uses::Only(&["vdvs-domain"])),
@@ -53,6 +56,7 @@ const ROOMS: &[(&str, Uses)] = &[
     ),
     ("vdvs-testkit", Uses::AllBut(PROGRAMS)),
     ("vdvs-corpus", Uses::Only(&[])),
+    (INDEPENDENT, Uses::Only(&[])),
     ("vdvs-tests", Uses::AllBut(&[])),
     ("xtask", Uses::AllBut(&[])),
 ];
@@ -92,7 +96,7 @@ fn judge(package: &Package, uses: &Uses, dependency: &Dependency) -> Option<Stri
     }
     // A crate's tests switch on its own features through itself.
     let own = in_tests && from == to;
-    let helper = in_tests && IN_TESTS.contains(&to);
+    let helper = in_tests && IN_TESTS.contains(&to) && from != INDEPENDENT;
     let by_table = match uses {
         Uses::Only(rooms) => rooms.contains(&to),
         Uses::AllBut(rooms) => !rooms.contains(&to),
@@ -168,6 +172,15 @@ mod tests {
             judge_one("vdvs-engine", "vdvs-testkit", Kind::Normal).len(),
             1
         );
+    }
+
+    #[test]
+    fn what_judges_the_house_takes_nothing_of_it() {
+        for kind in [Kind::Normal, Kind::Dev, Kind::Build] {
+            assert_eq!(judge_one(INDEPENDENT, "vdvs-testkit", kind).len(), 1);
+            assert_eq!(judge_one(INDEPENDENT, "vdvs-domain", kind).len(), 1);
+        }
+        assert!(judge_one(INDEPENDENT, "nix", Kind::Normal).is_empty());
     }
 
     #[test]

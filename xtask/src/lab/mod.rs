@@ -4,6 +4,7 @@
 //! repeat; `down` also clears what an interrupted `up` left.
 
 mod status;
+mod writer;
 
 use std::fs::File;
 use std::io;
@@ -104,6 +105,8 @@ enum Action {
         /// Its new host.
         host: String,
     },
+    /// Looks from outside whether a disk of the lab ever has two writers, until it is interrupted.
+    WriterCheck(writer::WriterArgs),
     /// Prints a log.
     Logs {
         /// The node.
@@ -173,6 +176,7 @@ pub(crate) fn run(args: LabArgs) -> Result<ExitCode> {
         Action::Vdvs { host, args } => return vdvs(&Lab::open(name)?, host.as_deref(), &args),
         Action::Up(wanted) => up(name, &wanted)?,
         Action::Status => status::print(name)?,
+        Action::WriterCheck(args) => writer::run(name, &args)?,
         Action::Logs { node, of } => logs(&Lab::open(name)?, &node, of)?,
         other => println!("{}", act(name, other)?),
     }
