@@ -57,9 +57,11 @@ impl Judge {
 
     /// Reads what a node's plugin wrote in this life, before the next one begins.
     pub(super) fn keep_boot(&mut self, node: &Node) -> Result<()> {
-        let lines = complaints_in(&node.log(Service::Plugin))?;
-        self.earlier
-            .extend(lines.into_iter().map(|line| (Program::Plugin, line)));
+        for service in [Service::Plugin, Service::Engine] {
+            let lines = complaints_in(&node.log(service))?;
+            self.earlier
+                .extend(lines.into_iter().map(|line| (Program::Plugin, line)));
+        }
         Ok(())
     }
 
@@ -106,8 +108,16 @@ fn ours(lab: &Lab) -> Result<Vec<(Program, PathBuf)>> {
     }
     for node in lab.nodes()? {
         logs.push((Program::Plugin, node.log(Service::Plugin)));
+        logs.push((Program::Plugin, node.log(Service::Engine)));
     }
     Ok(logs)
+}
+
+/// What a managed plugin wrote, out of its engine's log: `time=… level=… msg="<line>" plugin=<id>`.
+fn of_managed(line: &str) -> Option<&str> {
+    let (text, id) = line.rsplit_once(" plugin=")?;
+    let said = text.split_once(" msg=\"")?.1;
+    (id.len() == 64).then_some(said)
 }
 
 fn complaints_in(path: &Path) -> Result<Vec<String>> {
@@ -119,7 +129,11 @@ fn complaints_in(path: &Path) -> Result<Vec<String>> {
     let text = String::from_utf8_lossy(&bytes);
     Ok(text
         .lines()
-        .filter(|line| is_complaint(line))
+        .filter(|line| match of_managed(line) {
+            // It has nothing to say on its standard error, unless it falls over.
+            Some(said) => is_complaint(said) || line.contains(" level=error "),
+            None => is_complaint(line),
+        })
         .map(str::to_owned)
         .collect())
 }
@@ -138,7 +152,6 @@ pub(super) fn print_tails(lab: &Lab) {
         .map(|(_, path)| path)
         .collect();
     for node in lab.nodes().unwrap_or_default() {
-        all.push(node.log(Service::Engine));
         all.push(node.boot_log());
     }
     for path in all {
@@ -161,6 +174,10 @@ fn is_noise(line: &str) -> bool {
         "loading plugin",
         "skip loading plugin",
         "msg=serving",
+        "reading the kernel parameter",
+        "v2 registry",
+        "Attempting next endpoint",
+        "default vlan",
     ]
     .iter()
     .any(|noise| line.contains(noise))
@@ -182,5 +199,16 @@ mod tests {
             "2026-11-21T05:44:23.123456Z  INFO vdvsd: ERROR is a word"
         ));
         assert!(!is_complaint("--- plugin ended with status 137"));
+    }
+
+    #[test]
+    fn a_managed_plugins_lines_are_found_in_its_engines_log() {
+        let id = "0".repeat(64);
+        let line = format!(
+            "time=\"x\" level=info msg=\"2026-11-21T07:55:20Z  WARN somebody\" plugin={id}"
+        );
+        assert!(is_complaint(of_managed(&line).unwrap()));
+        let engine = "time=\"x\" level=warning msg=\"no plugin=here\" plugin=abc";
+        assert_eq!(of_managed(engine), None);
     }
 }

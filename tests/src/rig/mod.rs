@@ -10,13 +10,18 @@
 //!
 //! A rig needs root; without it [`Rig::up`] says *skipped* and gives none.
 
+mod hosts;
 mod leaks;
+pub mod lines;
 mod logs;
+pub mod managed;
+mod registry;
 mod volumes;
+mod watch;
 
-use std::cell::RefCell;
 use std::fs;
 use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,6 +36,7 @@ use vdvs_testkit::lab::{
 use vdvs_testkit::wait::{until, until_true};
 
 pub use logs::Program;
+pub use registry::Registry;
 
 /// For what takes a second on an idle machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -41,7 +47,9 @@ const RESTART: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub struct Rig {
     lab: Lab,
-    logs: RefCell<logs::Judge>,
+    logs: Mutex<logs::Judge>,
+    /// The independent check, while it runs.
+    watch: Option<watch::Watch>,
     /// The lab is down already.
     down: bool,
 }
@@ -63,6 +71,7 @@ impl Default for Setup {
         Self {
             live_restore: false,
             doubt_after: Some(10),
+            managed: false,
             mount_budget: None,
         }
     }
@@ -112,7 +121,8 @@ impl Rig {
         })?;
         let rig = Self {
             lab,
-            logs: RefCell::default(),
+            logs: Mutex::default(),
+            watch: None,
             down: false,
         };
         each(&rig.lab.nodes()?, |node| {
@@ -278,9 +288,28 @@ impl Rig {
     pub fn power_on(&self, node: &str) -> Result<()> {
         let on = self.node(node)?;
         // A boot empties the folder the logs of the earlier life are in.
-        self.logs.borrow_mut().keep_boot(&on)?;
+        self.judge().keep_boot(&on)?;
         on.power_on()?;
         self.wait_plugin(node)
+    }
+
+    /// Has the independent check look at the lab's disks from now to the end of the test, which fails with what it finds.
+    ///
+    /// # Errors
+    /// It is not built or does not start.
+    pub fn watch_writers(&mut self) -> Result<()> {
+        self.watch = Some(watch::Watch::start(&self.lab)?);
+        Ok(())
+    }
+
+    /// Fails with what the independent check has found so far.
+    ///
+    /// # Errors
+    /// Its findings.
+    pub fn one_writer(&self) -> Result<()> {
+        self.watch
+            .as_ref()
+            .map_or(Ok(()), watch::Watch::must_be_content)
     }
 
     /// A file on this side with this text; returns its path.
@@ -306,7 +335,7 @@ impl Rig {
 
     /// A line at WARN or ERROR that holds `text` is what this test wants to see, because of `why`.
     pub fn expect_complaint(&self, by: Program, text: &'static str, why: &'static str) {
-        self.logs.borrow_mut().expect(by, text, why);
+        self.judge().expect(by, text, why);
     }
 
     /// Everything there is of volumes, one line each: empty when all were removed.
@@ -329,7 +358,10 @@ impl Rig {
             Ok(left.is_empty())
         })
         .with_context(|| format!("left: {}", left.join("; ")))?;
-        let complaints = self.logs.borrow().complaints(&self.lab)?;
+        if let Some(watch) = self.watch.take() {
+            watch.finish()?;
+        }
+        let complaints = self.judge().complaints(&self.lab)?;
         ensure!(
             complaints.is_empty(),
             "unexpected in the logs:\n{}",
@@ -345,6 +377,10 @@ impl Rig {
             left.join("; ")
         );
         Ok(())
+    }
+
+    fn judge(&self) -> MutexGuard<'_, logs::Judge> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Signals a service and returns when that process has ended.
@@ -390,6 +426,10 @@ fn configure(config: &LabConfig, setup: Setup) -> Result<()> {
             let file = folder.join(file);
             fs::write(&file, settings.to_string())
                 .with_context(|| format!("write {}", file.display()))?;
+        }
+        if setup.managed {
+            fs::write(node.join("etc").join(NO_PLUGIN_SERVICE), "")
+                .context("keep the plugin off")?;
         }
     }
     Ok(())

@@ -173,6 +173,21 @@ impl Told {
         self.numbers().max()
     }
 
+    /// When a row was first acknowledged after this moment.
+    #[must_use]
+    pub fn first_since(&self, moment: Instant) -> Option<Instant> {
+        let all = self.acknowledged.iter().map(|one| one.at);
+        all.filter(|at| *at > moment).min()
+    }
+
+    /// When the server at this address first acknowledged a row after this moment.
+    #[must_use]
+    pub fn first_after(&self, address: &str, moment: Instant) -> Option<Instant> {
+        let all = self.acknowledged.iter();
+        let mut by = all.filter(|one| one.by == address && one.at > moment);
+        by.next().map(|one| one.at)
+    }
+
     /// When the server at this address first acknowledged a row.
     #[must_use]
     pub fn first_by(&self, address: &str) -> Option<Instant> {
@@ -193,6 +208,8 @@ struct Shared {
     lan: Lan,
     stop: AtomicBool,
     next: AtomicU64,
+    /// After each row.
+    pause: Duration,
     heard: Mutex<Heard>,
 }
 
@@ -209,6 +226,14 @@ impl Writer {
     /// # Errors
     /// The file cannot be opened.
     pub fn start(lan: &Lan, first: u64, notes: &Path) -> Result<Self> {
+        Self::paced(lan, first, notes, Duration::ZERO)
+    }
+
+    /// As [`Writer::start`], with a pause after each row: for what watches a service for minutes.
+    ///
+    /// # Errors
+    /// As [`Writer::start`].
+    pub fn paced(lan: &Lan, first: u64, notes: &Path, pause: Duration) -> Result<Self> {
         let notes = OpenOptions::new()
             .create(true)
             .append(true)
@@ -219,6 +244,7 @@ impl Writer {
             lan: lan.clone(),
             stop: AtomicBool::new(false),
             next: AtomicU64::new(first),
+            pause,
             heard: Mutex::new(Heard { told, notes }),
         });
         let threads = lan.addresses.iter().map(|address| {
@@ -274,7 +300,9 @@ impl Shared {
     fn write(&self, address: &str) -> Result<()> {
         while !self.stopped() {
             if let Ok(mut session) = Session::start(self.lan.psql(address)) {
-                while !self.stopped() && self.insert(&mut session, address)? {}
+                while !self.stopped() && self.insert(&mut session, address)? {
+                    thread::sleep(self.pause);
+                }
             }
             thread::sleep(RECONNECT_PAUSE);
         }
