@@ -25,7 +25,7 @@ use vdvs_transport::{Address, Backoff, channel};
 
 use super::{
     Agent, AgentError, Answer, Attached, Attachment, InventoryAnswer, InventoryItem, Link, Listing,
-    Notice, Volume,
+    Notice, Silence, Volume, unreachable,
 };
 use crate::clock::fresh_request;
 
@@ -44,6 +44,7 @@ type Client = VolumeServiceClient<Channel>;
 /// The agent behind an address.
 #[derive(Debug)]
 pub struct GrpcAgent {
+    address: Address,
     client: Client,
     link: watch::Sender<Link>,
     notices: Mutex<Option<mpsc::Receiver<Notice>>>,
@@ -62,7 +63,8 @@ impl GrpcAgent {
     pub fn new(address: Address) -> (Arc<Self>, Keeper) {
         let (tell, notices) = mpsc::channel(NOTICES);
         let agent = Arc::new(Self {
-            client: volume_client(channel(address)),
+            client: volume_client(channel(address.clone())),
+            address,
             link: watch::Sender::new(Link::Down {
                 why: "not connected yet".into(),
             }),
@@ -85,35 +87,53 @@ impl GrpcAgent {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        let begun = Instant::now();
         let mut pause = backoff();
+        let mut heard = false;
         let mut last: Option<String> = None;
+        let silent = |why: String, heard: bool| {
+            AgentError::Away(Silence {
+                why,
+                heard,
+                waited: begun.elapsed(),
+            })
+        };
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let sent = send(self.client.clone(), left);
             let Ok(answer) = timeout_at(deadline, sent).await else {
-                return Err(AgentError::Away(
-                    last.unwrap_or_else(|| format!("no answer to {what} in time")),
-                ));
+                // The request itself may be what was not answered.
+                let why = last.unwrap_or_else(|| format!("no answer to {what} in time"));
+                return Err(silent(why, true));
             };
-            let error = match answer {
+            let status = match answer {
                 Ok(reply) => return Ok(reply.into_inner()),
-                Err(status) => RemoteError::from(status),
+                Err(status) => status,
             };
+            let refused = unreachable(&status, &self.address);
+            heard |= refused.is_none();
+            let error = RemoteError::from(status);
             if !error.transport {
                 return Err(AgentError::Said {
                     kind: error.kind,
                     text: error.text,
                 });
             }
+            let why = refused.unwrap_or(error.text);
             let passes = matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Timeout);
             let delay = pause.next_delay();
             if !passes || Instant::now() + delay >= deadline {
-                return Err(AgentError::Away(error.text));
+                return Err(silent(why, heard));
             }
-            debug!(what, why = %error.text, "asked again");
-            last = Some(error.text);
+            debug!(what, %why, "asked again");
+            last = Some(why);
             sleep(delay).await;
         }
+    }
+
+    /// Why there is no connection.
+    fn why(&self, status: Status) -> String {
+        unreachable(&status, &self.address).unwrap_or_else(|| RemoteError::from(status).text)
     }
 }
 
@@ -135,7 +155,11 @@ fn head(request: RequestId) -> Option<v1::RequestHead> {
 
 /// An answer that makes no sense is no answer: what happened is not known.
 fn nonsense(error: impl Into<RemoteError>) -> AgentError {
-    AgentError::Away(error.into().text)
+    AgentError::Away(Silence {
+        why: error.into().text,
+        heard: true,
+        waited: Duration::ZERO,
+    })
 }
 
 impl Keeper {
@@ -173,7 +197,7 @@ impl Keeper {
         let mut client = self.agent.client.clone();
         let answer = match timeout(HELLO_TIME, client.hello(timed(hello, HELLO_TIME))).await {
             Err(_) => return "no answer to Hello in time".into(),
-            Ok(Err(status)) => return RemoteError::from(status).text,
+            Ok(Err(status)) => return self.agent.why(status),
             Ok(Ok(reply)) => match model::HelloAnswer::try_from(reply.into_inner()) {
                 Ok(answer) => answer,
                 Err(e) => return e.to_string(),
@@ -181,7 +205,7 @@ impl Keeper {
         };
         let mut notices = match client.watch(v1::WatchRequest {}).await {
             Ok(stream) => stream.into_inner(),
-            Err(status) => return RemoteError::from(status).text,
+            Err(status) => return self.agent.why(status),
         };
         info!(
             host = %answer.host_name, vm = %answer.vm_name, agent = %answer.program,
@@ -204,7 +228,7 @@ impl Keeper {
                     }
                 }
                 Ok(None) => return "the agent ended the connection".into(),
-                Err(status) => return RemoteError::from(status).text,
+                Err(status) => return self.agent.why(status),
             }
         }
     }

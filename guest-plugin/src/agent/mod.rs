@@ -8,8 +8,10 @@
 //! * Generated messages stop here; what comes out has been checked.
 
 mod grpc;
+mod silence;
 
 pub use grpc::{GrpcAgent, Keeper};
+pub use silence::{Silence, unreachable};
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -228,8 +230,8 @@ impl Link {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AgentError {
     /// No answer within the deadline; what happened is not known.
-    #[error("the agent on this VM's host does not answer ({0})")]
-    Away(String),
+    #[error("{0}")]
+    Away(Silence),
     /// The agent's answer is an error; the text is for people.
     #[error("{text}")]
     Said {

@@ -21,7 +21,7 @@ use vdvs_domain::{
 
 use crate::agent::{
     Agent, AgentError, Answer, Attached, Attachment, InventoryAnswer, InventoryItem, Link, Listing,
-    Notice, Volume,
+    Notice, Silence, Volume,
 };
 
 /// The VM the fake takes its caller for.
@@ -210,8 +210,13 @@ impl FakeAgent {
             if !self.state().away {
                 break;
             }
+            let begun = Instant::now();
             if timeout_at(deadline, changed).await.is_err() {
-                return Err(AgentError::Away("no agent at this address".into()));
+                return Err(AgentError::Away(Silence {
+                    why: "no agent at this address".into(),
+                    heard: false,
+                    waited: begun.elapsed(),
+                }));
             }
         }
         let mut state = self.state();

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info};
+use vdvs_domain::suggest::did_you_mean;
 use vdvs_domain::{ErrorKind, FsType, VolumeAddress};
 
 use super::mount::advise;
 use super::{Failure, Volumes};
-use crate::agent::{AgentError, Link};
+use crate::agent::{AgentError, Link, Silence};
 use crate::journal::Stage;
 
 /// How long a Create waits for an agent that is away: as long as a Mount does. Once it has been asked, its work may take
@@ -48,11 +49,7 @@ impl Volumes {
                 self.learn(slice::from_ref(&volume), short).await;
                 Ok(())
             }
-            Err(e @ AgentError::Away(_)) => Err(Failure::Said(format!(
-                "{}: the same command finds out whether the volume was made",
-                advise(&address, &e)
-            ))),
-            Err(e) => Err(Failure::Said(e.to_string())),
+            Err(e) => Err(Failure::Said(advise(&address, &e))),
         }
     }
 
@@ -63,9 +60,14 @@ impl Volumes {
             return Ok(());
         }
         drop(appeared);
-        Err(AgentError::Away(match &*link.borrow() {
+        let why = match &*link.borrow() {
             Link::Down { why } => why.clone(),
             Link::Up { .. } => "it stopped answering".into(),
+        };
+        Err(AgentError::Away(Silence {
+            why,
+            heard: false,
+            waited: PATIENCE,
         }))
     }
 
@@ -78,8 +80,15 @@ impl Volumes {
         }
         let supported: Vec<&str> = supported.iter().map(FsType::as_str).collect();
         let asked: String = asked.chars().take(32).collect();
+        let hint = did_you_mean(&asked, supported.iter().copied());
+        let hint = hint.trim_start();
+        let hint = if hint.is_empty() {
+            String::new()
+        } else {
+            format!("\n{hint}")
+        };
         Err(Failure::Said(format!(
-            "Not found mkfs for {asked}\nSupported filesystems found: {}",
+            "Not found mkfs for {asked}\nSupported filesystems found: {}{hint}",
             supported.join(", ")
         )))
     }

@@ -263,8 +263,8 @@ fn passes(error: &AgentError) -> bool {
 pub(super) fn advise(address: &VolumeAddress, error: &AgentError) -> String {
     match error {
         AgentError::Said { text, .. } => text.clone(),
-        AgentError::Away(why) => format!(
-            "Volume {address}: the vDVS agent on this VM's host does not answer ({why}). Check that vdvsd runs on the host (vdvs status), then try again"
-        ),
+        AgentError::Away(silence) => {
+            format!("Volume {address}: {silence}: {}", silence.advice())
+        }
     }
 }

@@ -181,7 +181,7 @@ impl Volumes {
                 }
                 true
             }
-            Err(AgentError::Away(why)) => return Ok(Left::Later(why)),
+            Err(AgentError::Away(silence)) => return Ok(Left::Later(silence.to_string())),
             Err(AgentError::Said { kind, text }) => {
                 if !matches!(kind, ErrorKind::Superseded | ErrorKind::NotFound) {
                     warn!(volume = %held.name, %text, "the host did not detach the disk; tried again");
