@@ -149,6 +149,7 @@ mod tests {
             vm: "swarm02".into(),
             host: "esx01".into(),
             since: Timestamp::from_millis(1),
+            note: "",
         };
         let text = || "why".to_owned();
         vec![

@@ -102,16 +102,41 @@ impl fmt::Display for ErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     /// VM.
-    pub vm: String,
+    pub vm: Box<str>,
     /// Host it runs on, as far as known.
-    pub host: String,
-    /// Since when.
+    pub host: Box<str>,
+    /// Since when; the default where nobody knows.
     pub since: Timestamp,
+    /// What else matters about it, as a subordinate clause without its comma; mostly empty.
+    pub note: &'static str,
+}
+
+impl Holder {
+    /// A holder that only the hypervisor knows of.
+    #[must_use]
+    pub fn seen_by_the_lock(who: &str) -> Self {
+        Self {
+            vm: who.into(),
+            host: Box::default(),
+            since: Timestamp::default(),
+            note: "",
+        }
+    }
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VM {} on host {}", self.vm, self.host)
+        write!(f, "VM {}", self.vm)?;
+        if !self.host.is_empty() {
+            write!(f, " on host {}", self.host)?;
+        }
+        if self.since != Timestamp::default() {
+            write!(f, " since {}", self.since)?;
+        }
+        if !self.note.is_empty() {
+            write!(f, ", {}", self.note)?;
+        }
+        Ok(())
     }
 }
 
@@ -212,6 +237,54 @@ pub enum Error {
         given: Epoch,
         /// Epoch of the record.
         current: Epoch,
+    },
+    /// The caller's deadline passed while the volume's disk was made.
+    #[error(
+        "volume {name} is {making}; that goes on without its caller. Ask again with the same options to join it, or see: vdvs volume inspect {name}"
+    )]
+    StillMaking {
+        /// Full name.
+        name: VolumeAddress,
+        /// `being created: 42 % written`, `being cloned from v@ds: 42 % copied`.
+        making: String,
+    },
+    /// The volume is the source of a clone that is being made.
+    #[error(
+        "Failed to {verb} volume {name}, in use by its clone {clone}, which is {making}. Wait for it, or see: vdvs volume inspect {clone}"
+    )]
+    BeingCloned {
+        /// What was tried.
+        verb: &'static str,
+        /// Full name.
+        name: VolumeAddress,
+        /// The clone.
+        clone: String,
+        /// `being cloned from v@ds: 42 % copied`.
+        making: String,
+    },
+    /// `clone-from` names no volume.
+    #[error(
+        "Could not find volume for cloning {asked} (looked on: {looked_on}); docker volume ls shows the volumes there are"
+    )]
+    NoCloneSource {
+        /// As asked.
+        asked: VolumeAddress,
+        /// The datastores, comma-separated.
+        looked_on: String,
+    },
+    /// The copy did not come to a good end.
+    #[error("Failed to clone volume: {source_name} {why}; nothing was made, try again")]
+    CloneFailed {
+        /// The source.
+        source_name: VolumeAddress,
+        /// What happened.
+        why: String,
+    },
+    /// The agent stops before the disk was made.
+    #[error("volume {name} was not made: the agent is stopping; nothing is left, try again")]
+    Stopped {
+        /// Full name.
+        name: VolumeAddress,
     },
     /// A request id came back with different content.
     #[error(
@@ -372,17 +445,24 @@ impl Error {
             Self::Name(_)
             | Self::Options(_)
             | Self::Invalid { .. }
+            | Self::NoCloneSource { .. }
             | Self::NoSuchDatastore { .. } => ErrorKind::InvalidArgument,
             Self::Denied(_) => ErrorKind::PermissionDenied,
             Self::UnknownCaller { .. } => ErrorKind::UnknownCaller,
             Self::NotConfigured { .. } => ErrorKind::NotConfigured,
-            Self::InUse { .. } | Self::NotAttached { .. } => ErrorKind::InUse,
-            Self::WaitedInVain { .. } | Self::DeadlinePassed { .. } => ErrorKind::Timeout,
+            Self::InUse { .. } | Self::NotAttached { .. } | Self::BeingCloned { .. } => {
+                ErrorKind::InUse
+            }
+            Self::WaitedInVain { .. } | Self::DeadlinePassed { .. } | Self::StillMaking { .. } => {
+                ErrorKind::Timeout
+            }
             Self::Superseded { .. } => ErrorKind::Superseded,
             Self::RequestMismatch { .. } => ErrorKind::RequestMismatch,
             Self::Ambiguous { .. } => ErrorKind::Ambiguous,
             Self::DatastoreUnavailable { .. }
             | Self::Unresolved { .. }
+            | Self::CloneFailed { .. }
+            | Self::Stopped { .. }
             | Self::Contended { .. } => ErrorKind::Unavailable,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
             Self::NoSpace { .. } | Self::NoSlot { .. } => ErrorKind::NoSpace,

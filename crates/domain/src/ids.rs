@@ -155,6 +155,33 @@ impl Timestamp {
     }
 }
 
+impl fmt::Display for Timestamp {
+    /// UTC, to the second: `2026-11-21 07:46:09 UTC`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1000;
+        let (days, time) = (seconds / 86_400, seconds % 86_400);
+        // Days of the proleptic Gregorian calendar, in eras of 400 years that begin on 1 March.
+        let shifted = days + 719_468;
+        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+        let month = if from_march < 10 {
+            from_march + 3
+        } else {
+            from_march - 9
+        };
+        let year = era * 400 + year_of_era + u64::from(month <= 2);
+        let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC"
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,5 +196,14 @@ mod tests {
     fn epochs_only_grow() {
         assert!(Epoch::new(3).next() > Epoch::new(3));
         assert_eq!(Epoch::new(u64::MAX).next(), Epoch::new(u64::MAX));
+    }
+    #[test]
+    fn a_time_reads_as_a_date() {
+        let text = |seconds: u64| Timestamp::from_millis(seconds * 1000 + 999).to_string();
+        assert_eq!(text(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(text(951_868_799), "2000-02-29 23:59:59 UTC");
+        assert_eq!(text(951_868_800), "2000-03-01 00:00:00 UTC");
+        assert_eq!(text(1_795_247_169), "2026-11-21 07:46:09 UTC");
+        assert_eq!(text(4_102_444_800), "2100-01-01 00:00:00 UTC");
     }
 }

@@ -1,13 +1,14 @@
 //! Who may write a volume.
 //!
 //! ```text
-//!            begin_attach            attached
+//!            begin_attach            attached       (moved: Attached, on another host)
 //!   Free ───────────────► Attaching ─────────► Attached ──┐ begin_attach by the same VM
 //!    ▲ ▲                   │   ▲ │                │ ▲     └─► Attaching (new epoch)
 //!    │ └────attach_undone──┘   └─┘ same VM again  │ │ detach_refused
 //!    │                                begin_detach│ │
 //!    ├──────────────detached────────── Detaching ◄┴─┘
-//!    ├──────────────released────────── Attaching, Attached, Detaching   (proof that the owner cannot write)
+//!    ├──────────────released────────── Attaching, Attached, Detaching   (the owner is proven unable to write, or
+//!    │                                                                   the host took the disk from it)
 //!    └── end_read ── Reading ◄── begin_read ── Free                     (a clone reads its source)
 //! ```
 //! This state decides only whether to *try*: the arbiter of who writes is the hypervisor's lock on the disk. Each
@@ -42,6 +43,9 @@ pub struct Owner {
     pub vm: VmRef,
     /// The host it was registered on.
     pub host: HostId,
+    /// That host's name, so that others can say it; empty in records of before it was kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host_name: String,
     /// When the present attachment began.
     pub since: Timestamp,
     /// Attached read-only.
@@ -96,8 +100,10 @@ pub enum Event {
     Detached,
     /// The hypervisor refused; the disk is still there.
     DetachRefused,
-    /// There is proof that the owner cannot write.
+    /// There is proof that the owner cannot write: it is dead, or its host removed the disk from it.
     Released,
+    /// The owner was found registered on another host; it still owns.
+    Moved(HostId, String),
     /// A clone is about to read.
     BeginRead(VolumeId, HostId),
     /// The clone is done or given up.
@@ -126,6 +132,7 @@ impl Event {
             Self::Detached => "detached",
             Self::DetachRefused => "detach_refused",
             Self::Released => "released",
+            Self::Moved(..) => "moved",
             Self::BeginRead(..) => "begin_read",
             Self::EndRead => "end_read",
         }
@@ -166,6 +173,13 @@ impl Ownership {
                 Self::Attaching { .. } | Self::Attached { .. } | Self::Detaching { .. },
                 Event::Released,
             ) => Ok(Self::Free),
+            (Self::Attached { owner }, Event::Moved(host, host_name)) => Ok(Self::Attached {
+                owner: Owner {
+                    host,
+                    host_name,
+                    ..owner.clone()
+                },
+            }),
             (Self::Free, Event::BeginRead(target, host)) => Ok(Self::Reading { target, host }),
             (Self::Reading { .. }, Event::EndRead) => Ok(Self::Free),
             _ => Err(forbidden),
@@ -227,6 +241,7 @@ mod tests {
                 name: format!("vm{n}"),
             },
             host: HostId::new(Uuid::from_u128(100)),
+            host_name: "esx01".to_owned(),
             since: Timestamp::from_millis(1),
             read_only: false,
             locator: None,
@@ -262,6 +277,7 @@ mod tests {
             ("detached", Event::Detached),
             ("detach_refused", Event::DetachRefused),
             ("released", Event::Released),
+            ("moved", Event::Moved(host, "esx02".to_owned())),
             ("begin_read", Event::BeginRead(target(), host)),
             ("end_read", Event::EndRead),
         ];
@@ -286,6 +302,7 @@ mod tests {
                 "attached begin_attach same attaching",
                 "attached begin_detach detaching",
                 "attached released free",
+                "attached moved attached",
                 "detaching detached free",
                 "detaching detach_refused attached",
                 "detaching released free",

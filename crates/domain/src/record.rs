@@ -11,8 +11,8 @@ use uuid::Uuid;
 use crate::capacity::Capacity;
 use crate::filesystem::Filesystem;
 use crate::ids::{Epoch, GroupId, HostId, RequestId, Timestamp, VmRef, VolumeId};
-use crate::names::VolumeName;
-use crate::options::{CreateOptions, Layout};
+use crate::names::{DatastoreName, VolumeName};
+use crate::options::{CreateOptions, Failover, Layout};
 use crate::ownership::Ownership;
 
 /// Version of the record's format that this program writes. A newer one is refused untouched.
@@ -32,6 +32,8 @@ pub enum OperationKind {
     Detach,
     /// The disk is being taken out of a VM that is proven dead.
     Release,
+    /// The disk is being taken out of a live VM, because another one wants it and the volume's options say so.
+    Fence,
     /// The disk is being removed. The volume exists no more for anybody.
     Delete,
 }
@@ -45,6 +47,7 @@ impl OperationKind {
             Self::Attach => "attach",
             Self::Detach => "detach",
             Self::Release => "release",
+            Self::Fence => "fence",
             Self::Delete => "delete",
         }
     }
@@ -105,6 +108,63 @@ pub enum Answer {
     FormatFinished,
 }
 
+/// A request on another host that wants the volume. It changes neither owner nor epoch: it asks the agent of the
+/// owner's host to do what [`Failover`] says, and keeps the volume for the claimant once it is free.
+///
+/// Its writer renews it, moving `deadline`, as long as the request waits. No host compares `deadline` with its own
+/// clock where it matters: a claim counts as abandoned when the one who looks saw it unchanged for too long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The VM that wants it.
+    pub vm: VmRef,
+    /// The host it is registered on.
+    pub host: HostId,
+    /// That host's name, for messages.
+    #[serde(default)]
+    pub host_name: String,
+    /// The request that waits.
+    pub request: RequestId,
+    /// What the volume's options said when the claim was made; for people, the options decide.
+    pub mode: Failover,
+    /// When the request began to wait, by the claimant's clock; for people.
+    pub since: Timestamp,
+    /// By when the claimant renews it, by its own clock.
+    pub deadline: Timestamp,
+}
+
+/// The volume whose content a clone gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneSource {
+    /// The source.
+    pub id: VolumeId,
+    /// Its name, for messages.
+    pub name: VolumeName,
+    /// Where it lies.
+    pub datastore: DatastoreName,
+}
+
+/// How far a volume's disk is made. Its maker renews it as long as it is at it, so that others see that it lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Making {
+    /// The source, if it is a clone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<CloneSource>,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes in all; 0: not known yet.
+    pub total: u64,
+    /// When the maker said so, by its clock.
+    pub seen: Timestamp,
+}
+
+impl Making {
+    /// In hundredths, cut down; none while nothing is known.
+    #[must_use]
+    pub const fn percent(&self) -> Option<u64> {
+        self.done.saturating_mul(100).checked_div(self.total)
+    }
+}
+
 /// Who made a volume, when and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Created {
@@ -144,8 +204,14 @@ pub struct VolumeRecord {
     pub ownership: Ownership,
     /// Count of attachments.
     pub epoch: Epoch,
+    /// Who waits for it on another host; one at a time, the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
     /// What is being done to it.
     pub operation: Option<Operation>,
+    /// How far its disk is made; only during a create that takes long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub making: Option<Making>,
     /// Answers to recent requests, oldest first, at most [`MAX_RESULTS`].
     pub results: Vec<RequestResult>,
 }
@@ -161,6 +227,16 @@ impl VolumeRecord {
                 ..
             })
         )
+    }
+
+    /// Whether only the claim differs, if anything: what was planned on one holds for the other.
+    #[must_use]
+    pub fn same_but_claim(&self, other: &Self) -> bool {
+        let without = |record: &Self| Self {
+            claim: None,
+            ..record.clone()
+        };
+        self == other || without(self) == without(other)
     }
 
     /// Keeps an answer for retries, dropping the oldest beyond [`MAX_RESULTS`].

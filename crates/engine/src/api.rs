@@ -37,6 +37,10 @@ pub struct Settings {
     pub sweep: Duration,
     /// How often a waiter looks at a record that another host may change.
     pub poll: Duration,
+    /// How often the agent looks whether another host wants a volume of its VMs.
+    pub claim_poll: Duration,
+    /// A claim that nobody renewed for so long is abandoned: well above the time a slow datastore keeps its writer.
+    pub claim_lease: Duration,
     /// How long a disk's lock must read free, without gap, to prove that its owner cannot write.
     pub free_proof: Duration,
     /// Requests of one VM under way at once.
@@ -54,6 +58,8 @@ impl Default for Settings {
         Self {
             sweep: Duration::from_secs(30),
             poll: Duration::from_millis(250),
+            claim_poll: Duration::from_millis(500),
+            claim_lease: Duration::from_secs(10),
             free_proof: Duration::from_secs(5),
             calls_per_vm: 32,
             detaches_per_vm: 8,

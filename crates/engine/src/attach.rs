@@ -7,44 +7,60 @@
 //!             └────────────────────────────────────────────────────────┘
 //! ```
 //! The hypervisor's lock decides who writes. A refusal by it is an ordinary answer: the record goes back to *free* and
-//! the request waits on. The deadline and the caller's leaving count until the operation is in the record.
+//! the request waits on, looking at the lock before it tries again. A volume that a VM of another host has is claimed
+//! (`claims`). The deadline and the caller's leaving count until the operation is in the record.
 
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use vdvs_domain::error::{Holder, full_name};
-use vdvs_domain::ownership::{Event, Locator};
-use vdvs_domain::record::{Answer, Fingerprint, RequestResult};
-use vdvs_domain::{Error, OperationKind, Owner, Timestamp, VolumeAddress, VolumeRecord};
+use vdvs_domain::record::Fingerprint;
+use vdvs_domain::{Error, Failover, Ownership, VolumeAddress};
 
 use crate::admission::Admitted;
 use crate::api::{Actor, Attached, Call, Caller};
 use crate::audit::fingerprint;
+use crate::claims::{Claiming, reserved_for_another};
 use crate::inner::Inner;
 use crate::keyed::{Held, Key};
 use crate::layout::Place;
-use crate::plan::{Asked, Plan, attach_read_only, plan_attach};
-use crate::ports::{AttachedDisk, HostError, VmDisk};
-use crate::proof::Proof;
-use crate::records::{Change, Stored};
+use crate::notices::Changes;
+use crate::plan::{Asked, OwnerState, Plan, attach_read_only, plan_attach};
+use crate::ports::{AttachedDisk, DiskLock, Power};
+use crate::proof::{Proof, SUSPENDED};
+use crate::records::Stored;
 
 /// Rounds without waiting. Each settles something another request or host began.
 const ROUNDS: usize = 16;
+/// A refused disk whose lock the host cannot look at is tried again after this time.
+const BLIND_TRY: Duration = Duration::from_secs(2);
+/// A fence that is due has happened by so much later, or nobody does it.
+const FENCE_TAKES: Duration = Duration::from_secs(5);
 
 /// One request to attach.
 #[derive(Debug, Clone)]
-struct Job {
-    caller: Caller,
-    call: Call,
+pub(crate) struct Job {
+    pub(crate) caller: Caller,
+    pub(crate) call: Call,
     read_only: bool,
-    fingerprint: Fingerprint,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+/// What may end a wait, beside a change of the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Nothing else.
+    Record,
+    /// The lock refused: it has to be looked at before anybody tries again.
+    Lock,
+    /// The owner is not here: its lock may prove it dead, and its host's agent is asked by a claim.
+    Proof,
 }
 
 /// What one round came to.
-enum Step {
+pub(crate) enum Step {
     Done(Box<Stored>, AttachedDisk),
     /// Something was settled: plan again at once.
     Again,
@@ -52,12 +68,19 @@ enum Step {
     Held {
         stored: Box<Stored>,
         holder: Holder,
-        /// Looking at the lock may help.
-        prove: bool,
+        look: Look,
         /// This round tried, and so changed the record. That is no reason to look again at once, neither for this
         /// waiter nor for the others: they would keep each other awake.
         tried: bool,
     },
+}
+
+/// What a waiting request remembers between rounds.
+struct Round {
+    proof: Proof,
+    claiming: Claiming,
+    /// When the lock refused us last.
+    refused: Option<Instant>,
 }
 
 impl Inner {
@@ -80,37 +103,46 @@ impl Inner {
         };
         let begun = self.instant();
         let until = begun.checked_add(wait).unwrap_or(begun).min(call.deadline);
-        let mut changes = self.notices.changes();
-        let mut proof = Proof::default();
+        let since = (self.now(), begun);
+        let mut changes = self.notices.changes(stored.record.id);
+        let mut round = Round {
+            proof: Proof::default(),
+            claiming: Claiming::new(self, &caller.vm, call.request),
+            refused: None,
+        };
         let mut waiter = None;
         let mut rounds = 0;
         loop {
             changes.mark_unchanged();
-            let (held, holder, tried) =
-                match self.attach_step(&job, &stored.place, &mut proof).await? {
-                    Step::Done(stored, disk) => {
-                        drop(waiter);
-                        let waited = self.instant().saturating_duration_since(begun);
-                        return Ok(self.attached(&job, &stored, disk, waited).await);
-                    }
-                    Step::Again if rounds < ROUNDS => {
-                        rounds += 1;
-                        continue;
-                    }
-                    Step::Again => {
-                        return Err(Error::Contended {
-                            name: stored.name(),
-                        });
-                    }
-                    Step::Held {
-                        stored,
-                        holder,
-                        tried,
-                        ..
-                    } => (stored, holder, tried),
-                };
+            let step = self.attach_step(&job, &stored.place, &mut round).await?;
+            let (held, holder, look, tried) = match step {
+                Step::Done(stored, disk) => {
+                    round.claiming.fulfilled();
+                    drop(waiter);
+                    let waited = self.instant().saturating_duration_since(begun);
+                    return Ok(self.attached(&job, &stored, disk, waited).await);
+                }
+                Step::Again if rounds < ROUNDS => {
+                    rounds += 1;
+                    continue;
+                }
+                Step::Again => {
+                    return Err(Error::Contended {
+                        name: stored.name(),
+                    });
+                }
+                Step::Held {
+                    stored,
+                    holder,
+                    look,
+                    tried,
+                } => (stored, holder, look, tried),
+            };
             if self.instant() >= until {
-                return Err(self.in_vain(&held, holder, begun, wait));
+                return Err(self.in_vain(&held, holder, look, begun, wait));
+            }
+            if look == Look::Proof {
+                round.claiming.claim(&held).await;
             }
             let owner = held.record.ownership.owner().map(|o| o.vm.id.clone());
             if waiter.as_ref().is_none_or(|(_, told)| *told != owner) {
@@ -118,7 +150,7 @@ impl Inner {
                 drop(waiter.take());
                 let place = self
                     .notices
-                    .wait(held.record.id, owner.as_ref(), &caller.vm);
+                    .wait(held.record.id, owner.as_ref(), &caller.vm, since);
                 waiter = Some((place, owner));
                 tracing::info!(volume = %held.name(), vm = %caller.vm, %holder, "waiting for the volume");
             }
@@ -135,7 +167,7 @@ impl Inner {
         &self,
         call: &Call,
         until: Instant,
-        changes: Option<&mut watch::Receiver<u64>>,
+        changes: Option<&mut Changes>,
     ) -> Result<(), Error> {
         let now = self.instant();
         let poll = now
@@ -144,7 +176,7 @@ impl Inner {
             .min(until);
         let change = async {
             match changes {
-                Some(changes) => drop(changes.changed().await),
+                Some(changes) => changes.changed().await,
                 None => pending().await,
             }
         };
@@ -158,13 +190,29 @@ impl Inner {
         Ok(())
     }
 
-    fn in_vain(&self, held: &Stored, holder: Holder, begun: Instant, wait: Duration) -> Error {
+    fn in_vain(
+        &self,
+        held: &Stored,
+        mut holder: Holder,
+        look: Look,
+        begun: Instant,
+        wait: Duration,
+    ) -> Error {
         let name = held.name();
         if wait.is_zero() {
             let verb = "attach";
             return Error::InUse { verb, name, holder };
         }
         let waited = self.instant().saturating_duration_since(begun);
+        let options = &held.record.options;
+        let fenced_by_now = options.fence_after.duration().saturating_add(FENCE_TAKES);
+        if holder.note.is_empty()
+            && look == Look::Proof
+            && options.failover == Failover::Fence
+            && waited > fenced_by_now
+        {
+            holder.note = "which its host has not taken it from: is the agent there running?";
+        }
         Error::WaitedInVain {
             name,
             holder,
@@ -200,19 +248,31 @@ impl Inner {
         self: &Arc<Self>,
         job: &Job,
         place: &Place,
-        proof: &mut Proof,
+        round: &mut Round,
     ) -> Result<Step, Error> {
-        let step = self.attach_round(job, place).await?;
+        let mut step = self.attach_round(job, place, round.refused).await?;
         let Step::Held {
             stored,
-            prove: true,
-            ..
-        } = &step
+            look,
+            holder,
+            tried,
+        } = &mut step
         else {
             return Ok(step);
         };
+        match look {
+            Look::Record => return Ok(step),
+            Look::Lock => {
+                if *tried {
+                    round.refused = Some(self.instant());
+                }
+                return Ok(step);
+            }
+            Look::Proof => {}
+        }
         // Looking at the lock takes time and needs no key.
-        if !self.prove_dead(stored, proof).await? {
+        if !self.prove_dead(stored, &mut round.proof).await? {
+            holder.note = round.proof.against;
             return Ok(step);
         }
         let key = self
@@ -227,41 +287,82 @@ impl Inner {
         Ok(Step::Again)
     }
 
-    async fn attach_round(self: &Arc<Self>, job: &Job, place: &Place) -> Result<Step, Error> {
+    async fn attach_round(
+        self: &Arc<Self>,
+        job: &Job,
+        place: &Place,
+        refused: Option<Instant>,
+    ) -> Result<Step, Error> {
         let id_known = self.read_existing(place).await?.record.id;
         let key = self
             .hold(Key::Volume(id_known), "attach", &job.call)
             .await?;
         let stored = self.read_existing(place).await?;
-        let state = self.owner_state_of(&stored.record).await?;
+        if self.is_read(&stored) {
+            // No wait: a copy may take hours.
+            return match self.end_stale_read(&stored).await? {
+                true => Ok(Step::Again),
+                false => Err(self.being_cloned("attach", &stored).await),
+            };
+        }
+        let state = self.owner_state_of(&stored).await?;
         let read_only = attach_read_only(&stored.record, job.read_only);
+        let vm = &job.caller.vm.id;
+        let (now, lease) = (self.now(), self.settings.claim_lease);
         let asked = Asked {
-            vm: &job.caller.vm.id,
+            vm,
             request: job.call.request,
             fingerprint: &job.fingerprint,
             read_only,
-        };
-        let superseded = |given| Error::Superseded {
-            name: stored.name(),
-            given,
-            current: stored.record.epoch,
+            reserved: reserved_for_another(&stored.record, vm, now, lease).is_some(),
         };
         let plan = plan_attach(&stored.record, &asked, state);
         match plan {
             Plan::Mismatch => Err(Error::RequestMismatch {
                 request: job.call.request.to_string(),
             }),
-            Plan::Superseded(given) => Err(superseded(given)),
+            Plan::Superseded(given) => Err(Error::Superseded {
+                name: stored.name(),
+                given,
+                current: stored.record.epoch,
+            }),
             Plan::Wait | Plan::Prove => Ok(Step::Held {
-                holder: self.holder_of(&stored),
+                holder: self.holder_of(&stored, state),
                 stored: Box::new(stored),
-                prove: plan == Plan::Prove,
+                look: match plan {
+                    Plan::Prove => Look::Proof,
+                    _ => Look::Record,
+                },
                 tried: false,
             }),
             Plan::Repeat | Plan::Begin | Plan::Resolve | Plan::Release => {
+                if plan == Plan::Begin
+                    && let Some(refused) = refused
+                    && let Some(holder) = self.still_locked(&stored, refused).await
+                {
+                    return Ok(Step::Held {
+                        holder,
+                        stored: Box::new(stored),
+                        look: Look::Lock,
+                        tried: false,
+                    });
+                }
                 self.still_wanted(&job.call, "attaching the volume")?;
                 self.attach_act(job.clone(), key, stored, plan, read_only)
                     .await
+            }
+        }
+    }
+
+    /// Whether a volume whose lock refused us at `refused` would refuse us again: then it is not tried, which would
+    /// cost two changes of the record. Where the host cannot say, it is tried again after a while.
+    async fn still_locked(&self, stored: &Stored, refused: Instant) -> Option<Holder> {
+        match self.ports.host.lock(&stored.place.disk()).await {
+            DiskLock::Free => None,
+            DiskLock::Held { by } => Some(Holder::seen_by_the_lock(&by)),
+            DiskLock::Unknown { .. } => {
+                let age = self.instant().saturating_duration_since(refused);
+                (age < BLIND_TRY).then(|| Holder::seen_by_the_lock("unknown"))
             }
         }
     }
@@ -298,235 +399,26 @@ impl Inner {
             })
     }
 
-    fn holder_of(&self, stored: &Stored) -> Holder {
-        match stored.record.ownership.owner() {
-            Some(owner) => self.holder(owner),
-            None => held_by("a clone that reads it"),
-        }
-    }
-
-    /// The same request again: the host says where the disk is; nothing changes.
-    async fn attach_again(&self, job: &Job, stored: Stored) -> Result<Step, Error> {
-        let read_only = stored.record.ownership.owner().is_some_and(|o| o.read_only);
-        match self.host_attach(job, &stored.place, read_only).await {
-            Ok(disk) => Ok(Step::Done(Box::new(stored), disk)),
-            Err(why) => Err(self.attach_error(&why, &stored)),
-        }
-    }
-
-    async fn attach_new(&self, job: &Job, stored: Stored, read_only: bool) -> Result<Step, Error> {
-        let begun = match self.begin_attach(job, &stored, read_only).await {
-            Ok(begun) => begun,
-            // Another host was first: look again.
-            Err(Error::Contended { .. }) => return Ok(Step::Again),
-            Err(why) => return Err(why),
-        };
-        let failed = match self.host_attach(job, &begun.place, read_only).await {
-            Ok(disk) => {
-                let done = self.end_attach(&begun, Some(disk.locator.clone())).await;
-                if let Err(Error::Superseded { .. }) = &done {
-                    self.take_back(&begun).await;
-                }
-                return Ok(Step::Done(Box::new(done?), disk));
-            }
-            Err(why) => why,
-        };
-        match self.disk_in(&begun).await {
-            // Attached by an earlier try, whatever this one said.
-            Ok(Some(VmDisk {
-                locator: Some(locator),
-                read_only: mode,
-                ..
-            })) if mode == read_only => {
-                let done = self.end_attach(&begun, Some(locator.clone())).await?;
-                let disk_uuid = None;
-                Ok(Step::Done(
-                    Box::new(done),
-                    AttachedDisk { locator, disk_uuid },
-                ))
-            }
-            Ok(None) => {
-                let undone = self.undo_attach(&begun).await?;
-                if let HostError::Locked { holder } = &failed {
-                    return Ok(Step::Held {
-                        holder: held_by(holder),
-                        stored: Box::new(undone),
-                        prove: false,
-                        tried: true,
-                    });
-                }
-                Err(self.attach_error(&failed, &undone))
-            }
-            Ok(Some(_)) | Err(_) => match &begun.record.operation {
-                Some(operation) => Err(Self::unresolved(begun.name(), operation, failed)),
-                None => Err(Error::Internal("an attach without operation".to_owned())),
-            },
-        }
-    }
-
-    /// The volume was taken from the VM while the host was attaching it: nobody was told of the disk, so it goes again.
-    async fn take_back(&self, begun: &Stored) {
-        let Some(owner) = begun.record.ownership.owner() else {
-            return;
-        };
-        let vm = &owner.vm.id;
-        let now = self.read_record(&begun.place).await;
-        if !now.is_ok_and(|s| s.is_some_and(|s| !s.record.ownership.is_owned_by(vm))) {
-            return;
-        }
-        let _queue = self.keys.hold(Key::Vm(vm.clone()), "take back").await;
-        let (disk, deadline) = (begun.place.disk(), self.host_deadline());
-        if let Err(why) = self.ports.host.detach(vm, &disk, deadline).await {
-            let subject = Self::subject(&begun.name());
-            self.said
-                .once(subject, &format!("{why}: it stays in VM {}", owner.vm));
-        }
-    }
-
-    async fn begin_attach(
-        &self,
-        job: &Job,
-        planned: &Stored,
-        read_only: bool,
-    ) -> Result<Stored, Error> {
-        let operation = self.operation(OperationKind::Attach, &job.call, &job.fingerprint);
-        let (since, host) = (self.now(), self.host);
-        self.change(&planned.place, |record| {
-            if record
-                .operation
-                .as_ref()
-                .is_some_and(|o| o.request == operation.request && o.host == host)
-            {
-                return Ok(Change::Keep);
-            }
-            if *record != planned.record {
-                return Err(Error::Contended {
-                    name: planned.name(),
-                });
-            }
-            let mut next = record.clone();
-            let owner = Owner {
-                vm: job.caller.vm.clone(),
-                host,
-                since,
-                read_only,
-                // Kept while the same VM attaches again: an unfinished attach that has a locator was attached before,
-                // so undoing it must not take the disk away.
-                locator: record.ownership.owner().and_then(|o| o.locator.clone()),
+    fn holder_of(&self, stored: &Stored, state: OwnerState) -> Holder {
+        let record = &stored.record;
+        let Some(owner) = record.ownership.owner() else {
+            return match (&record.ownership, &record.claim) {
+                (Ownership::Free, Some(claim)) => Holder {
+                    vm: claim.vm.name.as_str().into(),
+                    host: claim.host_name.as_str().into(),
+                    since: claim.since,
+                    note: "which waited for it before",
+                },
+                _ => Holder::seen_by_the_lock("a clone that reads it"),
             };
-            next.ownership = record.ownership.apply(Event::BeginAttach(owner))?;
-            next.epoch = record.epoch.next();
-            next.operation = Some(operation.clone());
-            Ok(next.into())
-        })
-        .await
-    }
-
-    /// The host call, once more when the first gave no answer: repeating it is harmless and tells.
-    async fn host_attach(
-        &self,
-        job: &Job,
-        place: &Place,
-        read_only: bool,
-    ) -> Result<AttachedDisk, HostError> {
-        let vm = &job.caller.vm.id;
-        let _queue = self.keys.hold(Key::Vm(vm.clone()), "attach").await;
-        let (host, disk, deadline) = (&self.ports.host, place.disk(), self.host_deadline());
-        match host.attach(vm, &disk, read_only, deadline).await {
-            Err(why) if why.outcome_is_unknown() => {
-                tracing::debug!(%disk, %why, "asking the host once more");
-                host.attach(vm, &disk, read_only, deadline).await
-            }
-            answer => answer,
-        }
-    }
-
-    /// The disk as it stands in the configuration of the VM the record names.
-    pub(crate) async fn disk_in(&self, stored: &Stored) -> Result<Option<VmDisk>, HostError> {
-        let Some(owner) = stored.record.ownership.owner() else {
-            return Ok(None);
         };
-        let disk = stored.place.disk();
-        let disks = self.ports.host.disks(&owner.vm.id).await?;
-        Ok(disks.into_iter().find(|d| d.disk == disk))
-    }
-
-    /// The host attached the disk.
-    pub(crate) async fn end_attach(
-        &self,
-        begun: &Stored,
-        locator: Option<Locator>,
-    ) -> Result<Stored, Error> {
-        self.change(&begun.place, |record| match &record.operation {
-            Some(operation) if record.operation == begun.record.operation => {
-                let mut next = record.clone();
-                next.ownership = record.ownership.apply(Event::Attached(locator.clone()))?;
-                next.remember(RequestResult {
-                    request: operation.request,
-                    fingerprint: operation.fingerprint.clone(),
-                    answer: Answer::Attached {
-                        epoch: record.epoch,
-                    },
-                });
-                next.operation = None;
-                Ok(next.into())
+        let mut holder = self.holder(owner);
+        if let OwnerState::Here(power) = state {
+            holder.host = self.host_name(self.host).into();
+            if power == Power::Suspended {
+                holder.note = SUSPENDED;
             }
-            None if record.epoch == begun.record.epoch && same_owner(record, begun) => {
-                Ok(Change::Keep)
-            }
-            _ => Err(Error::Superseded {
-                name: begun.name(),
-                given: begun.record.epoch,
-                current: record.epoch,
-            }),
-        })
-        .await
-    }
-
-    /// The disk is not in the VM's configuration.
-    pub(crate) async fn undo_attach(&self, begun: &Stored) -> Result<Stored, Error> {
-        self.change(&begun.place, |record| {
-            if record.operation != begun.record.operation || record.operation.is_none() {
-                return Ok(Change::Keep);
-            }
-            let mut next = record.clone();
-            next.ownership = record.ownership.apply(Event::AttachUndone)?;
-            next.operation = None;
-            Ok(next.into())
-        })
-        .await
-    }
-
-    fn attach_error(&self, why: &HostError, stored: &Stored) -> Error {
-        match why {
-            HostError::NoSlot { vm } => Error::NoSlot { vm: vm.clone() },
-            HostError::NoSuchDisk { disk } => Error::Damaged {
-                what: format!("volume {}", stored.name()),
-                why: format!("its disk {disk} does not exist"),
-            },
-            HostError::Locked { holder } => Error::InUse {
-                verb: "attach",
-                name: stored.name(),
-                holder: held_by(holder),
-            },
-            other => Error::HostFailed {
-                verb: "attach the disk",
-                why: other.to_string(),
-            },
         }
-    }
-}
-
-fn same_owner(record: &VolumeRecord, begun: &Stored) -> bool {
-    let owner = begun.record.ownership.owner();
-    owner.is_some_and(|o| record.ownership.is_owned_by(&o.vm.id))
-}
-
-/// A holder that only the hypervisor knows of.
-fn held_by(who: &str) -> Holder {
-    Holder {
-        vm: who.to_owned(),
-        host: "unknown".to_owned(),
-        since: Timestamp::default(),
+        holder
     }
 }

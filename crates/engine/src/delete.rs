@@ -8,7 +8,7 @@ use std::sync::Arc;
 use vdvs_domain::access::{self, Verb};
 use vdvs_domain::error::Holder;
 use vdvs_domain::record::Fingerprint;
-use vdvs_domain::{Error, OperationKind, Ownership, Timestamp, VolumeAddress, VolumeId};
+use vdvs_domain::{Error, OperationKind, Ownership, VolumeAddress, VolumeId};
 
 use crate::api::{Actor, Call, Caller};
 use crate::audit::fingerprint;
@@ -27,7 +27,7 @@ impl Inner {
         call: &Call,
         address: &VolumeAddress,
     ) -> Result<VolumeId, Error> {
-        if let Some(id) = self.recall_deleted(call.request) {
+        if let Some(id) = self.recall_deleted(call.request).await {
             return Ok(id);
         }
         let stored = self.find(caller, address).await?;
@@ -49,6 +49,12 @@ impl Inner {
         fingerprint: Fingerprint,
     ) -> Result<VolumeId, Error> {
         let (place, id) = (stored.place.clone(), stored.record.id);
+        if let Some(work) = self.works.get(id) {
+            // An administrator does not want what is being made: its maker takes it back.
+            work.progress.stop();
+            self.ended_by(&work, call.deadline).await;
+            self.still_wanted(call, "waiting for the end of the volume's making")?;
+        }
         let name_key = Key::Name(place.ds.clone(), place.group, place.name.clone());
         let name_key = self.hold(name_key, "delete", call).await?;
         let key = self.hold(Key::Volume(id), "delete", call).await?;
@@ -57,7 +63,7 @@ impl Inner {
         self.to_the_end(async move {
             let _keys = (name_key, key);
             let gone = Box::pin(me.delete_under_keys(&call, &place, id, fingerprint)).await?;
-            me.remember_deleted(call.request, gone);
+            me.remember_deleted(call.request, gone).await;
             Ok(gone)
         })
         .await
@@ -76,6 +82,12 @@ impl Inner {
         };
         if stored.record.exists() {
             stored = self.settled(stored).await?;
+            if self.is_read(&stored) {
+                if !self.end_stale_read(&stored).await? {
+                    return Err(self.being_cloned("remove", &stored).await);
+                }
+                stored = self.read_existing(place).await?;
+            }
             self.check_nobody_has_it(&mut stored).await?;
             let operation = self.operation(OperationKind::Delete, call, &fingerprint);
             self.change(place, |record| {
@@ -93,14 +105,23 @@ impl Inner {
             })
             .await?;
         }
+        if let Some(operation) = &stored.record.operation
+            && operation.kind == OperationKind::Create
+            && !self.may_resolve_making(&stored)
+        {
+            let far = self.making_in_words(&stored.record);
+            let why = far.unwrap_or_else(|| "another host is at it".to_owned());
+            return Err(Self::unresolved(stored.name(), operation, why));
+        }
         self.remove_everything(place, id).await?;
+        self.free_source_of(&stored).await?;
         Ok(id)
     }
 
     /// The volume is free, or its owner is off and it can be released; and the hypervisor knows of nobody either.
     async fn check_nobody_has_it(self: &Arc<Self>, stored: &mut Stored) -> Result<(), Error> {
         if let Some(owner) = stored.record.ownership.owner().cloned() {
-            if self.owner_state(&owner.vm.id).await? != OwnerState::Here(Power::Off) {
+            if self.owner_state_of(stored).await? != OwnerState::Here(Power::Off) {
                 return Err(Error::InUse {
                     verb: "remove",
                     name: stored.name(),
@@ -113,11 +134,7 @@ impl Inner {
             DiskLock::Held { by } => Err(Error::InUse {
                 verb: "remove",
                 name: stored.name(),
-                holder: Holder {
-                    vm: by,
-                    host: "unknown".to_owned(),
-                    since: Timestamp::default(),
-                },
+                holder: Holder::seen_by_the_lock(&by),
             }),
             // Unknown is no obstacle: the hypervisor itself refuses to remove a disk that is open.
             DiskLock::Free | DiskLock::Unknown { .. } => Ok(()),
@@ -137,8 +154,8 @@ impl Inner {
         self.enter(&place.ds, place.group, entry).await?;
         self.remove_claim(place, id).await?;
         place.record().remove(store).await.map_err(failed)?;
-        self.index.forget(place, id);
-        self.notices.changed();
+        self.index.forget(place);
+        self.notices.changed(id);
         Ok(())
     }
 

@@ -24,11 +24,14 @@ use crate::keyed::{Held, Key, Keys};
 use crate::ledger::Combiner;
 use crate::leftovers::Suspects;
 use crate::notices::Notices;
-use crate::ports::{DatastoreInfo, DiskPath, StorageError};
+use crate::ports::{DatastoreInfo, DiskPath, Power, StorageError};
+use crate::wanted::Watched;
+use crate::works::Works;
 
 /// A datastore that gives no answer for so long counts as unreadable for this request.
 const DATASTORE_ANSWER: Duration = Duration::from_secs(8);
-/// Deletes whose retries get the same answer. A volume's record goes with it, so this is all there is to remember by.
+/// Deletes whose retries get the same answer without asking the local store. A volume's record goes with it, so this
+/// is all there is to remember by.
 const MAX_DELETED: usize = 1024;
 
 /// The engine's state. Nothing in it has to survive a restart.
@@ -44,6 +47,12 @@ pub(crate) struct Inner {
     pub(crate) ledgers: Combiner,
     pub(crate) said: Said,
     pub(crate) suspects: Suspects,
+    /// Disks this host is making.
+    pub(crate) works: Works,
+    /// The volumes that VMs of this host hold.
+    pub(crate) watched: Watched,
+    /// The VMs as the host's last event showed them.
+    pub(crate) vms_seen: Mutex<HashMap<VmId, Power>>,
     /// Disks the reconciler is looking at.
     pub(crate) looking: Mutex<HashSet<(VmId, DiskPath)>>,
     /// What is remembered of records. A hint: what is answered is checked.
@@ -87,6 +96,9 @@ impl Inner {
             ledgers: Combiner::default(),
             said: Said::default(),
             suspects: Suspects::default(),
+            works: Works::default(),
+            watched: Watched::default(),
+            vms_seen: Mutex::default(),
             looking: Mutex::default(),
             index: Index::default(),
             deleted: Mutex::default(),
@@ -129,6 +141,26 @@ impl Inner {
             .unwrap_or_else(|why| Err(Error::Internal(why.to_string())))
     }
 
+    /// The same, and no longer waited for than `until`: then `None`, and it goes on.
+    pub(crate) async fn to_the_end_by<T, F>(
+        &self,
+        until: Instant,
+        work: F,
+    ) -> Option<Result<T, Error>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let mut task = self.tasks.spawn(work);
+        tokio::select! {
+            biased;
+            done = &mut task => {
+                Some(done.unwrap_or_else(|why| Err(Error::Internal(why.to_string()))))
+            }
+            () = sleep_until(until) => None,
+        }
+    }
+
     /// Starts work that belongs to the engine.
     pub(crate) fn task<F>(&self, work: F) -> JoinHandle<()>
     where
@@ -139,6 +171,7 @@ impl Inner {
 
     /// Waits for everything that must not stop half-way.
     pub(crate) async fn drain(&self) {
+        self.works.stop_all();
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -212,19 +245,38 @@ impl Inner {
             })
     }
 
-    pub(crate) fn remember_deleted(&self, request: RequestId, id: VolumeId) {
+    /// Remembers the answer to a delete, beyond a restart if the local store works.
+    pub(crate) async fn remember_deleted(&self, request: RequestId, id: VolumeId) {
+        self.remember_deleted_here(request, id);
+        if let Err(why) = self.ports.store.remember_deleted(request, id).await {
+            self.said
+                .once("remembering a delete".to_owned(), &why.to_string());
+        }
+    }
+
+    fn remember_deleted_here(&self, request: RequestId, id: VolumeId) {
         let mut deleted = locked(&self.deleted);
         deleted.push((request, id));
         let excess = deleted.len().saturating_sub(MAX_DELETED);
         deleted.drain(..excess);
     }
 
-    pub(crate) fn recall_deleted(&self, request: RequestId) -> Option<VolumeId> {
-        let deleted = locked(&self.deleted);
-        deleted
-            .iter()
-            .find(|(r, _)| *r == request)
-            .map(|(_, id)| *id)
+    pub(crate) async fn recall_deleted(&self, request: RequestId) -> Option<VolumeId> {
+        let here = |deleted: &Vec<(RequestId, VolumeId)>| {
+            let found = deleted.iter().find(|(r, _)| *r == request);
+            found.map(|(_, id)| *id)
+        };
+        if let Some(id) = here(&locked(&self.deleted)) {
+            return Some(id);
+        }
+        match self.ports.store.recall_deleted(request).await {
+            Ok(found) => found,
+            Err(why) => {
+                self.said
+                    .once("recalling a delete".to_owned(), &why.to_string());
+                None
+            }
+        }
     }
 
     /// A host's name as far as this one knows it.
@@ -238,10 +290,15 @@ impl Inner {
 
     /// Who holds a volume, for messages.
     pub(crate) fn holder(&self, owner: &Owner) -> Holder {
+        let host = match owner.host_name.is_empty() {
+            true => self.host_name(owner.host),
+            false => owner.host_name.clone(),
+        };
         Holder {
-            vm: owner.vm.name.clone(),
-            host: self.host_name(owner.host),
+            vm: owner.vm.name.as_str().into(),
+            host: host.into(),
             since: owner.since,
+            note: "",
         }
     }
 

@@ -19,8 +19,7 @@ impl Inner {
         for item in items {
             match mine.get(&item.volume) {
                 Some(stored) if stored.record.epoch == item.epoch => {
-                    let wanted = self.notices.wanted_by(item.volume);
-                    if wanted.is_some_and(|vm| vm.id != caller.vm.id) {
+                    if self.wanted_by(&stored.record).is_some() {
                         answer.wanted.push(item.volume);
                     }
                 }

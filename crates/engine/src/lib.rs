@@ -7,9 +7,11 @@
 //! | `swap` | the one way a shared file changes |
 //! | `layout`, `records`, `governance`, `ledger` | what lies on a datastore |
 //! | `lookup`, `view`, `identity`, `inventory` | finding, showing, knowing who asks |
+//! | `works`, `cloning`, `unmake`, `policies` | parts of a create: long work, sources, its ends, vSAN policies |
 //! | `create`, `delete`, `attach`, `detach`, `format`, `release` | the changes: operation in the record → act → result |
 //! | `plan`, `proof` | the decisions of an attach |
-//! | `resolve`, `reconcile`, `leftovers` | finishing what a crash left |
+//! | `claims`, `wanted`, `fence` | volumes that VMs of other hosts want, and what is done about it |
+//! | `resolve`, `reconcile`, `differences`, `leftovers` | finishing what a crash left, repairing what differs |
 //! | `keyed`, `admission`, `notices` | who waits for whom |
 //!
 //! Every change is written into the volume's record before it is made, where any host can read it, and every step may
@@ -22,11 +24,16 @@ mod admin;
 mod admission;
 pub mod api;
 mod attach;
+mod attaching;
 mod audit;
+mod claims;
+mod cloning;
 mod create;
 mod delete;
 mod detach;
+mod differences;
 mod engine;
+mod fence;
 mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -43,6 +50,7 @@ mod leftovers;
 mod lookup;
 mod notices;
 mod plan;
+mod policies;
 pub mod ports;
 mod proof;
 mod reconcile;
@@ -50,6 +58,9 @@ mod records;
 mod release;
 mod resolve;
 mod swap;
+mod unmake;
 mod view;
+mod wanted;
+mod works;
 
 pub use engine::Engine;

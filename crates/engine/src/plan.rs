@@ -23,6 +23,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) request: RequestId,
     pub(crate) fingerprint: &'a Fingerprint,
     pub(crate) read_only: bool,
+    /// It is kept for another VM once it is free.
+    pub(crate) reserved: bool,
 }
 
 /// The next step of an attach.
@@ -61,6 +63,7 @@ pub(crate) fn plan_attach(record: &VolumeRecord, asked: &Asked<'_>, owner: Owner
         return Plan::Resolve;
     }
     match &record.ownership {
+        Ownership::Free if asked.reserved => Plan::Wait,
         Ownership::Free => Plan::Begin,
         Ownership::Reading { .. } => Plan::Wait,
         held => match owner {
@@ -114,6 +117,7 @@ pub(crate) mod tests {
                 name: format!("vm{n}"),
             },
             host: HostId::new(Uuid::from_u128(9)),
+            host_name: "esx01".to_owned(),
             since: Timestamp::default(),
             read_only: false,
             locator: None,
@@ -141,7 +145,9 @@ pub(crate) mod tests {
             },
             ownership,
             epoch: Epoch::new(3),
+            claim: None,
             operation: None,
+            making: None,
             results: Vec::new(),
         }
     }
@@ -151,12 +157,17 @@ pub(crate) mod tests {
     }
 
     fn plan(record: &VolumeRecord, n: u128, state: OwnerState) -> Plan {
+        plan_reserved(record, n, state, false)
+    }
+
+    fn plan_reserved(record: &VolumeRecord, n: u128, state: OwnerState, reserved: bool) -> Plan {
         let fingerprint = Fingerprint("x".into());
         let asked = Asked {
             vm: &vm(n),
             request: request(50),
             fingerprint: &fingerprint,
             read_only: false,
+            reserved,
         };
         plan_attach(record, &asked, state)
     }
@@ -177,6 +188,16 @@ pub(crate) mod tests {
         );
         assert_eq!(plan(&held, 2, OwnerState::Here(Power::Off)), Plan::Release);
         assert_eq!(plan(&held, 2, OwnerState::NotHere), Plan::Prove);
+    }
+
+    #[test]
+    fn what_is_kept_for_another_is_waited_for_and_ones_own_is_not_given_up() {
+        let none = OwnerState::None;
+        let free = record(Ownership::Free);
+        assert_eq!(plan_reserved(&free, 2, none, true), Plan::Wait);
+        let held = record(Ownership::Attached { owner: owner(1) });
+        let on = OwnerState::Here(Power::On);
+        assert_eq!(plan_reserved(&held, 1, on, true), Plan::Begin);
     }
 
     #[test]

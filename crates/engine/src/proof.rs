@@ -9,17 +9,22 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vdvs_domain::{DatastoreName, Epoch, Error, VmId, VolumeRecord};
+use vdvs_domain::{DatastoreName, Epoch, Error, VmId};
 
 use crate::inner::Inner;
 use crate::plan::OwnerState;
-use crate::ports::{DiskLock, DsPath, HostError};
+use crate::ports::{DiskLock, DsPath, HostError, Power};
 use crate::records::Stored;
 
 /// Largest configuration file of a VM that is read; real ones have a few kilobytes.
 const MAX_CONFIG: usize = 1024 * 1024;
 /// Two looks at the lock further apart than so many poll intervals leave a gap in which anything may have happened.
 const GAP_IN_POLLS: u32 = 8;
+
+/// Said of a holder that is suspended.
+pub(crate) const SUSPENDED: &str =
+    "which is suspended and keeps its volumes: resume it, or power it off";
+const UNREADABLE: &str = "whose configuration file cannot be read, so that it may be suspended";
 
 /// What was seen of a lock so far.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub(crate) struct Proof {
     about: Epoch,
     free_since: Option<Instant>,
     last: Option<Instant>,
+    /// What stands against it though the lock is free, as a clause for messages.
+    pub(crate) against: &'static str,
 }
 
 impl Proof {
@@ -93,11 +100,21 @@ impl Inner {
     }
 
     /// What this host sees of a volume's owner.
-    pub(crate) async fn owner_state_of(&self, record: &VolumeRecord) -> Result<OwnerState, Error> {
-        match record.ownership.owner() {
-            None => Ok(OwnerState::None),
-            Some(owner) => self.owner_state(&owner.vm.id).await,
+    ///
+    /// A VM may be registered twice: off here, where its host came back, and running where it was started again. So the
+    /// word of this host that it is off proves nothing about an attachment made elsewhere while somebody holds the lock.
+    pub(crate) async fn owner_state_of(&self, stored: &Stored) -> Result<OwnerState, Error> {
+        let Some(owner) = stored.record.ownership.owner() else {
+            return Ok(OwnerState::None);
+        };
+        let state = self.owner_state(&owner.vm.id).await?;
+        if state == OwnerState::Here(Power::Off)
+            && owner.host != self.host
+            && self.ports.host.lock(&stored.place.disk()).await != DiskLock::Free
+        {
+            return Ok(OwnerState::NotHere);
         }
+        Ok(state)
     }
 
     /// One more look at the lock of a volume whose owner is not here.
@@ -109,26 +126,35 @@ impl Inner {
         let lock = self.ports.host.lock(&stored.place.disk()).await;
         let (needed, gap) = (self.settings.free_proof, self.settings.poll * GAP_IN_POLLS);
         let proof = proof.of(stored.record.epoch);
+        proof.against = "";
         if !proof.look(self.instant(), &lock, needed, gap) {
             return Ok(false);
         }
         let Some(owner) = stored.record.ownership.owner() else {
             return Ok(true);
         };
-        Ok(self.is_not_suspended(&owner.vm.id).await)
+        proof.against = self.saved_state(&owner.vm.id).await;
+        Ok(proof.against.is_empty())
     }
 
-    async fn is_not_suspended(&self, vm: &VmId) -> bool {
+    /// Why a VM whose disks nobody holds may still be suspended; empty when it is not.
+    async fn saved_state(&self, vm: &VmId) -> &'static str {
         let Some((ds, path)) = split_config_path(&vm.config_path) else {
-            return false;
+            return UNREADABLE;
         };
+        let subject = format!("configuration file of {}", vm.config_path);
         match self.ports.datastores.read(&ds, &path, MAX_CONFIG).await {
-            Ok(bytes) => !names_saved_state(&String::from_utf8_lossy(&bytes)),
+            Ok(bytes) => {
+                self.said.well(&subject);
+                match names_saved_state(&String::from_utf8_lossy(&bytes)) {
+                    true => SUSPENDED,
+                    false => "",
+                }
+            }
             Err(why) => {
-                let subject = format!("configuration file of {}", vm.config_path);
                 self.said
                     .once(subject, &format!("{why}: the VM is not proven dead"));
-                false
+                UNREADABLE
             }
         }
     }

@@ -3,34 +3,30 @@
 //! | trigger | step |
 //! |---|---|
 //! | start | resolve the operations that records on readable datastores say are under way, each volume by itself |
-//! | host event | *power pass*: volumes of VMs that are off are released, also when nobody waits for them |
-//! | every sweep | all of the above; *vanished* disks; *leftovers* of creates; ledgers |
+//! | host event | the disks of the VMs that changed (see `differences`): volumes of VMs that are off are released, also when nobody waits for them |
+//! | half a second | the records of the volumes that VMs of this host hold: does another host want one (see `wanted`) |
+//! | every sweep | all of the above for all VMs; *leftovers* of creates; ledgers |
 //!
 //! A difference it may not repair is reported once, and again when it changes.
 
 use std::collections::{HashMap, HashSet};
+use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use vdvs_domain::{DatastoreName, Error, Ownership, VmId};
+use vdvs_domain::{DatastoreName, Error, VmId};
 
-use crate::api::Actor;
+use crate::differences::Here;
 use crate::inner::{Inner, locked};
-use crate::keyed::Key;
-use crate::layout;
-use crate::plan::OwnerState;
-use crate::ports::{DiskPath, HostError, Power, Vm};
+use crate::ports::{Power, Vm};
 use crate::records::Stored;
 
 /// Volumes worked on at once, per datastore.
 const AT_ONCE: usize = 4;
-/// Longest pass over the VMs' disks before the next event is looked at.
-const PASS: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// Runs until cancelled.
@@ -38,6 +34,7 @@ impl Inner {
         tokio::select! {
             () = cancel.cancelled() => {}
             () = self.follow_host() => {}
+            () = self.follow_claims() => {}
             () = self.sweep_regularly() => {}
         }
     }
@@ -81,7 +78,7 @@ impl Inner {
         }
     }
 
-    /// Host events wake the waiters and start a power pass.
+    /// Host events wake who waits for what the changed VMs hold, and their disks are looked at.
     async fn follow_host(self: &Arc<Self>) {
         let mut generation = 0;
         loop {
@@ -90,15 +87,54 @@ impl Inner {
             match self.ports.host.changed(generation, deadline).await {
                 Ok(same) if same == generation => {}
                 Ok(new) => {
-                    generation = new;
                     self.said.well("host events");
-                    self.notices.changed();
-                    self.power_pass().await;
+                    if self.host_event().await {
+                        generation = new;
+                    } else {
+                        generation = 0;
+                        sleep(self.settings.poll).await;
+                    }
                 }
                 Err(why) => {
                     self.said.once("host events".to_owned(), &why.to_string());
                     sleep(self.settings.poll).await;
                 }
+            }
+        }
+    }
+
+    /// `false`: the host could not say which VMs changed.
+    async fn host_event(self: &Arc<Self>) -> bool {
+        let Some(vms) = self.vms_or_say().await else {
+            return false;
+        };
+        let now: HashMap<VmId, Power> = vms.iter().map(|v| (v.id.clone(), v.power)).collect();
+        let before = mem::replace(&mut *locked(&self.vms_seen), now.clone());
+        let differs = |vm: &&VmId| before.get(*vm) != now.get(*vm);
+        let changed: HashSet<VmId> = before
+            .keys()
+            .chain(now.keys())
+            .filter(differs)
+            .cloned()
+            .collect();
+        if changed.is_empty() {
+            return true;
+        }
+        self.notices.vms_changed(&changed);
+        let changed = vms.into_iter().filter(|v| changed.contains(&v.id));
+        self.look_at_vms(changed.collect()).await;
+        true
+    }
+
+    async fn vms_or_say(&self) -> Option<Vec<Vm>> {
+        match self.ports.host.vms().await {
+            Ok(vms) => {
+                self.said.well("list of VMs");
+                Some(vms)
+            }
+            Err(why) => {
+                self.said.once("list of VMs".to_owned(), &why.to_string());
+                None
             }
         }
     }
@@ -120,8 +156,12 @@ impl Inner {
 
     async fn sweep_steps(self: &Arc<Self>, ds: &DatastoreName) -> Result<(), Error> {
         let records = self.answering(ds, self.records_on(ds)).await?;
+        // After the records: what was attached since is not in them, and is not called vanished.
+        let here = self.here().await?;
         stream::iter(&records)
-            .for_each_concurrent(AT_ONCE, async |stored| self.sweep_volume(stored).await)
+            .for_each_concurrent(AT_ONCE, async |stored| {
+                self.sweep_volume(stored, &here).await
+            })
             .await;
         for group in self.groups_on(ds).await? {
             self.sweep_leftovers(ds, group).await?;
@@ -130,13 +170,20 @@ impl Inner {
         Ok(())
     }
 
-    async fn sweep_volume(self: &Arc<Self>, stored: &Stored) {
-        let subject = Self::subject(&stored.name());
-        let done = match (&stored.record.operation, &stored.record.ownership) {
-            (Some(_), _) => self.resolve_one(stored).await,
-            (None, Ownership::Attached { .. }) => self.check_attached_disk(stored).await,
-            _ => Ok(()),
+    async fn sweep_volume(self: &Arc<Self>, stored: &Stored, here: &Here) {
+        let record = &stored.record;
+        let owner = record.ownership.owner();
+        let vm = owner.and_then(|o| here.get(&o.vm.id));
+        self.watch_if(vm.is_some(), stored);
+        let done = match (&record.operation, owner, vm) {
+            // Another host's business, which ends with it: with proof, whoever wants the volume may take it.
+            (Some(_), Some(_), None) => return,
+            (Some(_), ..) => self.resolve_one(stored).await,
+            (None, Some(_), Some(vm)) => self.check_attached_disk(stored, vm).await,
+            (None, None, _) if self.is_read(stored) => self.end_stale_read(stored).await.map(drop),
+            _ => return,
         };
+        let subject = Self::subject(&stored.name());
         match done {
             Ok(()) => self.said.well(&subject),
             // Somebody else changed it meanwhile: nothing to report.
@@ -145,169 +192,11 @@ impl Inner {
         }
     }
 
-    /// A volume whose owner is off, or whose disk is gone from its VM, is released.
-    async fn check_attached_disk(self: &Arc<Self>, stored: &Stored) -> Result<(), Error> {
-        let Some(owner) = stored.record.ownership.owner() else {
-            return Ok(());
-        };
-        match self.owner_state(&owner.vm.id).await? {
-            OwnerState::Here(Power::Off) => self.release_if_off(stored).await,
-            OwnerState::Here(Power::On) => self.release_if_vanished(stored).await,
-            _ => Ok(()),
-        }
-    }
-
-    async fn release_if_off(self: &Arc<Self>, stored: &Stored) -> Result<(), Error> {
-        let key = self
-            .keys
-            .hold(Key::Volume(stored.record.id), "release")
-            .await;
-        let Some(now) = self.read_record(&stored.place).await? else {
-            return Ok(());
-        };
-        if !now.record.exists() || now.record.operation.is_some() {
-            return Ok(());
-        }
-        let off = OwnerState::Here(Power::Off);
-        if now.record.ownership.owner().is_none() || self.owner_state_of(&now.record).await? != off
-        {
-            return Ok(());
-        }
-        let me = Arc::clone(self);
-        self.to_the_end(async move {
-            let _key = key;
-            me.release_powered_off(&now).await.map(drop)
-        })
-        .await
-    }
-
-    /// The device list is the truth: a disk that is not in it is not attached.
-    async fn release_if_vanished(&self, stored: &Stored) -> Result<(), Error> {
-        let host_failed = |why: HostError| Error::HostFailed {
-            verb: "list the VM's disks",
-            why: why.to_string(),
-        };
-        if self.disk_in(stored).await.map_err(host_failed)?.is_some() {
-            return Ok(());
-        }
-        let _key = self
-            .keys
-            .hold(Key::Volume(stored.record.id), "vanished")
-            .await;
-        let now = self.read_existing(&stored.place).await?;
-        if now.record != stored.record || self.disk_in(&now).await.map_err(host_failed)?.is_some() {
-            return Ok(());
-        }
-        self.released(&now, "its disk was gone from the VM")
-            .await
-            .map(drop)
-    }
-
-    /// Looks at what the VMs have in their configurations. Each disk by itself, and not longer than [`PASS`]: what a
-    /// hanging datastore keeps busy goes on in its own task, and the pass after it does not start it again.
+    /// Looks at what all VMs have in their configurations.
     pub(crate) async fn power_pass(self: &Arc<Self>) {
-        let vms = match self.ports.host.vms().await {
-            Ok(vms) => vms,
-            Err(why) => {
-                self.said.once("list of VMs".to_owned(), &why.to_string());
-                return;
-            }
-        };
-        self.said.well("list of VMs");
-        let mut looks = Vec::new();
-        for vm in vms {
-            let subject = format!("disks of VM {}", vm.name);
-            match self.ports.host.disks(&vm.id).await {
-                Ok(disks) => {
-                    self.said.well(&subject);
-                    looks.extend(disks.into_iter().map(|d| (vm.clone(), d.disk)));
-                }
-                Err(why) => self.said.once(subject, &why.to_string()),
-            }
+        if let Some(vms) = self.vms_or_say().await {
+            self.look_at_vms(vms).await;
         }
-        let looks = looks
-            .into_iter()
-            .filter_map(|(vm, disk)| self.start_look(vm, disk));
-        let done = timeout(PASS, join_all(looks.collect::<Vec<_>>())).await;
-        if done.is_err() {
-            tracing::debug!("some disks are still being looked at");
-        }
-    }
-
-    fn start_look(self: &Arc<Self>, vm: Vm, disk: DiskPath) -> Option<JoinHandle<()>> {
-        if !locked(&self.looking).insert((vm.id.clone(), disk.clone())) {
-            return None;
-        }
-        let me = Arc::clone(self);
-        Some(self.task(async move {
-            let subject = format!("{disk} in VM {}", vm.name);
-            match Box::pin(me.look_at(&vm, &disk)).await {
-                Ok(None) => me.said.well(&subject),
-                Ok(Some(odd)) => me.said.once(subject, &odd),
-                Err(Error::Contended { .. } | Error::VolumeNotFound { .. }) => {}
-                Err(why) => me.said.once(subject, &why.to_string()),
-            }
-            locked(&me.looking).remove(&(vm.id, disk));
-        }))
-    }
-
-    /// Releases what an off VM holds, takes out of its configuration what is no longer its own, and says what no
-    /// record explains.
-    async fn look_at(self: &Arc<Self>, vm: &Vm, disk: &DiskPath) -> Result<Option<String>, Error> {
-        let Some(place) = layout::place_of_disk(disk) else {
-            let ours = disk
-                .path
-                .as_str()
-                .starts_with(&format!("{}/", layout::DOCKVOLS));
-            return Ok(ours.then(|| "it belongs to no volume of ours".to_owned()));
-        };
-        let off = vm.power == Power::Off;
-        match self.answering(&place.ds, self.read_record(&place)).await? {
-            None => return Ok(Some("it has no record".to_owned())),
-            Some(stored) if stored.record.operation.is_some() => self.resolve_one(&stored).await?,
-            Some(stored) if stored.record.ownership.is_owned_by(&vm.id) => {
-                if off {
-                    self.release_if_off(&stored).await?;
-                }
-            }
-            Some(stored) if off => self.take_out(vm, &stored).await?,
-            Some(stored) => {
-                return Ok(Some(format!(
-                    "it is attached, but its record says {}",
-                    stored.record.ownership
-                )));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Removes a disk that is another's from the configuration of a VM that is off, before it can boot with it.
-    async fn take_out(self: &Arc<Self>, vm: &Vm, stored: &Stored) -> Result<(), Error> {
-        let _key = self
-            .keys
-            .hold(Key::Volume(stored.record.id), "take out")
-            .await;
-        let now = self.read_existing(&stored.place).await?;
-        let still_off = self.owner_state(&vm.id).await? == OwnerState::Here(Power::Off);
-        if now.record.operation.is_some() || now.record.ownership.is_owned_by(&vm.id) || !still_off
-        {
-            return Ok(());
-        }
-        let _queue = self.keys.hold(Key::Vm(vm.id.clone()), "take out").await;
-        let (disk, deadline) = (now.place.disk(), self.host_deadline());
-        let detached = self.ports.host.detach(&vm.id, &disk, deadline).await;
-        detached.map_err(|why| Error::HostFailed {
-            verb: "take a disk out of a VM that is off",
-            why: why.to_string(),
-        })?;
-        let detail = format!(
-            "from the configuration of VM {}, which is off and does not own it",
-            vm.name
-        );
-        let (name, id) = (now.name().to_string(), Some(now.record.id));
-        self.audit(Actor::Reconciler, "take out", name, id, detail)
-            .await;
-        Ok(())
     }
 
     /// The volumes held by each VM, over all readable datastores.

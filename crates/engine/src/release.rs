@@ -1,4 +1,5 @@
-//! Taking a volume from an owner that is proven unable to write.
+//! Taking a volume from an owner that is proven unable to write; and the last step, common with the fence: the record
+//! says that the owner lost it, the owner's guest is told, the audit gets its row.
 
 use vdvs_domain::ownership::Event;
 use vdvs_domain::record::Fingerprint;
@@ -10,6 +11,31 @@ use crate::keyed::Key;
 use crate::plan::OwnerState;
 use crate::ports::Power;
 use crate::records::{Change, Stored};
+
+/// How an owner lost a volume, for the audit.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    verb: &'static str,
+    how: String,
+}
+
+impl Taken {
+    /// With proof that the owner cannot write.
+    pub(crate) fn by_proof(how: &str) -> Self {
+        Self {
+            verb: "release",
+            how: how.to_owned(),
+        }
+    }
+
+    /// From a live owner, for who `operation` says.
+    pub(crate) fn by_fence(operation: &Operation) -> Self {
+        Self {
+            verb: "fence",
+            how: format!("taken from the live VM {}", operation.fingerprint.0),
+        }
+    }
+}
 
 impl Inner {
     /// The *power-off release*: takes the disk out of the configuration of an owner that is off on this host. The
@@ -33,7 +59,7 @@ impl Inner {
             if record.operation.as_ref() == Some(&operation) {
                 return Ok(Change::Keep);
             }
-            if *record != stored.record {
+            if !record.same_but_claim(&stored.record) {
                 return Err(Error::Contended {
                     name: stored.name(),
                 });
@@ -60,11 +86,12 @@ impl Inner {
             .keys
             .hold(Key::Vm(owner.vm.id.clone()), "release")
             .await;
-        match self.owner_state(&owner.vm.id).await? {
+        match self.owner_state_of(begun).await? {
             OwnerState::Here(Power::Off) => {}
             OwnerState::Here(_) => {
                 drop(queue);
-                return self.give_release_up(begun).await;
+                let taken = Taken::by_proof("its VM runs again without the disk");
+                return self.give_taking_up(begun, taken).await;
             }
             OwnerState::NotHere | OwnerState::None => {
                 return Err(unresolved(
@@ -81,20 +108,22 @@ impl Inner {
                 Ok(Some(_)) | Err(_) => return Err(unresolved(why.to_string())),
             }
         }
-        let released = self.released(begun, "power-off release").await?;
-        Ok(released)
+        self.released(begun, Taken::by_proof("power-off release"))
+            .await
     }
 
-    /// The owner runs again with the disk: it keeps it.
-    async fn give_release_up(&self, begun: &Stored) -> Result<Stored, Error> {
+    /// Ends a release or fence without it: the owner keeps the disk. If it has none any more, it lost it all the same.
+    pub(crate) async fn give_taking_up(
+        &self,
+        begun: &Stored,
+        taken: Taken,
+    ) -> Result<Stored, Error> {
         let present = self.disk_in(begun).await.map_err(|why| Error::HostFailed {
             verb: "list the VM's disks",
             why: why.to_string(),
         })?;
         let Some(disk) = present else {
-            return self
-                .released(begun, "its VM runs again without the disk")
-                .await;
+            return self.released(begun, taken).await;
         };
         self.change(&begun.place, |record| {
             if record.operation != begun.record.operation {
@@ -116,7 +145,7 @@ impl Inner {
     }
 
     /// Writes that the owner lost the volume, and says so to everybody.
-    pub(crate) async fn released(&self, begun: &Stored, how: &str) -> Result<Stored, Error> {
+    pub(crate) async fn released(&self, begun: &Stored, taken: Taken) -> Result<Stored, Error> {
         let released = self
             .change(&begun.place, |record| {
                 if record.operation != begun.record.operation
@@ -136,9 +165,11 @@ impl Inner {
         if let Some(owner) = begun.record.ownership.owner() {
             let (id, epoch) = (begun.record.id, begun.record.epoch);
             self.notices.superseded(&owner.vm.id, id, epoch);
-            let detail = format!("{how}: was attached to VM {}", owner.vm);
+            let Taken { verb, how } = taken;
+            let holder = self.holder(owner);
+            let detail = format!("{how}: was attached to {holder}, epoch {epoch}");
             let name = begun.name().to_string();
-            self.audit(Actor::Reconciler, "release", name, Some(id), detail)
+            self.audit(Actor::Reconciler, verb, name, Some(id), detail)
                 .await;
         }
         Ok(released)
@@ -148,13 +179,12 @@ impl Inner {
     /// record, which fails if anything happened since the proof.
     pub(crate) async fn release_proven(&self, stored: &Stored) -> Result<(), Error> {
         let now = self.read_existing(&stored.place).await?;
-        if now.record != stored.record
-            || self.owner_state_of(&now.record).await? != OwnerState::NotHere
+        if !now.record.same_but_claim(&stored.record)
+            || self.owner_state_of(&now).await? != OwnerState::NotHere
         {
             return Ok(());
         }
-        self.released(&now, "its lock was free, its VM is not suspended")
-            .await?;
-        Ok(())
+        let proof = Taken::by_proof("its lock was free, its VM is not suspended");
+        self.released(&now, proof).await.map(drop)
     }
 }

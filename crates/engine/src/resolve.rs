@@ -1,5 +1,5 @@
 //! Finishing or undoing what a record says is under way, by looking: at the disk for *create* and *delete*, at the
-//! VM's device list for *attach*, *detach* and *release*. Used at start, by the sweep, and by a request that meets
+//! VM's device list for *attach*, *detach*, *release* and *fence*. Used at start, by the sweep, and by a request that meets
 //! such a record. The caller holds the volume's key (and the name's, for create and delete), so the operation is
 //! nobody's on this host any more.
 //!
@@ -14,7 +14,7 @@ use crate::ports::{HostError, Power, VmDisk};
 use crate::records::Stored;
 
 impl Inner {
-    /// The record with no attach, detach or release under way.
+    /// The record with no attach, detach, release or fence under way.
     pub(crate) async fn settled(&self, stored: Stored) -> Result<Stored, Error> {
         let Some(operation) = stored.record.operation.clone() else {
             return Ok(stored);
@@ -28,6 +28,7 @@ impl Inner {
                 other => other,
             },
             OperationKind::Release => self.finish_release(&stored).await,
+            OperationKind::Fence => self.finish_fence(&stored).await,
             OperationKind::Create | OperationKind::Delete => Err(Self::unresolved(
                 stored.name(),
                 &operation,
@@ -108,10 +109,11 @@ impl Inner {
                     .await;
                 let stat = stat.map_err(|why| unavailable(&place.ds, &why))?;
                 let complete = stat.is_some_and(|s| s.capacity == stored.record.capacity);
-                if complete && self.finish_create(place, id).await.is_ok() {
-                    return Ok(());
+                let good = complete && self.copy_is_good(stored).await?;
+                if !good || self.finish_create(place, id).await.is_err() {
+                    self.undo_create(place, id).await?;
                 }
-                self.undo_create(place, id).await
+                self.free_source_of(stored).await
             }
             _ => Ok(()),
         }
@@ -121,14 +123,23 @@ impl Inner {
     /// Courtesy, not safety: both would write the result by *swap*.
     pub(crate) fn may_resolve_making(&self, stored: &Stored) -> bool {
         const OLD_MILLIS: u64 = 10 * 60 * 1000;
+        if self.works.get(stored.record.id).is_some() {
+            return false;
+        }
         let age = |started: Timestamp| self.now().millis().saturating_sub(started.millis());
         let operation = stored.record.operation.as_ref();
-        operation.is_none_or(|o| o.host == self.host || age(o.started) > OLD_MILLIS)
+        let seen = stored.record.making.as_ref().map(|m| m.seen);
+        let last = |started: Timestamp| seen.map_or(started, |seen| seen.max(started));
+        operation.is_none_or(|o| o.host == self.host || age(last(o.started)) > OLD_MILLIS)
     }
 
     /// Takes the keys and resolves whatever is under way with this volume.
     pub(crate) async fn resolve_one(&self, stored: &Stored) -> Result<(), Error> {
         let place = &stored.place;
+        if self.works.get(stored.record.id).is_some() {
+            // This host is at it.
+            return Ok(());
+        }
         let making = !stored.record.exists();
         let name = Key::Name(place.ds.clone(), place.group, place.name.clone());
         let _name = match making {

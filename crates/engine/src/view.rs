@@ -27,16 +27,23 @@ impl Inner {
 
     fn waiting(&self, stored: &Stored) -> Option<String> {
         let record = &stored.record;
-        match (&record.operation, self.notices.wanted_by(record.id)) {
-            (Some(operation), _) => Some(format!(
+        if !record.exists()
+            && let Some(far) = self.making_in_words(record)
+        {
+            return Some(far);
+        }
+        if let Some(reader) = self.reader_in_words(&record.ownership) {
+            return Some(reader);
+        }
+        match &record.operation {
+            Some(operation) => Some(format!(
                 "{} is under way since {} ms",
                 operation.kind.name(),
                 self.now()
                     .millis()
                     .saturating_sub(operation.started.millis())
             )),
-            (None, Some(vm)) => Some(format!("VM {vm} waits for it")),
-            (None, None) => None,
+            None => self.waiting_in_words(record),
         }
     }
 
@@ -62,7 +69,7 @@ impl Inner {
             layout: record.layout,
             created: record.created.clone(),
             ownership: record.ownership.clone(),
-            host_name: owner.map_or_else(String::new, |o| self.host_name(o.host)),
+            host_name: owner.map_or_else(String::new, |o| self.holder(o).host.into()),
             epoch: record.epoch,
             waiting: self.waiting(stored),
         }

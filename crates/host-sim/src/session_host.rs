@@ -8,7 +8,7 @@ use vdvs_engine::ports::{
 };
 
 use crate::session::{Broken, Session};
-use crate::state::{Device, State};
+use crate::state::{Device, State, VmState, disks_of};
 
 impl From<Broken> for HostError {
     fn from(broken: Broken) -> Self {
@@ -45,7 +45,7 @@ impl Session {
             let vm = found.name.clone();
             return Err(HostError::PoweredOff { vm });
         }
-        if let Some(device) = found.device(disk) {
+        if let Some(device) = found.device(disk).filter(|d| !d.dead) {
             if device.read_only != read_only {
                 let why = "the VM has the disk in another mode".to_owned();
                 return Err(HostError::Failed { why });
@@ -70,9 +70,12 @@ impl Session {
             disk: disk.clone(),
             read_only,
             unit,
+            dead: false,
         };
         let attached = answer(&device);
         if let Some(found) = state.vm_mut(vm) {
+            // A dead one makes room for the new.
+            found.devices.retain(|d| d.disk != *disk);
             found.devices.push(device);
         }
         state.bump(self.host);
@@ -87,14 +90,22 @@ impl Session {
         force: bool,
     ) -> Result<Detached, HostError> {
         let host = self.host;
+        if let Some(ghost) = state.ghost(host, vm) {
+            let before = ghost.len();
+            ghost.retain(|d| d.disk != *disk);
+            return Ok(match ghost.len() < before {
+                true => Detached::Removed,
+                false => Detached::WasAbsent,
+            });
+        }
         let found = state
             .vm_mut(vm)
             .filter(|v| v.host == host)
             .ok_or_else(|| no_such_vm(vm))?;
-        if found.device(disk).is_none() {
+        let Some(device) = found.device(disk) else {
             return Ok(Detached::WasAbsent);
-        }
-        if !force && found.power != Power::Off && found.busy.contains(disk) {
+        };
+        if !force && !device.dead && found.power != Power::Off && found.busy.contains(disk) {
             return Err(HostError::Busy);
         }
         found.devices.retain(|d| d.disk != *disk);
@@ -128,11 +139,16 @@ impl Host for Session {
 
     async fn vms(&self) -> Result<Vec<Vm>, HostError> {
         let list = self.call(|state, _| {
-            let here = state.vms.iter().filter(|v| v.host == self.host);
-            here.map(|v| Vm {
+            let ghosts = state.hosts.get(&self.host).map(|h| &h.ghosts);
+            let power = |v: &VmState| match v.host == self.host {
+                true => Some(v.power),
+                false => ghosts.filter(|g| g.contains_key(&v.id)).map(|_| Power::Off),
+            };
+            let here = state.vms.iter().filter_map(|v| Some((v, power(v)?)));
+            here.map(|(v, power)| Vm {
                 id: v.id.clone(),
                 name: v.name.clone(),
-                power: v.power,
+                power,
                 home: Some(v.home.clone()),
             })
             .collect()
@@ -142,8 +158,11 @@ impl Host for Session {
 
     async fn disks(&self, vm: &VmId) -> Result<Vec<VmDisk>, HostError> {
         self.call(|state, _| {
+            if let Some(ghost) = state.ghost(self.host, vm) {
+                return Ok(disks_of(ghost, false));
+            }
             let found = state.vm(vm).filter(|v| v.host == self.host);
-            found.map(|v| v.disks()).ok_or_else(|| no_such_vm(vm))
+            found.map(VmState::disks).ok_or_else(|| no_such_vm(vm))
         })
         .await?
     }

@@ -1,19 +1,21 @@
 //! The datastores' port and the host's own store.
 
 use std::future::pending;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
-use vdvs_domain::{DatastoreName, DiskFormat};
+use vdvs_domain::{DatastoreName, RequestId, VolumeId};
 use vdvs_engine::ports::{
-    AuditEntry, DatastoreInfo, Datastores, DiskSpec, DiskStat, DsPath, Entry, KeptConfig,
-    StorageError, Store, StoreError,
+    AuditEntry, DatastoreInfo, Datastores, DiskLock, DiskPath, DiskSpec, DiskStat, DsPath, Entry,
+    KeptConfig, Progress, StorageError, Store, StoreError,
 };
 
 use crate::fault::When;
 use crate::session::{Broken, Session};
-use crate::state::{Datastore, Disk};
+use crate::state::Datastore;
+use crate::world::WORK_STEP;
 
 impl From<Broken> for StorageError {
     fn from(broken: Broken) -> Self {
@@ -51,7 +53,7 @@ impl Session {
             let cut = state
                 .hosts
                 .get(&self.host)
-                .is_none_or(|h| h.unreachable.contains(ds));
+                .is_none_or(|h| h.cut_off.is_some() || h.unreachable.contains(ds));
             match state.datastores.get_mut(ds) {
                 Some(found) if !cut => effect(found, when),
                 _ => Err(StorageError::Io(format!("datastore {ds} is not reachable"))),
@@ -69,19 +71,50 @@ fn not_found(path: &DsPath) -> StorageError {
     StorageError::NotFound(path.to_string())
 }
 
+impl Session {
+    /// Long work goes on for as long as the world lets it.
+    async fn work(&self, spec: &DiskSpec, progress: &Progress) -> Result<(), StorageError> {
+        let total = spec.capacity.bytes();
+        while let Some(percent) = self.world.slow_work() {
+            progress.set(total / 100 * percent, total);
+            if progress.is_stopped() {
+                return Err(StorageError::Stopped);
+            }
+            if self.is_dead() {
+                return pending().await;
+            }
+            sleep(WORK_STEP).await;
+        }
+        Ok(())
+    }
+
+    /// What a disk holds, if nobody has it open.
+    async fn read_source(&self, source: &DiskPath) -> Result<u64, StorageError> {
+        let lock = self.call(|state, _| state.lock(source, Instant::now()));
+        if let DiskLock::Held { by } = lock.await? {
+            return Err(StorageError::Busy(by));
+        }
+        self.on(&source.datastore, |ds, _| {
+            let disk = ds.disks.get(source.path.as_str());
+            disk.filter(|d| d.complete)
+                .map(|d| d.content)
+                .ok_or_else(|| not_found(&source.path))
+        })
+        .await
+    }
+}
+
 #[async_trait]
 impl Datastores for Session {
     async fn list(&self) -> Result<Vec<DatastoreInfo>, StorageError> {
         let list = self.call(|state, _| {
-            let cut = state
-                .hosts
-                .get(&self.host)
-                .map(|h| h.unreachable.clone())
-                .unwrap_or_default();
+            let host = state.hosts.get(&self.host);
+            let alone = host.is_none_or(|h| h.cut_off.is_some());
+            let cut = host.map(|h| h.unreachable.clone()).unwrap_or_default();
             let infos = state.datastores.iter().map(|(name, ds)| DatastoreInfo {
                 name: name.clone(),
                 kind: ds.kind,
-                accessible: !cut.contains(name),
+                accessible: !alone && !cut.contains(name),
                 capacity_bytes: ds.capacity,
                 free_bytes: ds.capacity.saturating_sub(ds.used()),
             });
@@ -164,29 +197,27 @@ impl Datastores for Session {
         ds: &DatastoreName,
         file: &DsPath,
         spec: &DiskSpec,
-        _deadline: Instant,
+        progress: &Arc<Progress>,
     ) -> Result<(), StorageError> {
-        self.on(ds, |ds, when| {
-            if ds.exists(file.as_str()) {
-                return Err(StorageError::AlreadyExists(file.to_string()));
-            }
-            if !ds.dirs.contains(parent(file)) {
-                return Err(not_found(file));
-            }
-            let allocated = match spec.format {
-                DiskFormat::Thin => 0,
-                DiskFormat::ZeroedThick | DiskFormat::EagerZeroedThick => spec.capacity.bytes(),
-            };
-            if ds.used().saturating_add(allocated) > ds.capacity {
-                return Err(StorageError::NoSpace);
-            }
-            let disk = Disk {
-                capacity: spec.capacity,
-                allocated,
-                complete: when == When::After,
-            };
-            ds.disks.insert(file.as_str().to_owned(), disk);
-            Ok(())
+        self.work(spec, progress).await?;
+        self.on(ds, |ds, when| ds.make_disk(file, spec, 0, when))
+            .await
+    }
+
+    async fn clone_disk(
+        &self,
+        source: &DiskPath,
+        target: &DiskPath,
+        spec: &DiskSpec,
+        progress: &Arc<Progress>,
+    ) -> Result<(), StorageError> {
+        let read = self.read_source(source).await?;
+        self.work(spec, progress).await?;
+        if self.read_source(source).await? != read {
+            return Err(StorageError::Busy("a writer".to_owned()));
+        }
+        self.on(&target.datastore, |ds, when| {
+            ds.make_disk(&target.path, spec, read, when)
         })
         .await
     }
@@ -246,5 +277,25 @@ impl Store for Session {
     async fn kept_config(&self, id: Uuid) -> Result<Option<KeptConfig>, StoreError> {
         let kept = self.call(|state, _| state.hosts.get(&self.host)?.kept.get(&id).cloned());
         Ok(kept.await?)
+    }
+
+    async fn remember_deleted(
+        &self,
+        request: RequestId,
+        volume: VolumeId,
+    ) -> Result<(), StoreError> {
+        self.call(|state, _| {
+            if let Some(host) = state.hosts.get_mut(&self.host) {
+                host.deleted.insert(request, volume);
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn recall_deleted(&self, request: RequestId) -> Result<Option<VolumeId>, StoreError> {
+        let found =
+            self.call(|state, _| state.hosts.get(&self.host)?.deleted.get(&request).copied());
+        Ok(found.await?)
     }
 }

@@ -1,15 +1,19 @@
 //! The state of the world.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 use vdvs_domain::ownership::Locator;
-use vdvs_domain::{Capacity, DatastoreName, HostId, VmId};
+use vdvs_domain::{Capacity, DatastoreName, HostId, RequestId, VmId, VolumeId};
 use vdvs_engine::ports::{
-    AuditEntry, DatastoreKind, DiskLock, DiskPath, Entry, KeptConfig, Power, StorageError, VmDisk,
+    AuditEntry, DatastoreKind, DiskLock, DiskPath, DiskSpec, DsPath, Entry, KeptConfig, Power,
+    StorageError, VmDisk,
 };
+
+use crate::fault::When;
 
 /// Disks a VM can have: four controllers with fifteen places each.
 pub(crate) const MAX_DEVICES: usize = 60;
@@ -20,6 +24,8 @@ pub(crate) struct Disk {
     pub(crate) allocated: u64,
     /// Its descriptor exists.
     pub(crate) complete: bool,
+    /// Stands for its bytes.
+    pub(crate) content: u64,
 }
 
 #[derive(Debug)]
@@ -36,6 +42,8 @@ pub(crate) struct Device {
     pub(crate) disk: DiskPath,
     pub(crate) read_only: bool,
     pub(crate) unit: u8,
+    /// Its lock lapsed while its host was cut off: requests of the guest fail until it is attached anew.
+    pub(crate) dead: bool,
 }
 
 #[derive(Debug)]
@@ -58,7 +66,12 @@ pub(crate) struct HostState {
     pub(crate) unreachable: BTreeSet<DatastoreName>,
     /// Datastores whose calls never return on this host.
     pub(crate) hanging: BTreeSet<DatastoreName>,
+    /// VMs that run elsewhere and are still registered here, off, with the disks they had.
+    pub(crate) ghosts: BTreeMap<VmId, Vec<Device>>,
+    /// Since when it reaches no datastore at all.
+    pub(crate) cut_off: Option<Instant>,
     pub(crate) kept: BTreeMap<Uuid, KeptConfig>,
+    pub(crate) deleted: HashMap<RequestId, VolumeId>,
     pub(crate) audit: Vec<AuditEntry>,
 }
 
@@ -69,7 +82,11 @@ pub(crate) struct State {
     pub(crate) vms: Vec<VmState>,
     /// Locks that outlive their holders.
     pub(crate) lingering: BTreeMap<DiskPath, (String, Instant)>,
+    /// How long the lock of a host lasts that cannot renew it any more.
+    pub(crate) lapse: Duration,
     pub(crate) lock_unknown: bool,
+    /// Long work stands still at so many hundredths.
+    pub(crate) slow_work: Option<u64>,
     pub(crate) ids: u64,
 }
 
@@ -82,21 +99,23 @@ impl Device {
     }
 }
 
+/// A configuration's disks, as the host lists them.
+pub(crate) fn disks_of(devices: &[Device], running: bool) -> Vec<VmDisk> {
+    let disk = |d: &Device| VmDisk {
+        disk: d.disk.clone(),
+        read_only: d.read_only,
+        locator: running.then(|| d.locator()),
+    };
+    devices.iter().map(disk).collect()
+}
+
 impl VmState {
     pub(crate) fn device(&self, disk: &DiskPath) -> Option<&Device> {
         self.devices.iter().find(|d| d.disk == *disk)
     }
 
     pub(crate) fn disks(&self) -> Vec<VmDisk> {
-        let running = self.power != Power::Off;
-        self.devices
-            .iter()
-            .map(|d| VmDisk {
-                disk: d.disk.clone(),
-                read_only: d.read_only,
-                locator: running.then(|| d.locator()),
-            })
-            .collect()
+        disks_of(&self.devices, self.power != Power::Off)
     }
 
     pub(crate) fn free_unit(&self) -> Option<u8> {
@@ -115,13 +134,29 @@ impl State {
         self.vms.iter_mut().find(|v| v.id == *id)
     }
 
+    /// The disks of a VM that is registered on `host` too, and runs elsewhere.
+    pub(crate) fn ghost(&mut self, host: HostId, vm: &VmId) -> Option<&mut Vec<Device>> {
+        if self.vm(vm).is_some_and(|v| v.host == host) {
+            return None;
+        }
+        self.hosts.get_mut(&host)?.ghosts.get_mut(vm)
+    }
+
     /// VMs that have the disk open, with their mode.
-    pub(crate) fn openers(&self, disk: &DiskPath) -> Vec<(&VmState, bool)> {
+    pub(crate) fn openers(&self, disk: &DiskPath, now: Instant) -> Vec<(&VmState, bool)> {
         self.vms
             .iter()
-            .filter(|v| v.power == Power::On)
-            .filter_map(|v| v.device(disk).map(|d| (v, d.read_only)))
+            .filter(|v| v.power == Power::On && !self.has_lapsed(v.host, now))
+            .filter_map(|v| v.device(disk).map(|d| (v, d)))
+            .filter(|(_, d)| !d.dead)
+            .map(|(v, d)| (v, d.read_only))
             .collect()
+    }
+
+    /// Whether a host has been cut off for so long that its locks are gone.
+    pub(crate) fn has_lapsed(&self, host: HostId, now: Instant) -> bool {
+        let since = self.hosts.get(&host).and_then(|h| h.cut_off);
+        since.is_some_and(|since| now.saturating_duration_since(since) >= self.lapse)
     }
 
     /// Who stands in the way of opening the disk for `vm`.
@@ -133,7 +168,7 @@ impl State {
         now: Instant,
     ) -> Option<String> {
         let other = self
-            .openers(disk)
+            .openers(disk, now)
             .into_iter()
             .find(|(v, ro)| v.id != *vm && !(*ro && read_only));
         let lingering = self.lingering.get(disk).filter(|(_, until)| *until > now);
@@ -148,7 +183,7 @@ impl State {
                 why: "this host cannot query locks".to_owned(),
             };
         }
-        let open = self.openers(disk).first().map(|(v, _)| v.name.clone());
+        let open = self.openers(disk, now).first().map(|(v, _)| v.name.clone());
         let lingering = self.lingering.get(disk).filter(|(_, until)| *until > now);
         open.or_else(|| lingering.map(|(who, _)| who.clone()))
             .map_or(DiskLock::Free, |by| DiskLock::Held { by })
@@ -170,6 +205,38 @@ impl Datastore {
 
     pub(crate) fn used(&self) -> u64 {
         self.disks.values().map(|d| d.allocated).sum()
+    }
+
+    pub(crate) fn make_disk(
+        &mut self,
+        file: &DsPath,
+        spec: &DiskSpec,
+        content: u64,
+        when: When,
+    ) -> Result<(), StorageError> {
+        let path = file.as_str();
+        if self.exists(path) {
+            return Err(StorageError::AlreadyExists(path.to_owned()));
+        }
+        let parent = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+        if !self.dirs.contains(parent) {
+            return Err(StorageError::NotFound(path.to_owned()));
+        }
+        let allocated = match spec.format.is_allocated() {
+            true => spec.capacity.bytes(),
+            false => 0,
+        };
+        if self.used().saturating_add(allocated) > self.capacity {
+            return Err(StorageError::NoSpace);
+        }
+        let disk = Disk {
+            capacity: spec.capacity,
+            allocated,
+            complete: when == When::After,
+            content,
+        };
+        self.disks.insert(path.to_owned(), disk);
+        Ok(())
     }
 
     pub(crate) fn make_dirs(&mut self, path: &str) {

@@ -1,6 +1,6 @@
 //! The world as tests and people arrange it and look at it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use crate::state::{Datastore, HostState, State, VmState};
 
 /// Size of a simulated datastore.
 const DATASTORE_BYTES: u64 = 10 << 40;
+/// How often held-up work looks whether it may go on.
+pub(crate) const WORK_STEP: Duration = Duration::from_millis(10);
 
 /// Everything that survives an agent.
 #[derive(Debug, Clone)]
@@ -74,7 +76,10 @@ impl World {
                 generation: watch::channel(1).0,
                 unreachable: Default::default(),
                 hanging: Default::default(),
+                ghosts: BTreeMap::new(),
+                cut_off: None,
                 kept: BTreeMap::new(),
+                deleted: HashMap::new(),
                 audit: Vec::new(),
             },
         );
@@ -150,6 +155,10 @@ impl World {
         if let Some(found) = state.vm_mut(vm) {
             found.power = power;
             found.busy.clear();
+            for device in &mut found.devices {
+                // Going on opens them anew.
+                device.dead &= power != Power::On;
+            }
         }
         if let Some(ds) = state.datastores.get_mut(&home) {
             ds.files
@@ -169,6 +178,18 @@ impl World {
         from.into_iter().chain([host]).for_each(|h| state.bump(h));
     }
 
+    /// A VM that runs elsewhere is still registered on `host` too, off, with the disks it has now: what a host finds
+    /// when it comes back after its VMs were started elsewhere.
+    pub fn leave_registered(&self, vm: &VmId, host: HostId) {
+        let mut state = self.state();
+        let Some(found) = state.vm(vm) else { return };
+        let devices = found.devices.clone();
+        if let Some(host) = state.hosts.get_mut(&host) {
+            host.ghosts.insert(vm.clone(), devices);
+        }
+        state.bump(host);
+    }
+
     /// Locks of a VM's disks stay for a while after it is gone, as after a host crash.
     pub fn linger_locks(&self, vm: &VmId, how_long: Duration) {
         let mut state = self.state();
@@ -180,6 +201,47 @@ impl World {
         for device in devices {
             state.lingering.insert(device.disk, (name.clone(), until));
         }
+    }
+
+    /// How long locks last after their host died or was cut off.
+    pub fn set_lapse(&self, lapse: Duration) {
+        self.state().lapse = lapse;
+    }
+
+    /// A host loses power with its running VMs; their locks stay until they lapse. Its agent is the caller's to crash.
+    pub fn crash_host(&self, host: HostId) {
+        let running: Vec<VmId> = {
+            let state = self.state();
+            let here = state.vms.iter().filter(|v| v.host == host);
+            let running = here.filter(|v| v.power == Power::On);
+            running.map(|v| v.id.clone()).collect()
+        };
+        let lapse = self.state().lapse;
+        for vm in running {
+            self.linger_locks(&vm, lapse);
+            self.power(&vm, Power::Off);
+        }
+    }
+
+    /// Cuts a host off from all datastores, or connects it again. Its VMs run on; after the lapse their locks are gone
+    /// and their disks dead, also when it is connected again.
+    pub fn cut_off(&self, host: HostId, cut: bool) {
+        let mut state = self.state();
+        let now = Instant::now();
+        let lapsed = state.has_lapsed(host, now);
+        if let Some(found) = state.hosts.get_mut(&host) {
+            found.cut_off = match (cut, found.cut_off) {
+                (true, None) => Some(now),
+                (true, since) => since,
+                (false, _) => None,
+            };
+        }
+        if lapsed && !cut {
+            let here = state.vms.iter_mut().filter(|v| v.host == host);
+            here.flat_map(|v| v.devices.iter_mut())
+                .for_each(|d| d.dead = true);
+        }
+        state.bump(host);
     }
 
     /// Whether `host` reaches a datastore.
@@ -236,12 +298,39 @@ impl World {
         }
     }
 
+    /// Long work (making and cloning disks) stands still at so many hundredths, or goes on.
+    pub fn hold_work(&self, percent: Option<u64>) {
+        self.state().slow_work = percent;
+    }
+
+    pub(crate) fn slow_work(&self) -> Option<u64> {
+        self.state().slow_work
+    }
+
+    /// Writes to a disk; `content` stands for its bytes.
+    pub fn write_disk(&self, disk: &DiskPath, content: u64) {
+        let mut state = self.state();
+        let found = state.datastores.get_mut(&disk.datastore);
+        if let Some(found) = found.and_then(|ds| ds.disks.get_mut(disk.path.as_str())) {
+            found.content = content;
+        }
+    }
+
+    /// What a complete disk holds.
+    #[must_use]
+    pub fn read_disk(&self, disk: &DiskPath) -> Option<u64> {
+        let state = self.state();
+        let found = state.datastores.get(&disk.datastore)?;
+        let found = found.disks.get(disk.path.as_str())?;
+        found.complete.then_some(found.content)
+    }
+
     /// Names of the running VMs that can write a disk. More than one breaks the first promise.
     #[must_use]
     pub fn writers(&self, disk: &DiskPath) -> Vec<String> {
         let state = self.state();
         let writers = state
-            .openers(disk)
+            .openers(disk, Instant::now())
             .into_iter()
             .filter(|(_, read_only)| !read_only);
         writers.map(|(vm, _)| vm.name.clone()).collect()

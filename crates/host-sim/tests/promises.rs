@@ -40,7 +40,7 @@ async fn with_disk() -> (World, Vec<VmId>, DiskPath) {
     };
     session.make_dir(&ds(), &path("d")).await.unwrap();
     session
-        .create_disk(&ds(), &path("d/v.vmdk"), &spec, soon())
+        .create_disk(&ds(), &path("d/v.vmdk"), &spec, &Arc::default())
         .await
         .unwrap();
     let disk = DiskPath {

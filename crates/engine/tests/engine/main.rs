@@ -13,4 +13,5 @@ mod random;
 mod reviewed;
 mod support;
 mod takeover;
+mod two_hosts;
 mod volumes;
