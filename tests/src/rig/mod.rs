@@ -30,8 +30,9 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use serde_json::json;
 use vdvs_testkit::lab::{
-    ADMIN, AGENT, DEFAULT_HOST, Daemon, Docker, Host, Images, LABHV, Lab, LabConfig, Layout, Node,
-    PACKAGES, PLUGIN, Profile, Service, built, each, ensure_packages, leftovers,
+    ADMIN, AGENT, DEFAULT_HOST, Daemon, Docker, Host, Images, LABHV, Lab, LabConfig, Layout,
+    NO_PLUGIN_SERVICE, Node, PACKAGES, PLUGIN, Profile, Service, built, each, ensure_packages,
+    leftovers,
 };
 use vdvs_testkit::wait::{until, until_true};
 
@@ -64,6 +65,8 @@ pub struct Setup {
     pub doubt_after: Option<u64>,
     /// Seconds a Mount may take, of which the agent may wait all but ten; none: the default.
     pub mount_budget: Option<u64>,
+    /// The nodes run no plugin service: the test has Docker itself run the plugin.
+    pub managed: bool,
 }
 
 impl Default for Setup {

@@ -129,7 +129,8 @@ supervise() {
 
 if [ ! "$stop" ]; then
     supervisors=()
-    if [ -x /opt/vdvs/vdvs-plugin ]; then
+    # Not where Docker itself is to run the plugin.
+    if [ -x /opt/vdvs/vdvs-plugin ] && [ ! -e /etc/no-vdvs-plugin-service ]; then
         supervise plugin /opt/vdvs/vdvs-plugin run --agent unix:/run/vdvs-vsock/1019 --driver vsphere \
             --state /var/lib/vdvs --mount-root /mnt/vdvs --docker unix:/run/docker.sock &
         supervisors+=($!)

@@ -32,6 +32,10 @@ use crate::wait;
 const INIT: &str = include_str!("node-init.sh");
 /// Below this folder in the node the plugin mounts volumes.
 pub const MOUNT_ROOT: &str = "/mnt/vdvs";
+/// A file of this name in a node's `/etc` keeps the plugin's service off.
+pub const NO_PLUGIN_SERVICE: &str = "no-vdvs-plugin-service";
+/// Below this folder in the node Docker keeps managed plugins, each with the mounts it shows to others.
+const MANAGED_ROOT: &str = "/var/lib/docker/plugins";
 /// In the node, the folder of [`Node::notes_dir`].
 pub const NOTES: &str = "/var/lib/notes";
 /// Seconds init gives each service to end by itself: above dockerd's own 15 s for its containers.
@@ -406,7 +410,7 @@ impl Node {
     /// # Errors
     /// The node is off.
     pub fn volume_mounts(&self) -> Result<Vec<mounts::Mount>> {
-        mounts::below(self.init()?, Path::new(MOUNT_ROOT))
+        volume_mounts(self.init()?)
     }
 
     /// A service's log of this boot.
@@ -485,10 +489,21 @@ fn only_child(parent: u32) -> Option<ProcId> {
     ProcId::of(children.split_whitespace().next()?.parse().ok()?)
 }
 
+/// Volumes' mounts, by the service or by a managed plugin: strictly below its `propagated-mount`.
+fn volume_mounts(init: ProcId) -> Result<Vec<mounts::Mount>> {
+    let mut found = mounts::below(init, Path::new(MOUNT_ROOT))?;
+    let managed = mounts::below(init, Path::new(MANAGED_ROOT))?;
+    found.extend(managed.into_iter().filter(|mount| {
+        let folder = mount.path.parent();
+        folder.is_some_and(|folder| folder.ends_with("propagated-mount"))
+    }));
+    Ok(found)
+}
+
 /// Makes every volume's file system in the node forget what it has not written yet.
 fn cut_file_systems(init: ProcId) -> Result<()> {
     let mut done = Vec::new();
-    for mount in mounts::below(init, Path::new(MOUNT_ROOT))? {
+    for mount in volume_mounts(init)? {
         if done.contains(&mount.device) {
             continue;
         }

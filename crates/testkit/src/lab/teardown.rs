@@ -5,6 +5,7 @@
 //! and control groups by prefix, loop devices and mounts by their files' folder. So a lab whose `up` was killed at any
 //! moment, or whose `lab.json` is damaged, goes as well.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -171,19 +172,33 @@ fn loops(layout: &Layout) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The groups of this lab's nodes at the top of each hierarchy, or of the only one.
+/// The groups of this lab's nodes at the top of each hierarchy, or of the only one, and those of managed plugins,
+/// which Docker puts there under their ids.
 fn cgroups(layout: &Layout) -> Result<Vec<PathBuf>> {
     let prefix = format!("{}-", layout.prefix());
+    let plugins = managed_plugins(layout)?;
     let top = Path::new("/sys/fs/cgroup");
     let mut found = Vec::new();
     for dir in [top.to_owned()].into_iter().chain(list(top)?) {
         found.extend(list(&dir)?.into_iter().filter(|path| {
             path.file_name()
                 .and_then(|name| name.to_str())
-                .is_some_and(|name| name.starts_with(&prefix))
+                .is_some_and(|name| name.starts_with(&prefix) || plugins.contains(name))
         }));
     }
     Ok(found)
+}
+
+/// Ids of the managed plugins in the nodes' engines.
+fn managed_plugins(layout: &Layout) -> Result<BTreeSet<String>> {
+    let mut ids = BTreeSet::new();
+    for node in list(&layout.root().join("nodes"))? {
+        let plugins = list(&node.join("var-lib-docker/plugins"))?;
+        let names = plugins.iter().filter_map(|path| path.file_name()?.to_str());
+        // Not the store's own folders `storage` and `tmp`.
+        ids.extend(names.filter(|name| name.len() == 64).map(str::to_owned));
+    }
+    Ok(ids)
 }
 
 fn remove_group(group: &Path) -> Result<()> {
