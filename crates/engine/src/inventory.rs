@@ -50,13 +50,9 @@ impl Inner {
             .into_iter()
             .filter(|d| d.accessible)
         {
-            match self.answering(&ds.name, self.records_on(&ds.name)).await {
-                Ok(records) => {
-                    let mine = records
-                        .into_iter()
-                        .filter(|s| s.record.ownership.is_owned_by(vm));
-                    held.extend(mine.map(|s| (s.record.id, s)));
-                }
+            let mine = self.records_where(&ds.name, |r| r.ownership.is_owned_by(vm));
+            match self.answering(&ds.name, mine).await {
+                Ok(mine) => held.extend(mine.into_iter().map(|s| (s.record.id, s))),
                 Err(why) => self
                     .said
                     .once(format!("datastore {}", ds.name), &why.to_string()),

@@ -18,7 +18,8 @@ use futures_util::{StreamExt, stream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use vdvs_domain::{DatastoreName, Error, VmId};
+use vdvs_domain::error::full_name;
+use vdvs_domain::{DatastoreName, Error, Ownership, VmId, VolumeRecord};
 
 use crate::differences::Here;
 use crate::inner::{Inner, locked};
@@ -155,7 +156,7 @@ impl Inner {
     }
 
     async fn sweep_steps(self: &Arc<Self>, ds: &DatastoreName) -> Result<(), Error> {
-        let records = self.answering(ds, self.records_on(ds)).await?;
+        let records = self.answering(ds, self.records_in_use(ds)).await?;
         // After the records: what was attached since is not in them, and is not called vanished.
         let here = self.here().await?;
         stream::iter(&records)
@@ -168,6 +169,18 @@ impl Inner {
             self.repair_ledger(ds, group).await?;
         }
         Ok(())
+    }
+
+    /// The records that say that anybody has or does anything to a volume. Of all others the index is enough.
+    async fn records_in_use(&self, ds: &DatastoreName) -> Result<Vec<Stored>, Error> {
+        let in_use = |record: &VolumeRecord| {
+            let idle = record.operation.is_none() && record.ownership == Ownership::Free;
+            if idle {
+                self.watched.unwatch(record.id);
+            }
+            !idle
+        };
+        self.records_where(ds, in_use).await
     }
 
     async fn sweep_volume(self: &Arc<Self>, stored: &Stored, here: &Here) {
@@ -209,16 +222,16 @@ impl Inner {
             .into_iter()
             .filter(|d| d.accessible)
         {
-            let Ok(records) = self.answering(&ds.name, self.records_on(&ds.name)).await else {
+            let Ok(volumes) = self.answering(&ds.name, self.indexed_on(&ds.name)).await else {
                 continue;
             };
-            for stored in records {
-                if let Some(owner) = stored.record.ownership.owner()
-                    && seen.insert(stored.record.id)
+            for volume in volumes {
+                if let Some(owner) = volume.record.ownership.owner()
+                    && seen.insert(volume.record.id)
                 {
                     held.entry(owner.vm.id.clone())
                         .or_default()
-                        .push(stored.name().to_string());
+                        .push(full_name(&volume.record.name, &ds.name).to_string());
                 }
             }
         }
