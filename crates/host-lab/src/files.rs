@@ -46,3 +46,17 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     File::open(path)?.take(MAX_JSON).read_to_string(&mut text)?;
     Ok(text)
 }
+
+/// As [`replace`], for what needs to outlive this process and not the machine: nothing is flushed.
+pub(crate) fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temp = path.with_extension("tmp");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temp)?;
+    file.write_all(bytes)?;
+    drop(file);
+    rename_over(&temp, path)
+}

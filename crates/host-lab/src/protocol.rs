@@ -129,6 +129,17 @@ pub enum Call {
         /// Name of the VM.
         vm: String,
     },
+    /// Stops the VM where it stands. Its disks close: their locks are free, and its configuration file names a saved
+    /// state until it is resumed. Suspended already: nothing to do.
+    Suspend {
+        /// Name of the VM.
+        vm: String,
+    },
+    /// Lets a suspended VM go on, after its disks were locked again. Runs already: nothing to do.
+    Resume {
+        /// Name of the VM.
+        vm: String,
+    },
     /// Answers when the generation is no longer `since`, or after the time.
     WaitChange {
         /// The generation the caller knows; 0: none.
@@ -169,6 +180,10 @@ pub enum Answer {
     PoweredOn,
     /// To [`Call::PowerOff`].
     PoweredOff,
+    /// To [`Call::Suspend`].
+    Suspended,
+    /// To [`Call::Resume`].
+    Resumed,
     /// To [`Call::WaitChange`]: the present generation.
     Generation(u64),
 }
@@ -196,7 +211,7 @@ pub enum Power {
     On,
     /// It does not.
     Off,
-    /// Its processes are stopped; its disks are still open.
+    /// Its processes are stopped and its disks closed, yet it goes on with them when it is resumed.
     Suspended,
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::{
     ClientError, LINE_LIMIT, decode, encode, expect_attached, expect_detached, expect_devices,
-    expect_generation, expect_lock, expect_powered_off, expect_powered_on, expect_vms,
+    expect_generation, expect_lock, expect_powered_off, expect_powered_on, expect_resumed,
+    expect_suspended, expect_vms,
 };
 use crate::protocol::{Answer, Call, Device, Disk, LockState, VmState};
 
@@ -136,6 +137,22 @@ impl BlockingClient {
     /// [`ClientError`]
     pub fn power_off(&self, vm: &str) -> Result<(), ClientError> {
         expect_powered_off(self.call(Call::PowerOff { vm: vm.to_owned() }, LIMIT)?)
+    }
+
+    /// Suspends a VM.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the VM runs on then.
+    pub fn suspend(&self, vm: &str) -> Result<(), ClientError> {
+        expect_suspended(self.call(Call::Suspend { vm: vm.to_owned() }, LIMIT)?)
+    }
+
+    /// Resumes a VM.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the VM stays suspended then.
+    pub fn resume(&self, vm: &str) -> Result<(), ClientError> {
+        expect_resumed(self.call(Call::Resume { vm: vm.to_owned() }, LIMIT)?)
     }
 
     /// Waits for a change, at most `limit`.

@@ -1,10 +1,14 @@
-//! Asking labhv. Each call has a connection of its own: a labhv that was restarted in between is not noticed, and a
-//! long poll delays nobody.
+//! Asking labhv. Connections are kept and used again, each for one call at a time: a long poll delays nobody, and a
+//! labhv that was restarted in between is not noticed.
+//!
+//! A kept connection may have lost its peer. Where nothing can have arrived, or the call only asks, it is made again over
+//! a new one; otherwise what happened is unknown, and is said to be.
 
 mod blocking;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -18,6 +22,8 @@ use crate::protocol::{
 
 /// Longest line of a reply, as for requests.
 const LINE_LIMIT: u64 = MAX_LINE as u64;
+/// Connections kept for later calls: as many as are usually under way together. labhv has room for 64.
+const KEPT: usize = 8;
 
 /// A call failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,10 +49,21 @@ impl ClientError {
     }
 }
 
-/// The async client.
+/// The async client. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct LabClient {
     socket: PathBuf,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+type Connection = BufReader<UnixStream>;
+
+/// How one exchange over one connection failed.
+enum Lost {
+    /// Nothing of the question can have arrived.
+    Unsent(io::Error),
+    /// It may have.
+    Unanswered(String),
 }
 
 impl LabClient {
@@ -55,6 +72,7 @@ impl LabClient {
     pub fn new(socket: &Path) -> Self {
         Self {
             socket: socket.to_owned(),
+            idle: Arc::default(),
         }
     }
 
@@ -63,27 +81,56 @@ impl LabClient {
     /// # Errors
     /// [`ClientError`]
     pub async fn call(&self, call: Call, deadline: Instant) -> Result<Answer, ClientError> {
+        let only_asks = matches!(
+            call,
+            Call::ListVms | Call::ListDevices { .. } | Call::Lock { .. } | Call::WaitChange { .. }
+        );
         let line = encode(call)?;
+        let late = || Lost::Unanswered("the deadline passed".to_owned());
+        while let Some(kept) = self.kept() {
+            match timeout_at(deadline, exchange(kept, &line)).await {
+                Ok(Ok((connection, reply))) => return self.done(connection, &reply),
+                // Its labhv is gone: so are those of the others, as the next rounds find.
+                Ok(Err(Lost::Unsent(_))) => {}
+                Ok(Err(Lost::Unanswered(_))) if only_asks => {}
+                Ok(Err(Lost::Unanswered(why))) => return Err(ClientError::NoAnswer(why)),
+                Err(_) => return Err(ClientError::broken("the deadline passed")),
+            }
+        }
         let connect = timeout_at(deadline, UnixStream::connect(&self.socket)).await;
+        let unreachable = |e| ClientError::Unreachable(self.socket.clone(), e);
         let stream = connect
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
             .flatten()
-            .map_err(|e| ClientError::Unreachable(self.socket.clone(), e))?;
-        let exchange = async {
-            let mut stream = BufReader::new(stream);
-            stream.get_mut().write_all(&line).await?;
-            let mut reply = Vec::new();
-            (&mut stream)
-                .take(LINE_LIMIT)
-                .read_until(b'\n', &mut reply)
-                .await?;
-            Ok::<_, io::Error>(reply)
-        };
-        let reply = timeout_at(deadline, exchange)
+            .map_err(unreachable)?;
+        let exchange = exchange(BufReader::new(stream), &line);
+        match timeout_at(deadline, exchange)
             .await
-            .map_err(|_| ClientError::NoAnswer("the deadline passed".to_owned()))?
-            .map_err(ClientError::broken)?;
-        decode(&reply)
+            .unwrap_or_else(|_| Err(late()))
+        {
+            Ok((connection, reply)) => self.done(connection, &reply),
+            Err(Lost::Unsent(e)) => Err(unreachable(e)),
+            Err(Lost::Unanswered(why)) => Err(ClientError::NoAnswer(why)),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> Option<Connection> {
+        self.idle().pop()
+    }
+
+    /// A whole reply came: the connection can serve the next call.
+    fn done(&self, connection: Connection, reply: &[u8]) -> Result<Answer, ClientError> {
+        if connection.buffer().is_empty() {
+            let mut idle = self.idle();
+            if idle.len() < KEPT {
+                idle.push(connection);
+            }
+        }
+        decode(reply)
     }
 
     /// All VMs of the host.
@@ -158,6 +205,28 @@ impl LabClient {
         )
     }
 
+    /// Suspends a VM.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the VM runs on then.
+    pub async fn suspend(&self, vm: &str, deadline: Instant) -> Result<(), ClientError> {
+        expect_suspended(
+            self.call(Call::Suspend { vm: vm.to_owned() }, deadline)
+                .await?,
+        )
+    }
+
+    /// Resumes a VM.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the VM stays suspended then.
+    pub async fn resume(&self, vm: &str, deadline: Instant) -> Result<(), ClientError> {
+        expect_resumed(
+            self.call(Call::Resume { vm: vm.to_owned() }, deadline)
+                .await?,
+        )
+    }
+
     /// Waits for a change. A little of the time is kept for the answer's way back.
     ///
     /// # Errors
@@ -177,8 +246,28 @@ impl LabClient {
     }
 }
 
+/// One question and its answer, a whole line.
+async fn exchange(mut connection: Connection, line: &[u8]) -> Result<(Connection, Vec<u8>), Lost> {
+    // A line is far smaller than a socket's buffer: it is taken at once, or the peer is gone and took nothing.
+    connection
+        .get_mut()
+        .write_all(line)
+        .await
+        .map_err(Lost::Unsent)?;
+    let mut reply = Vec::new();
+    let read = (&mut connection)
+        .take(LINE_LIMIT)
+        .read_until(b'\n', &mut reply)
+        .await;
+    match read {
+        Ok(_) if reply.last() == Some(&b'\n') => Ok((connection, reply)),
+        Ok(_) => Err(Lost::Unanswered("the connection ended".to_owned())),
+        Err(e) => Err(Lost::Unanswered(e.to_string())),
+    }
+}
+
 fn encode(call: Call) -> Result<Vec<u8>, ClientError> {
-    // One request per connection: any id tells its reply apart from "not a request", which has 0.
+    // One request at a time on a connection: any id tells its reply apart from "not a request", which has 0.
     let mut line = serde_json::to_vec(&Request { id: 1, call }).map_err(ClientError::broken)?;
     line.push(b'\n');
     Ok(line)
@@ -214,3 +303,5 @@ expect_answer!(expect_lock, Answer::Lock { state, holder } => (state, holder), (
 expect_answer!(expect_generation, Answer::Generation(generation) => generation, u64);
 expect_answer!(expect_powered_on, Answer::PoweredOn => (), ());
 expect_answer!(expect_powered_off, Answer::PoweredOff => (), ());
+expect_answer!(expect_suspended, Answer::Suspended => (), ());
+expect_answer!(expect_resumed, Answer::Resumed => (), ());

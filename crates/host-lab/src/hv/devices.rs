@@ -1,4 +1,4 @@
-//! Disks of running VMs: open, close, attach, detach, lock; and finding them again after this process died.
+//! Disks of running VMs: open, close, attach, detach.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -7,31 +7,37 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
+use super::arbiter::device_label;
 use super::disks;
 use super::init;
-use super::vm::{ConfiguredDisk, Device};
+use super::vm::{ConfiguredDisk, Cut, Device};
 use super::world::World;
-use crate::protocol::{self, Answer, Disk, LabError, LabErrorKind, LockState};
-use crate::sys::{self, LoopState};
+use crate::protocol::{self, Answer, Disk, LabError, LabErrorKind};
+use crate::sys;
 
 /// How long a detach waits for the device to close. It was ours alone a moment ago.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A device that closes when its last user goes; until then its disk is held.
 #[derive(Debug)]
 pub(crate) struct Closing {
-    number: u32,
-    extent: PathBuf,
-    vm: String,
+    pub(super) number: u32,
+    pub(super) extent: PathBuf,
+    pub(super) datastore: String,
+    pub(super) vm: String,
 }
 
-/// A device as the protocol shows it.
-pub(super) fn shown(device: &Device) -> protocol::Device {
+/// A device as the protocol shows it. A fence that is not finished has taken it from the guest already, and a
+/// suspended VM has its disks closed.
+pub(super) fn shown(device: &Device, suspended: bool) -> protocol::Device {
+    let open = device
+        .open
+        .filter(|_| device.configured.cut.is_none() && !suspended);
     protocol::Device {
         disk: device.configured.disk.clone(),
         read_only: device.configured.read_only,
-        locator: device.open.map(init::locator),
-        open: device.open.is_some(),
+        locator: open.map(init::locator),
+        open: open.is_some(),
         unit: device.configured.unit,
     }
 }
@@ -44,13 +50,19 @@ impl World {
         read_only: bool,
     ) -> Result<Answer, LabError> {
         let vm = self.vm(name)?;
-        if vm.init.is_none() {
+        if !vm.runs() {
+            let state = if vm.file.suspended {
+                "suspended"
+            } else {
+                "not powered on"
+            };
             return Err(LabError::new(
                 LabErrorKind::PoweredOff,
-                format!("VM {name} is not powered on"),
+                format!("VM {name} is {state}"),
             ));
         }
         let extent = disks::sound(&self.config, disk)?;
+        let store = self.store(&disk.datastore)?;
         let index = match vm.find(&extent).and_then(|i| Some((i, vm.devices.get(i)?))) {
             Some((_, there)) if there.configured.read_only != read_only => {
                 return Err(LabError::new(
@@ -58,17 +70,23 @@ impl World {
                     format!("disk '{disk}' is attached to VM {name} in the other mode"),
                 ));
             }
+            Some((_, there)) if there.configured.cut == Some(Cut::Fencing) => {
+                return Err(LabError::new(
+                    LabErrorKind::Busy,
+                    format!("disk '{disk}' is being taken from VM {name}"),
+                ));
+            }
             Some((_, there)) if there.open.is_some() => {
                 return Ok(Answer::Attached {
-                    device: shown(there),
+                    device: shown(there, false),
                     changed: false,
                 });
             }
-            // Configured, and closed by an earlier failure.
+            // Configured, and closed by an earlier failure or a lost lease.
             Some((index, _)) => index,
             None => {
                 let unit = vm.free_unit()?;
-                self.free_for(&extent, read_only, None)?;
+                self.free_for(&store, &extent, read_only, None)?;
                 self.configure(name, disk, extent, read_only, unit)?
             }
         };
@@ -81,7 +99,7 @@ impl World {
             warn!(vm = name, error = %e, "cannot note the device's number");
         }
         self.bump(Some(name));
-        let device = self.vm(name)?.devices.get(index).map(shown);
+        let device = self.vm(name)?.devices.get(index).map(|d| shown(d, false));
         let device = device.ok_or_else(|| disks::io("the device went away".to_owned()))?;
         info!(vm = name, %disk, read_only, locator = device.locator, "attached");
         Ok(Answer::Attached {
@@ -105,6 +123,8 @@ impl World {
             read_only,
             unit,
             loop_hint: None,
+            cut: None,
+            parked: None,
         };
         vm.devices.push(Device {
             configured,
@@ -131,18 +151,18 @@ impl World {
         }
     }
 
-    fn save(&self, name: &str) -> Result<(), LabError> {
+    pub(super) fn save(&self, name: &str) -> Result<(), LabError> {
         let write =
             |e: io::Error| disks::io(format!("cannot write devices.json of VM {name}: {e}"));
         self.vm(name)?.save_devices().map_err(write)
     }
 
-    /// Opens every configured disk of a VM that runs.
+    /// Opens every configured disk of a VM that runs. What was lost stays closed: its guest has seen it fail.
     pub(super) fn open_all(&mut self, name: &str) -> Result<(), LabError> {
         for index in 0..self.vm(name)?.devices.len() {
             let device = self.vm(name)?.devices.get(index);
             if let Some(disk) = device
-                .filter(|d| d.open.is_none())
+                .filter(|d| d.open.is_none() && d.configured.cut.is_none())
                 .map(|d| d.configured.disk.clone())
             {
                 disks::sound(&self.config, &disk)?;
@@ -152,105 +172,117 @@ impl World {
         self.save(name)
     }
 
-    /// Binds a loop device to a configured disk and makes its node in the VM.
+    /// Locks a configured disk, binds a loop device to it and makes its node in the VM.
     fn open(&mut self, name: &str, index: usize) -> Result<(), LabError> {
-        let label = format!("{}{name}", self.label());
         let vm = self.vm(name)?;
-        let (Some(device), Some(init)) = (vm.devices.get(index), &vm.init) else {
+        let (Some(device), Some(_)) = (vm.devices.get(index), &vm.init) else {
             return Err(disks::io(format!("VM {name} ended")));
         };
         let (extent, read_only) = (device.extent.clone(), device.configured.read_only);
-        self.free_for(&extent, read_only, None)?;
-        let bind = || {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(!read_only)
-                .open(&extent)?;
-            sys::loop_bind(&file, read_only, &label)
+        let datastore = device.configured.disk.datastore.clone();
+        let store = self.store(&datastore)?;
+        let leased = |e: io::Error| {
+            disks::io(format!(
+                "cannot keep a lease on datastore '{datastore}': {e}"
+            ))
         };
-        let failed =
-            |what, e: io::Error| disks::io(format!("cannot {what} '{}': {e}", extent.display()));
-        let number = bind().map_err(|e| failed("open", e))?;
-        // Another host on this machine may have opened it between our look and our bind: then neither keeps it.
+        store.assure().map_err(leased)?;
+        self.free_for(&store, &extent, read_only, None)?;
+        self.take_lock(name, index)?;
+        let number = match self.free_of_others(&store, &extent, read_only) {
+            Ok(()) => self.bind(name, &extent, read_only),
+            Err(refused) => Err(refused),
+        };
+        let number = match number {
+            Ok(number) => number,
+            Err(refused) => {
+                self.let_go(&datastore, &extent, name);
+                return Err(refused);
+            }
+        };
+        // Another host on this machine may have opened it between our look and our bind: then neither keeps it. And
+        // what is bound while the lease is being lost may have escaped the cut.
         let ready = self
-            .free_for(&extent, read_only, Some(number))
-            .and_then(|()| init.add_node(number).map_err(|e| failed("show the VM", e)));
+            .free_for(&store, &extent, read_only, Some(number))
+            .and_then(|()| store.assure().map_err(leased))
+            .and_then(|()| self.show(name, number));
         if let Err(refused) = ready {
-            self.unbind(number, &extent, name, CLOSE_LIMIT);
+            self.unbind(number, &extent, &datastore, name, CLOSE_LIMIT);
             return Err(refused);
         }
         self.closing.retain(|c| c.number != number);
         if let Some(device) = self.vm_mut(name)?.devices.get_mut(index) {
             device.open = Some(number);
+            device.configured.cut = None;
         }
         Ok(())
     }
 
-    /// Nobody has the extent open in a way that excludes us. `own`: our device, just bound.
-    fn free_for(&self, extent: &Path, read_only: bool, own: Option<u32>) -> Result<(), LabError> {
-        let openers = disks::openers(extent)?;
-        let conflict = |l: &&LoopState| Some(l.number) != own && !(read_only && l.read_only);
-        let Some(other) = openers.iter().find(conflict) else {
-            return Ok(());
+    fn bind(&self, name: &str, extent: &Path, read_only: bool) -> Result<u32, LabError> {
+        let label = device_label(&self.config.host_id.simple().to_string(), name);
+        let bind = || {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(!read_only)
+                .open(extent)?;
+            sys::loop_bind(&file, read_only, &label)
         };
-        let holder = self.holder(other.number);
-        let who = holder.as_deref().map_or_else(
-            || format!("somebody on this machine (loop{})", other.number),
-            |vm| format!("VM {vm}"),
-        );
-        Err(LabError {
-            holder,
-            ..LabError::new(LabErrorKind::Locked, format!("disk is locked by {who}"))
-        })
+        bind().map_err(|e| disks::io(format!("cannot open '{}': {e}", extent.display())))
     }
 
-    /// The VM a loop device serves; one of another host on this machine is known by the device's label.
-    fn holder(&self, number: u32) -> Option<String> {
-        let ours = self
-            .vms
-            .iter()
-            .find(|(_, vm)| vm.devices.iter().any(|d| d.open == Some(number)));
-        if let Some((name, _)) = ours {
-            return Some(name.clone());
+    fn show(&self, name: &str, number: u32) -> Result<(), LabError> {
+        let init = self.vm(name)?.init.as_ref();
+        match init.map(|i| i.add_node(number)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(e)) => Err(disks::io(format!(
+                "cannot show VM {name} its device loop{number}: {e}"
+            ))),
+            None => Err(disks::io(format!("VM {name} ended"))),
         }
-        if let Some(closing) = self.closing.iter().find(|c| c.number == number) {
-            return Some(closing.vm.clone());
-        }
-        let label = sys::loop_label(number).ok()?;
-        let (_, vm) = label.strip_prefix("vdvs:")?.split_once(':')?;
-        Some(vm.to_owned())
     }
 
     /// What the labels of this host's loop devices begin with.
-    fn label(&self) -> String {
-        format!("vdvs:{}:", self.config.host_id.simple())
+    pub(super) fn label(&self) -> String {
+        device_label(&self.config.host_id.simple().to_string(), "")
     }
 
     pub(super) fn detach(
         &mut self,
         name: &str,
         disk: &Disk,
-        _force: bool,
+        force: bool,
     ) -> Result<Answer, LabError> {
         let extent = disks::extent_of(&self.config, disk);
         let vm = self.vm(name)?;
         let Some(index) = vm.find(&extent) else {
             return Ok(Answer::Detached { changed: false });
         };
-        let open = vm.devices.get(index).and_then(|d| d.open);
-        match open {
+        let Some(device) = vm.devices.get(index) else {
+            return Ok(Answer::Detached { changed: false });
+        };
+        let half_way = device.configured.cut == Some(Cut::Fencing);
+        match device.open {
+            // Half-way through a fence there is no other way than to its end.
+            _ if half_way => self.finish_fence(name, index)?,
+            Some(_) if force => self.fence(name, index)?,
+            Some(_) if vm.file.suspended => {
+                return Err(LabError::new(
+                    LabErrorKind::Busy,
+                    format!("VM {name} is suspended"),
+                ));
+            }
             Some(number) => self.hot_remove(name, index, number)?,
             None => {
                 self.unconfigure(name, index)?;
             }
         }
-        info!(vm = name, %disk, "detached");
+        info!(vm = name, %disk, force, "detached");
         self.bump(Some(name));
         Ok(Answer::Detached { changed: true })
     }
 
     /// Removes an entry and writes the configuration; on failure it stands as before.
-    fn unconfigure(&mut self, name: &str, index: usize) -> Result<Device, LabError> {
+    pub(super) fn unconfigure(&mut self, name: &str, index: usize) -> Result<Device, LabError> {
         let vm = self.vm_mut(name)?;
         if index >= vm.devices.len() {
             return Err(disks::io("the device went away".to_owned()));
@@ -266,7 +298,9 @@ impl World {
     }
 
     fn hot_remove(&mut self, name: &str, index: usize, number: u32) -> Result<(), LabError> {
-        let claim = match sys::loop_claim(number) {
+        let device = self.vm(name)?.devices.get(index);
+        let extent = device.map(|d| d.extent.clone()).unwrap_or_default();
+        let claim = match sys::loop_claim(number, &extent, &self.label()) {
             Ok(claim) => claim,
             Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
                 return Err(LabError::new(
@@ -286,11 +320,12 @@ impl World {
             )));
         }
         // The claim is held until the device is marked: nobody can mount it in between.
-        if let Err(e) = sys::loop_clear(&claim) {
+        if let Some(Err(e)) = claim.as_ref().map(sys::LoopDevice::clear) {
             error!(number, error = %e, "cannot unbind a loop device");
         }
         drop(claim);
-        self.await_gone(number, &device.extent, name, CLOSE_LIMIT);
+        let datastore = device.configured.disk.datastore;
+        self.await_gone(number, &device.extent, &datastore, name, CLOSE_LIMIT);
         Ok(())
     }
 
@@ -304,30 +339,64 @@ impl World {
             && let Some(number) = device.open.take()
         {
             let extent = device.extent.clone();
-            self.unbind(number, &extent, name, Duration::ZERO);
+            let datastore = device.configured.disk.datastore.clone();
+            self.unbind(number, &extent, &datastore, name, Duration::ZERO);
         }
     }
 
-    fn unbind(&mut self, number: u32, extent: &Path, vm: &str, limit: Duration) {
-        if let Err(e) = sys::loop_open(number).and_then(|device| sys::loop_clear(&device)) {
-            error!(number, vm, error = %e, "cannot unbind a loop device");
+    pub(super) fn unbind(
+        &mut self,
+        number: u32,
+        extent: &Path,
+        datastore: &str,
+        vm: &str,
+        limit: Duration,
+    ) {
+        match sys::loop_open_as(number, extent, &self.label()) {
+            Ok(Some(device)) => {
+                if let Err(e) = device.clear() {
+                    error!(number, vm, error = %e, "cannot unbind a loop device");
+                }
+            }
+            Ok(None) => {}
+            Err(e) => error!(number, vm, error = %e, "cannot open a loop device"),
         }
-        self.await_gone(number, extent, vm, limit);
+        self.await_gone(number, extent, datastore, vm, limit);
     }
 
-    fn await_gone(&mut self, number: u32, extent: &Path, vm: &str, limit: Duration) {
-        if !sys::loop_gone(number, extent, Instant::now() + limit).unwrap_or(false) {
-            let (extent, vm) = (extent.to_owned(), vm.to_owned());
-            self.closing.push(Closing { number, extent, vm });
+    /// The disk's lock goes with its device; one that was cut off holds nothing.
+    fn await_gone(
+        &mut self,
+        number: u32,
+        extent: &Path,
+        datastore: &str,
+        vm: &str,
+        limit: Duration,
+    ) {
+        if sys::loop_gone(number, extent, Instant::now() + limit).unwrap_or(false) {
+            self.let_go(datastore, extent, vm);
+        } else {
+            self.closing.push(Closing {
+                number,
+                extent: extent.to_owned(),
+                datastore: datastore.to_owned(),
+                vm: vm.to_owned(),
+            });
         }
     }
 
     /// Waits for closing devices, together at most `limit`.
     pub(super) fn settle(&mut self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        let before = self.closing.len();
-        self.closing
-            .retain(|c| !sys::loop_gone(c.number, &c.extent, deadline).unwrap_or(false));
+        let mut gone = Vec::new();
+        let mut open = Vec::new();
+        for c in self.closing.drain(..) {
+            match sys::loop_gone(c.number, &c.extent, deadline) {
+                Ok(true) => gone.push(c),
+                _ => open.push(c),
+            }
+        }
+        self.closing = open;
         if !limit.is_zero() {
             for c in &self.closing {
                 warn!(
@@ -337,99 +406,11 @@ impl World {
                 );
             }
         }
-        if self.closing.len() != before {
+        if !gone.is_empty() {
             self.bump(None);
         }
-    }
-
-    pub(super) fn lock(&self, disk: &Disk) -> Result<Answer, LabError> {
-        let unknown = Answer::Lock {
-            state: LockState::Unknown,
-            holder: None,
-        };
-        let extent = match disks::locate(&self.config, disk) {
-            Ok(files) => files.extent().to_owned(),
-            Err(e) if e.kind == LabErrorKind::Io => return Ok(unknown),
-            Err(e) => return Err(e),
-        };
-        Ok(match disks::openers(&extent) {
-            Err(_) => unknown,
-            Ok(openers) => match openers.first() {
-                None => Answer::Lock {
-                    state: LockState::Free,
-                    holder: None,
-                },
-                Some(l) => Answer::Lock {
-                    state: LockState::Held,
-                    holder: self.holder(l.number),
-                },
-            },
-        })
-    }
-
-    /// After a start: gives each living VM its devices back, opens what is missing, closes what nobody names.
-    pub(super) fn take_stock(&mut self) -> io::Result<()> {
-        let prefix = self.label();
-        // By label: other hosts on this machine share the datastores, their devices are theirs.
-        let is_ours =
-            |l: &LoopState| sys::loop_label(l.number).is_ok_and(|x| x.starts_with(&prefix));
-        let mut ours: Vec<LoopState> = sys::loops()?.into_iter().filter(is_ours).collect();
-        // First by number, then by extent: two read-only disks of two VMs look alike but for the number.
-        for by_hint in [true, false] {
-            for (name, vm) in self.vms.iter_mut().filter(|(_, vm)| vm.init.is_some()) {
-                for device in vm.devices.iter_mut().filter(|d| d.open.is_none()) {
-                    let fits = |l: &LoopState| {
-                        l.backing == device.extent
-                            && l.read_only == device.configured.read_only
-                            && (!by_hint || device.configured.loop_hint == Some(l.number))
-                    };
-                    let Some(at) = ours.iter().position(fits) else {
-                        continue;
-                    };
-                    let number = ours.remove(at).number;
-                    device.open = Some(number);
-                    info!(vm = name, disk = %device.configured.disk, number, "found again");
-                    if let Some(Err(e)) = vm.init.as_ref().map(|i| i.add_node(number)) {
-                        error!(vm = name, number, error = %e, "cannot show the VM its device");
-                    }
-                }
-            }
+        for c in gone {
+            self.let_go(&c.datastore, &c.extent, &c.vm);
         }
-        ours.into_iter()
-            .for_each(|orphan| self.close_orphan(&orphan));
-        let running: Vec<String> = self
-            .vms
-            .iter()
-            .filter(|(_, vm)| vm.init.is_some())
-            .map(|(n, _)| n.clone())
-            .collect();
-        for name in running {
-            if let Err(e) = self.open_all(&name) {
-                error!(vm = name, error = %e, "cannot open a configured disk");
-            }
-        }
-        Ok(())
-    }
-
-    /// A device of ours that no living VM's configuration names: a VM that ended with the last labhv, or a detach that
-    /// was cut off after its first step.
-    fn close_orphan(&mut self, orphan: &LoopState) {
-        let vm = self.holder(orphan.number).unwrap_or_default();
-        if self.is_unreadable(&vm) {
-            error!(
-                number = orphan.number,
-                vm, "left alone: the VM it belongs to cannot be read"
-            );
-            return;
-        }
-        // Before the number can be used again; nobody else's node can have it yet.
-        for (name, living) in &self.vms {
-            if let Some(Err(e)) = living.init.as_ref().map(|i| i.remove_node(orphan.number)) {
-                error!(number = orphan.number, vm = name, error = %e, "cannot take a device from the VM");
-                return;
-            }
-        }
-        info!(number = orphan.number, vm, backing = %orphan.backing.display(), "closing a device nobody names");
-        self.unbind(orphan.number, &orphan.backing, &vm, CLOSE_LIMIT);
     }
 }

@@ -73,11 +73,13 @@ pub(crate) fn extent_of(config: &HostConfig, disk: &Disk) -> PathBuf {
     )
 }
 
-/// The lock, as the machine itself tells it: loop devices on this extent, whoever made them. This is the place of a
+/// The lock, as the machine itself tells it: loop devices on this extent that were not cut off, whoever
+/// made them. This is the place of a
 /// lock that other machines see; on one machine the kernel's own list is the truth.
 pub(crate) fn openers(extent: &Path) -> Result<Vec<LoopState>, LabError> {
     let loops = sys::loops().map_err(|e| io(format!("cannot list loop devices: {e}")))?;
-    Ok(loops.into_iter().filter(|l| l.backing == extent).collect())
+    let open = |l: &LoopState| l.backing == extent && !l.is_cut();
+    Ok(loops.into_iter().filter(open).collect())
 }
 
 pub(crate) fn io(text: String) -> LabError {

@@ -83,7 +83,7 @@ impl Init {
     }
 
     pub(crate) fn kill(&self) -> io::Result<()> {
-        match sys::pidfd_kill(&self.handle) {
+        match sys::pidfd_signal(&self.handle, libc::SIGKILL) {
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             other => other,
         }

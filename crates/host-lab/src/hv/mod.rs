@@ -12,19 +12,30 @@
 //! Invariants:
 //! * `vm.json` and `devices.json` are written before what they announce; after kill -9 the folder names everything
 //!   that may exist, and sysfs tells what does.
-//! * A disk is held while any loop device of the machine is bound to its extent. *Closing* devices, whose file system
-//!   the kernel is still taking down after the VM's death, hold it too.
+//! * A disk is held while any loop device of the machine is bound to its extent and was not cut off, or another host
+//!   has a lock file for it and a lease that has not lapsed (`arbiter`, `locks`, `leases`). *Closing* devices, whose
+//!   file system the kernel is still taking down after the VM's death, hold it too.
+//! * A device that was cut off (`fence`) gets no capacity again, but for a suspended VM's, by that VM's host alone
+//!   (`suspend`).
 //! * A loop device is only unbound after its node left the VM: numbers are used again, nodes must not point at
 //!   somebody else's disk.
 //! * Killing this process changes nothing for VMs, attachments and locks.
 //!
 //! One mutex guards the world: calls take milliseconds, and order among them is what a hypervisor gives.
 
+mod arbiter;
 mod devices;
 mod disks;
+mod fence;
 mod init;
+mod leases;
+mod locks;
+mod processes;
 mod server;
+mod stock;
+mod suspend;
 mod vm;
+mod vmx;
 mod world;
 
 use std::io;
@@ -35,7 +46,7 @@ use std::time::{Duration, Instant};
 
 pub use init::{InitId, start_time};
 pub use server::{ServeError, cleanup, serve};
-pub use vm::{ConfiguredDisk, DevicesFile, VmFile};
+pub use vm::{ConfiguredDisk, Cut, DevicesFile, Stamp, VmFile};
 use world::World;
 
 use crate::config::ConfigError;
@@ -95,7 +106,7 @@ impl Hypervisor {
         }
         self.with(|world| {
             world.refresh();
-            match call {
+            let result = match call {
                 Call::ListVms => Ok(Answer::Vms(world.list())),
                 Call::ListDevices { vm } => world.devices(&vm).map(Answer::Devices),
                 Call::Attach {
@@ -111,9 +122,18 @@ impl Hypervisor {
                     start_time,
                 } => world.power_on(&vm, InitId { pid, start_time }),
                 Call::PowerOff { vm } => world.power_off(&vm),
+                Call::Suspend { vm } => world.suspend(&vm),
+                Call::Resume { vm } => world.resume(&vm),
                 Call::WaitChange { .. } => Ok(Answer::Generation(world.generation())),
-            }
+            };
+            world.publish();
+            result
         })
+    }
+
+    /// Lets go of what a host without running VMs still holds.
+    pub(crate) fn leave(&self) {
+        self.with(World::leave);
     }
 
     /// Looks for ended VMs, new folders and closed devices.

@@ -7,14 +7,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::exit;
 use std::sync::Arc;
 use std::thread::{Builder, sleep};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
 use tracing::{error, info, warn};
 
+use super::world::World;
 use super::{Hypervisor, StartError};
 use crate::protocol::{Answer, LabError, LabErrorKind, MAX_LINE, Reply, Request};
 
@@ -51,10 +54,20 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`]
 pub fn serve(host_dir: &Path) -> Result<(), ServeError> {
+    // Before any other thread exists, so that all have it.
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    signals
+        .thread_block()
+        .map_err(|e| ServeError::Thread(e.into()))?;
     let _sole = sole(host_dir)?;
     let hypervisor = Hypervisor::start(host_dir)?;
     let socket = host_dir.join("labhv.sock");
     let listener = listen(&socket).map_err(|e| ServeError::Listen(socket.clone(), e))?;
+    let ended = hypervisor.clone();
+    Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || end(&ended, &signals))
+        .map_err(ServeError::Thread)?;
     let watcher = hypervisor.clone();
     Builder::new()
         .name("watch".to_owned())
@@ -88,6 +101,19 @@ pub fn serve(host_dir: &Path) -> Result<(), ServeError> {
         }
     }
     Ok(())
+}
+
+/// Asked to go: a host without running VMs lets go of its locks at once; otherwise this is as being killed.
+fn end(hypervisor: &Hypervisor, signals: &SigSet) {
+    match signals.wait() {
+        Ok(signal) => info!(%signal, "ends"),
+        Err(e) => {
+            error!(error = %e, "cannot wait for signals");
+            return;
+        }
+    }
+    hypervisor.leave();
+    exit(0);
 }
 
 /// Makes sure that this is the only process for the folder, for as long as the file lives.
@@ -182,6 +208,6 @@ fn watch(hypervisor: &Hypervisor) {
 /// [`ServeError`]
 pub fn cleanup(host_dir: &Path) -> Result<(), ServeError> {
     let _sole = sole(host_dir)?;
-    Hypervisor::start(host_dir)?;
+    World::look(host_dir)?;
     Ok(())
 }

@@ -3,7 +3,9 @@
 //! The lab runner makes the folder and `vm.json`; from then on only labhv writes both. They are written before what
 //! they announce is done, so that after a crash the folder names everything that may exist.
 
+use std::fs::{File, metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,17 @@ pub struct VmFile {
     /// The process that runs it; none: off.
     #[serde(default)]
     pub init: Option<InitId>,
+    /// Its processes are stopped, or are about to be, or were until a moment ago: in doubt it is suspended.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub suspended: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// `devices.json`.
@@ -49,6 +62,41 @@ pub struct ConfiguredDisk {
     /// The loop device it was last open on; a hint for finding it again.
     #[serde(default, rename = "loop", skip_serializing_if = "Option::is_none")]
     pub loop_hint: Option<u32>,
+    /// The host takes it, or took it, from the running VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
+    /// How the extent stood when the VM was suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Stamp>,
+}
+
+/// Why a disk was cut off from the VM that uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// A fence was ordered; whoever finds this finishes it.
+    Fencing,
+    /// The host lost its lease on the datastore. Closed until it is attached again or the VM boots.
+    Lost,
+}
+
+/// What changes when somebody writes an extent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Length.
+    pub len: u64,
+    /// Time of the last write: seconds and nanoseconds.
+    pub modified: (i64, i64),
+}
+
+impl Stamp {
+    pub(crate) fn of(extent: &Path) -> io::Result<Self> {
+        let found = metadata(extent)?;
+        Ok(Self {
+            len: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+        })
+    }
 }
 
 /// A configured disk and whether it is open.
@@ -69,6 +117,17 @@ pub(crate) struct Vm {
     pub(crate) devices: Vec<Device>,
     pub(crate) init: Option<Init>,
     pub(crate) generation: u64,
+    /// File systems that are held still while it is suspended.
+    pub(crate) frozen: Vec<File>,
+    /// Its configuration file as last written, and whether that failed.
+    pub(crate) vmx: Published,
+}
+
+/// What was last written to a VM's configuration file.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    pub(crate) text: String,
+    pub(crate) failed: bool,
 }
 
 impl Vm {
@@ -93,13 +152,25 @@ impl Vm {
             devices: devices.collect(),
             init: None,
             generation: 0,
+            frozen: Vec::new(),
+            vmx: Published::default(),
         })
     }
 
     /// Writes which process runs the VM.
     pub(crate) fn save_init(&mut self, init: Option<InitId>) -> io::Result<()> {
+        self.save_state(init, false)
+    }
+
+    /// Writes whether the VM is suspended.
+    pub(crate) fn save_suspended(&mut self, suspended: bool) -> io::Result<()> {
+        self.save_state(self.file.init, suspended)
+    }
+
+    fn save_state(&mut self, init: Option<InitId>, suspended: bool) -> io::Result<()> {
         let file = VmFile {
             init,
+            suspended,
             ..self.file.clone()
         };
         write_json(&self.dir.join("vm.json"), &file)?;
@@ -118,6 +189,11 @@ impl Vm {
             })
             .collect();
         write_json(&self.dir.join("devices.json"), &DevicesFile { devices })
+    }
+
+    /// Its init lives and is not stopped.
+    pub(crate) fn runs(&self) -> bool {
+        self.init.is_some() && !self.file.suspended
     }
 
     pub(crate) fn find(&self, extent: &Path) -> Option<usize> {

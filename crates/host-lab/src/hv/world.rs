@@ -1,12 +1,12 @@
 //! The state of a host and the calls that change VMs: registration and power. Devices are in [`super::devices`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::read_dir;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
@@ -14,7 +14,8 @@ use super::StartError;
 use super::devices::Closing;
 use super::disks;
 use super::init::{Init, InitId, start_time};
-use super::vm::Vm;
+use super::leases::Leases;
+use super::vm::{Cut, Vm};
 use crate::config::HostConfig;
 use crate::protocol::{self, Answer, LabError, LabErrorKind, Power, VmState};
 
@@ -22,6 +23,11 @@ use crate::protocol::{self, Answer, LabError, LabErrorKind, Power, VmState};
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// How long a call waits for devices to close after power was lost; the rest closes while nobody waits.
 const SETTLE: Duration = Duration::from_secs(2);
+/// Between two looks at what concerns other hosts, and at what could not be done at once.
+const UPKEEP: Duration = Duration::from_millis(500);
+
+/// A disk that a dead host left open: datastore, extent, host, VM.
+pub(super) type LeftBehind = (String, String, String, String);
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -29,30 +35,63 @@ pub(crate) struct World {
     pub(super) config: HostConfig,
     pub(super) vms: BTreeMap<String, Vm>,
     pub(super) closing: Vec<Closing>,
+    pub(super) leases: Leases,
+    /// Since when it was seen.
+    pub(super) behind: HashMap<LeftBehind, Instant>,
+    /// The last upkeep.
+    kept_up: Instant,
     /// Folders that could not be read, so that each is told once.
     unreadable: BTreeSet<PathBuf>,
     generation: u64,
 }
 
 impl World {
-    pub(super) fn start(host_dir: &Path) -> Result<Self, StartError> {
-        let config = HostConfig::load(host_dir)?;
+    /// Reads the host's folder and finds its devices again. Nothing is opened yet.
+    pub(super) fn look(host_dir: &Path) -> Result<Self, StartError> {
+        let config = HostConfig::declared(host_dir)?;
         // Larger than any number an earlier run gave out, so that nobody takes a new world for the one he knows.
         let own = i32::try_from(process::id()).unwrap_or(0);
         let started = start_time(own).map_err(StartError::Stock)?;
         let mut world = Self {
             host_dir: host_dir.to_owned(),
+            leases: Leases::new(host_dir, &config, started),
             config,
             vms: BTreeMap::new(),
             closing: Vec::new(),
+            behind: HashMap::new(),
+            kept_up: Instant::now(),
             unreadable: BTreeSet::new(),
             generation: started << 20,
         };
         world.scan();
         world.revive().map_err(StartError::Stock)?;
-        world.take_stock().map_err(StartError::Stock)?;
+        world.adopt().map_err(StartError::Stock)?;
+        Ok(world)
+    }
+
+    pub(super) fn start(host_dir: &Path) -> Result<Self, StartError> {
+        let mut world = Self::look(host_dir)?;
+        world.take_stock();
+        world.leases.spawn().map_err(StartError::Stock)?;
+        world.publish();
         world.bump(None);
         Ok(world)
+    }
+
+    /// The end of a labhv that was asked to go. With VMs running nothing changes; without, its locks and leases go.
+    pub(super) fn leave(&mut self) {
+        if self.vms.values().any(|vm| vm.init.is_some()) {
+            return;
+        }
+        self.settle(SETTLE);
+        for store in self.leases.stores() {
+            if let Err(e) = self.sweep_locks(store) {
+                info!(datastore = store.name, error = %e, "cannot look after lock files");
+            }
+        }
+        if self.closing.is_empty() {
+            self.leases.leave();
+        }
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -81,6 +120,17 @@ impl World {
         }
         self.scan();
         self.settle(Duration::ZERO);
+        self.notice_losses();
+        if self.kept_up.elapsed() >= UPKEEP {
+            self.kept_up = Instant::now();
+            self.finish_fences();
+            for store in self.leases.clone().stores() {
+                // Tried again the next time.
+                self.sweep_locks(store).ok();
+            }
+            self.reap();
+        }
+        self.publish();
     }
 
     /// Reads the folders of all VMs that do not run; what runs is known better here.
@@ -140,6 +190,9 @@ impl World {
             info!(vm = name, "registered");
         }
         vm.generation = known.map_or(0, |k| k.generation);
+        if let Some(known) = self.vms.remove(&name) {
+            vm.vmx = known.vmx;
+        }
         self.vms.insert(name.clone(), vm);
         self.bump(Some(&name));
     }
@@ -175,10 +228,10 @@ impl World {
             name: vm.file.name.clone(),
             instance_uuid: vm.file.instance_uuid,
             config_path: vm.file.config_path.clone(),
-            power: if vm.init.is_some() {
-                Power::On
-            } else {
-                Power::Off
+            power: match (&vm.init, vm.file.suspended) {
+                (None, _) => Power::Off,
+                (Some(_), true) => Power::Suspended,
+                (Some(_), false) => Power::On,
             },
             generation: vm.generation,
         };
@@ -186,12 +239,9 @@ impl World {
     }
 
     pub(super) fn devices(&self, vm: &str) -> Result<Vec<protocol::Device>, LabError> {
-        Ok(self
-            .vm(vm)?
-            .devices
-            .iter()
-            .map(super::devices::shown)
-            .collect())
+        let vm = self.vm(vm)?;
+        let shown = |d| super::devices::shown(d, vm.file.suspended);
+        Ok(vm.devices.iter().map(shown).collect())
     }
 
     pub(super) fn vm(&self, name: &str) -> Result<&Vm, LabError> {
@@ -214,6 +264,12 @@ impl World {
         let vm = self.vm_mut(name)?;
         match &vm.init {
             Some(init) if init.id == id => {
+                if vm.file.suspended {
+                    return Err(LabError::new(
+                        LabErrorKind::Invalid,
+                        format!("VM {name} is suspended"),
+                    ));
+                }
                 self.open_all(name)?;
                 return Ok(Answer::PoweredOn);
             }
@@ -236,6 +292,13 @@ impl World {
         vm.save_init(Some(id))
             .map_err(|e| disks::io(format!("cannot write vm.json: {e}")))?;
         vm.init = Some(init);
+        // A new boot: what an earlier one lost is opened again.
+        vm.devices
+            .retain(|d| d.configured.cut != Some(Cut::Fencing));
+        for device in &mut vm.devices {
+            device.configured.cut = None;
+            device.configured.parked = None;
+        }
         self.settle(SETTLE);
         if let Err(refused) = self.open_all(name) {
             warn!(vm = name, error = %refused, "cannot power on");
@@ -248,7 +311,10 @@ impl World {
     }
 
     pub(super) fn power_off(&mut self, name: &str) -> Result<Answer, LabError> {
-        let Some(init) = &self.vm(name)?.init else {
+        let vm = self.vm_mut(name)?;
+        // What is held still could not be taken down.
+        vm.thaw();
+        let Some(init) = &vm.init else {
             return Ok(Answer::PoweredOff);
         };
         init.kill()
@@ -274,6 +340,7 @@ impl World {
         let Some(vm) = self.vms.get_mut(name) else {
             return;
         };
+        vm.thaw();
         vm.init = None;
         // First the file: a crash between the two leaves devices that nobody's running VM names, which a start closes.
         if let Err(e) = vm.save_init(None) {

@@ -1,9 +1,15 @@
 //! `vdvs-labhv` as a process, with real loop devices and real namespaces.
 
 #[cfg(test)]
+mod fence;
+#[cfg(test)]
+mod locks;
+#[cfg(test)]
 mod ports;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod suspend;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
