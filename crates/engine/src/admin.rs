@@ -5,23 +5,22 @@ use std::sync::Arc;
 use uuid::Uuid;
 use vdvs_domain::access::{AccessConfig, Members};
 use vdvs_domain::record::Fingerprint;
-use vdvs_domain::{Error, Ownership, VmRef, VolumeAddress, VolumeId};
+use vdvs_domain::{Error, Ownership, VmRef, VolumeAddress, VolumeId, VolumeRecord};
 
 use crate::api::{
     Actor, AdminDatastore, AdminInspect, AdminListing, AdminStatus, AdminVm, AdminVolume, Call,
+    VolumeView,
 };
 use crate::governance::Governed;
+use crate::index::Indexed;
 use crate::inner::Inner;
+use crate::layout::Place;
 use crate::ports::DatastoreInfo;
 use crate::records::Stored;
 
 impl Inner {
-    async fn admin_volume(&self, stored: &Stored) -> AdminVolume {
-        let operation = stored
-            .record
-            .operation
-            .as_ref()
-            .map(|o| (o.kind, o.started));
+    fn admin_view(&self, place: &Place, record: &VolumeRecord, view: VolumeView) -> AdminVolume {
+        let operation = record.operation.as_ref().map(|o| (o.kind, o.started));
         // What is under way for less than a host call may take needs nobody's attention.
         let usual = self.settings.host_call.as_secs();
         let attention = operation.and_then(|(kind, since)| {
@@ -35,22 +34,27 @@ impl Inner {
             (age > usual).then(text)
         });
         AdminVolume {
-            view: self.view(stored).await,
+            view,
             operation,
             attention,
-            disk_path: stored.place.disk().path.to_string(),
+            disk_path: place.disk().path.to_string(),
         }
     }
 
-    async fn all_records(&self) -> Result<(Vec<Stored>, Vec<DatastoreInfo>), Error> {
-        let (mut records, mut unreadable) = (Vec::new(), Vec::new());
+    async fn admin_volume(&self, stored: &Stored) -> AdminVolume {
+        let view = self.view(stored).await;
+        self.admin_view(&stored.place, &stored.record, view)
+    }
+
+    async fn all_volumes(&self) -> Result<(Vec<Indexed>, Vec<DatastoreInfo>), Error> {
+        let (mut volumes, mut unreadable) = (Vec::new(), Vec::new());
         for ds in self.datastores().await? {
             if !ds.accessible {
                 unreadable.push(ds);
                 continue;
             }
-            match self.answering(&ds.name, self.records_on(&ds.name)).await {
-                Ok(found) => records.extend(found),
+            match self.answering(&ds.name, self.indexed_on(&ds.name)).await {
+                Ok(found) => volumes.extend(found),
                 Err(why) => {
                     self.said
                         .once(format!("datastore {}", ds.name), &why.to_string());
@@ -58,18 +62,15 @@ impl Inner {
                 }
             }
         }
-        records.sort_by(|a, b| (&a.place.name, &a.place.ds).cmp(&(&b.place.name, &b.place.ds)));
-        Ok((records, unreadable))
+        volumes.sort_by(|a, b| (&a.place.name, &a.place.ds).cmp(&(&b.place.name, &b.place.ds)));
+        Ok((volumes, unreadable))
     }
 
     pub(crate) async fn admin_volumes(&self) -> Result<AdminListing, Error> {
-        let (records, unreadable) = self.all_records().await?;
-        let mut volumes = Vec::with_capacity(records.len());
-        for stored in &records {
-            volumes.push(self.admin_volume(stored).await);
-        }
+        let (volumes, unreadable) = self.all_volumes().await?;
+        let shown = |v: &Indexed, view| self.admin_view(&v.place, &v.record, view);
         Ok(AdminListing {
-            volumes,
+            volumes: self.made_of(&volumes, true, shown).await,
             unreadable: unreadable.into_iter().map(|d| d.name).collect(),
         })
     }
@@ -89,12 +90,19 @@ impl Inner {
             Some(ds) => Some(self.datastore_named(ds).await?.name),
             None => None,
         };
-        let (records, unreadable) = self.all_records().await?;
-        let mut found: Vec<Stored> = records
-            .into_iter()
-            .filter(|s| s.place.name == asked.name)
-            .filter(|s| datastore.as_ref().is_none_or(|ds| s.place.ds == *ds))
-            .collect();
+        let (volumes, unreadable) = self.all_volumes().await?;
+        let mut found = Vec::new();
+        for volume in volumes
+            .iter()
+            .filter(|v| v.place.name == asked.name)
+            .filter(|v| datastore.as_ref().is_none_or(|ds| v.place.ds == *ds))
+        {
+            let (place, name) = (&volume.place, &volume.place.name);
+            found.extend(match volume.recorded {
+                true => self.read_record(place).await?,
+                false => self.original(&place.ds, place.group, name).await?,
+            });
+        }
         if let [_, _, ..] = found.as_slice() {
             let places: Vec<_> = found
                 .iter()
@@ -220,13 +228,14 @@ impl Inner {
                 return entry;
             }
         }
-        match self.answering(&ds, self.records_on(&ds)).await {
-            Ok(records) => {
-                let existing: Vec<_> = records.into_iter().filter(|s| s.record.exists()).collect();
-                for view in self.views(&existing).await {
+        match self.answering(&ds, self.indexed_on(&ds)).await {
+            Ok(mut volumes) => {
+                volumes.retain(|v| v.record.exists());
+                let sizes = |_: &Indexed, view: VolumeView| (view.capacity, view.allocated_bytes);
+                for (capacity, allocated) in self.made_of(&volumes, true, sizes).await {
                     entry.volumes += 1;
-                    entry.provisioned_bytes += view.capacity.bytes();
-                    entry.used_bytes += view.allocated_bytes;
+                    entry.provisioned_bytes += capacity.bytes();
+                    entry.used_bytes += allocated;
                 }
             }
             Err(why) => entry.problem = Some(why.to_string()),
@@ -235,7 +244,7 @@ impl Inner {
     }
 
     pub(crate) async fn admin_status(&self) -> Result<AdminStatus, Error> {
-        let (records, _) = self.all_records().await?;
+        let (volumes, _) = self.all_volumes().await?;
         let datastores = self.admin_datastores().await?;
         let mut open_to_all = false;
         for ds in datastores.iter().filter(|d| d.info.accessible) {
@@ -251,16 +260,16 @@ impl Inner {
             warnings.push(format!("list of VMs: {why}"));
         }
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let held = |s: &&Stored| !matches!(s.record.ownership, Ownership::Free);
+        let held = |v: &&Indexed| !matches!(v.record.ownership, Ownership::Free);
         Ok(AdminStatus {
             host: self.ports.host.identity(),
             vms: count(vms.map_or(0, |v| v.len())),
-            volumes: count(records.iter().filter(|s| s.record.exists()).count()),
-            attached: count(records.iter().filter(held).count()),
+            volumes: count(volumes.iter().filter(|v| v.record.exists()).count()),
+            attached: count(volumes.iter().filter(held).count()),
             unresolved_operations: count(
-                records
+                volumes
                     .iter()
-                    .filter(|s| s.record.operation.is_some())
+                    .filter(|v| v.record.operation.is_some())
                     .count(),
             ),
             open_to_all,

@@ -93,7 +93,7 @@ impl Inner {
         wait: Duration,
         mut admitted: Admitted,
     ) -> Result<Attached, Error> {
-        let stored = self.find(caller, address).await?;
+        let stored = self.adopt(self.find(caller, address).await?).await?;
         self.usable(caller, &stored.place.ds).await?;
         let job = Job {
             caller: caller.clone(),

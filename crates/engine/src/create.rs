@@ -2,42 +2,44 @@
 //!
 //! Whoever dies in between leaves a claim without a record (nothing exists yet), or a record that says *create*:
 //! with a complete disk it is finished, without one undone. Two creators of one name meet at the claim, which is made
-//! exclusively; the loser gets the winner's volume if the options agree.
+//! exclusively; the loser gets the winner's volume if the options agree. No key is held while the disk is made, which
+//! may take hours; see `works` for who waits for it, and `cloning` for disks with another one's content.
 
 use std::sync::Arc;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use vdvs_domain::access::{self, Verb};
 use vdvs_domain::error::full_name;
-use vdvs_domain::options::GivenOptions;
-use vdvs_domain::record::{Answer, Created, FORMAT, Fingerprint, NameClaim, RequestResult};
+use vdvs_domain::options::{GivenOptions, OptionError};
+use vdvs_domain::record::{Created, FORMAT, Fingerprint, NameClaim};
 use vdvs_domain::{
-    Capacity, DatastoreName, Epoch, Error, Filesystem, FilesystemState, GroupId, Layout, Operation,
-    OperationKind, Ownership, VolumeAddress, VolumeId, VolumeName, VolumeRecord,
+    Epoch, Error, OperationKind, Ownership, VolumeAddress, VolumeId, VolumeName, VolumeRecord,
 };
 
 use crate::api::{Actor, Call, Caller, Outcome, VolumeView};
 use crate::audit::fingerprint;
-use crate::inner::{Inner, no_room, unavailable};
-use crate::keyed::Key;
+use crate::cloning::Blueprint;
+use crate::inner::{Inner, no_room};
+use crate::keyed::{Held, Key};
 use crate::layout::{self, Place};
 use crate::ledger::Entry;
 use crate::lookup::{Looked, Open};
 use crate::ports::{DiskSpec, StorageError};
-use crate::records::{Change, Claim, Stored};
+use crate::records::{Claim, Stored};
 use crate::swap::frame::{self, Kind};
+use crate::works::Work;
 
 /// Rounds of *look, clean up what somebody left, try again*. Each round needs another creator to have been there.
 const ROUNDS: usize = 8;
 
 /// Whether a name can be claimed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
     Clear,
     /// Something was in the way and is gone: look again.
     Cleared,
-    /// Another host is making it.
-    Taken,
+    /// Another host is making it; how far it is, where that is known.
+    Taken(Option<String>),
 }
 
 /// One request to create.
@@ -49,6 +51,16 @@ struct Job {
     given: GivenOptions,
     fingerprint: Fingerprint,
     open: Open,
+    blueprint: Blueprint,
+}
+
+/// What one try came to.
+enum Tried {
+    Done(Outcome<VolumeView>),
+    /// This host is making it for another request.
+    Here(Arc<Work>),
+    /// Another host is making it; how far it is, where that is known.
+    Elsewhere(Option<String>),
 }
 
 impl Inner {
@@ -60,6 +72,7 @@ impl Inner {
         given: &GivenOptions,
     ) -> Result<Outcome<VolumeView>, Error> {
         let fingerprint = fingerprint(caller, "create", address, &given.canonical());
+        let until = self.answer_by(call.deadline);
         loop {
             match self.look_up(caller, address).await? {
                 Looked::Found(stored) => {
@@ -69,54 +82,85 @@ impl Inner {
                 }
                 Looked::Absent { known } => known?,
             }
+            let (open, blueprint) = self.target(caller, address, given).await?;
+            let (ds, group) = (open.ds.clone(), open.group);
             let job = Job {
                 caller: caller.clone(),
                 call: call.clone(),
                 address: address.clone(),
                 given: given.clone(),
                 fingerprint: fingerprint.clone(),
-                open: self.target(caller, address, given).await?,
+                open,
+                blueprint,
             };
-            if let Some(outcome) = self.create_once(job).await? {
-                return Ok(outcome);
+            let far = match self.create_once(job, until).await? {
+                Some(Tried::Done(outcome)) => return Ok(outcome),
+                Some(Tried::Here(work)) => {
+                    self.ended_by(&work, until).await;
+                    Some(work.words())
+                }
+                Some(Tried::Elsewhere(far)) => {
+                    // Wait for it, holding nothing.
+                    tokio::select! {
+                        () = call.cancel.cancelled() => {}
+                        () = sleep(self.settings.poll) => {}
+                    }
+                    far
+                }
+                None => None,
+            };
+            if call.cancel.is_cancelled() || self.instant() >= until {
+                return Err(self.still_making(&ds, group, &address.name, far));
             }
-            // Another host is making a volume of this name: wait for it, holding nothing.
-            tokio::select! {
-                () = call.cancel.cancelled() => {}
-                () = sleep(self.settings.poll) => {}
-            }
-            self.still_wanted(call, "another host creates a volume of that name")?;
         }
     }
 
-    /// Where the volume is to be made, with everything but the total checked.
+    /// Where the volume is to be made and what it is to be, with everything but the total checked.
     async fn target(
         &self,
         caller: &Caller,
         address: &VolumeAddress,
         given: &GivenOptions,
-    ) -> Result<Open, Error> {
-        let target = match &address.datastore {
-            Some(ds) => ds.clone(),
-            None => self.default_datastore(caller).await?,
+    ) -> Result<(Open, Blueprint), Error> {
+        let target = match (&address.datastore, &given.datastore) {
+            (Some(other), Some(store)) if !other.matches(store) => {
+                return Err(OptionError::TwoStores {
+                    store: store.clone(),
+                    other: other.clone(),
+                }
+                .into());
+            }
+            (Some(ds), _) | (None, Some(ds)) => ds.clone(),
+            (None, None) => self.default_datastore(caller).await?,
         };
         let open = self.usable(caller, &target).await?;
-        let verb = Verb::Create(given.capacity());
+        let info = self.datastore_named(&open.ds).await?;
+        self.check_policy(given.policy.as_ref(), &info).await?;
+        let blueprint = match &given.clone_from {
+            None => Blueprint::fresh(given),
+            Some(asked) => {
+                let source = self.clone_source(caller, asked, &open).await?;
+                Blueprint::of_clone(given, source, info.kind)?
+            }
+        };
+        let verb = Verb::Create(blueprint.capacity);
         access::decide(&open.rules.access, &caller.access(), verb, &open.ds)?;
-        Ok(open)
+        Ok((open, blueprint))
     }
 
-    async fn create_once(self: &Arc<Self>, job: Job) -> Result<Option<Outcome<VolumeView>>, Error> {
+    /// `None`: it goes on, and it is time to answer.
+    async fn create_once(
+        self: &Arc<Self>,
+        job: Job,
+        until: Instant,
+    ) -> Result<Option<Tried>, Error> {
         let (ds, group) = (job.open.ds.clone(), job.open.group);
         let key = Key::Name(ds, group, job.address.name.clone());
         let key = self.hold(key, "create", &job.call).await?;
         self.still_wanted(&job.call, "creating the volume")?;
         let me = Arc::clone(self);
-        self.to_the_end(async move {
-            let _key = key;
-            Box::pin(me.create_under_key(job)).await
-        })
-        .await
+        let work = async move { Box::pin(me.create_under_key(job, key)).await };
+        self.to_the_end_by(until, work).await.transpose()
     }
 
     /// The answer to a create of a volume that exists.
@@ -134,7 +178,15 @@ impl Inner {
             }
             return Ok(Outcome::Created(self.view(stored).await));
         }
-        let differences = given.differences(stored.record.capacity, &stored.record.options);
+        let mut differences = given.differences(stored.record.capacity, &stored.record.options);
+        if let Some(store) = &given.datastore
+            && !stored.place.ds.matches(store)
+        {
+            differences.push(format!(
+                "VolumeStore: asked {store}, has {}",
+                stored.place.ds
+            ));
+        }
         if differences.is_empty() {
             return Ok(Outcome::Unchanged(self.view(stored).await));
         }
@@ -144,49 +196,54 @@ impl Inner {
         })
     }
 
-    /// `None`: another host is making a volume of that name.
-    async fn create_under_key(
-        self: &Arc<Self>,
-        job: Job,
-    ) -> Result<Option<Outcome<VolumeView>>, Error> {
+    async fn create_under_key(self: &Arc<Self>, job: Job, key: Held) -> Result<Tried, Error> {
         let open = &job.open;
+        let name = &job.address.name;
         self.establish(&open.ds).await?;
         for _ in 0..ROUNDS {
             match self.look_up(&job.caller, &job.address).await? {
                 Looked::Found(stored) => {
                     let before =
                         self.created_before(&stored, &job.call, &job.fingerprint, &job.given);
-                    return before.await.map(Some);
+                    return before.await.map(Tried::Done);
                 }
                 Looked::Absent { known } => known?,
             }
-            match self.clear_the_way(open, &job.address.name).await? {
-                Way::Taken => return Ok(None),
+            if let Some(work) = self.works.named(&open.ds, open.group, name) {
+                return Ok(Tried::Here(work));
+            }
+            match self.clear_the_way(open, name).await? {
+                Way::Taken(far) => return Ok(Tried::Elsewhere(far)),
                 Way::Cleared => continue,
                 Way::Clear => {}
             }
-            if let Some(stored) = self.make(&job).await? {
-                let format = job.given.resolve().diskformat;
-                let detail = format!("{} {format}", stored.record.capacity);
-                let (actor, id) = (Actor::Vm(&job.caller), Some(stored.record.id));
-                let name = stored.name().to_string();
-                self.audit(actor, "create", name, id, detail).await;
-                return Ok(Some(Outcome::Created(self.view(&stored).await)));
+            let Some((place, record)) = self.begin(&job).await? else {
+                continue;
+            };
+            // From here on the record keeps others away; making the disk may take long.
+            let stored = self.make(&job, &place, &record, key).await?;
+            let format = stored.record.options.diskformat;
+            let mut detail = format!("{} {format}", stored.record.capacity);
+            if let Some(source) = &stored.record.options.clone_from {
+                detail = format!("{detail}, clone of {source}");
             }
+            let (actor, id) = (Actor::Vm(&job.caller), Some(stored.record.id));
+            let name = stored.name().to_string();
+            self.audit(actor, "create", name, id, detail).await;
+            return Ok(Tried::Done(Outcome::Created(self.view(&stored).await)));
         }
-        Ok(None)
+        Ok(Tried::Elsewhere(None))
     }
 
     /// Finishes or removes what an earlier creator of this name left.
     async fn clear_the_way(&self, open: &Open, name: &VolumeName) -> Result<Way, Error> {
         let mut way = Way::Clear;
-        for place in self.folder(&open.ds, open.group).await?.places {
-            if place.name == *name
-                && let Some(stored) = self.read_record(&place).await?
+        for place in self.places_named(&open.ds, open.group, name).await? {
+            if let Some(stored) = self.read_record(&place).await?
                 && !stored.record.exists()
             {
                 if !self.may_resolve_making(&stored) {
-                    return Ok(Way::Taken);
+                    return Ok(Way::Taken(self.making_in_words(&stored.record)));
                 }
                 self.resolve_making(&stored).await?;
                 way = Way::Cleared;
@@ -211,11 +268,11 @@ impl Inner {
             self.bury_claim(ds, group, name, claim).await?;
             return Ok(Way::Cleared);
         }
-        Ok(Way::Taken)
+        Ok(Way::Taken(None))
     }
 
-    /// Makes the claim and the volume. `None`: another creator claimed the name first.
-    async fn make(self: &Arc<Self>, job: &Job) -> Result<Option<Stored>, Error> {
+    /// Makes the claim and the first record. `None`: another creator claimed the name first.
+    async fn begin(&self, job: &Job) -> Result<Option<(Place, VolumeRecord)>, Error> {
         let (open, name) = (&job.open, &job.address.name);
         let id = self.ports.ids.volume_id();
         let place = Place::of(&open.ds, open.group, name, id);
@@ -224,26 +281,43 @@ impl Inner {
         }
         let record = self.new_record(job, id);
         match self.first_record(&place, &record).await {
-            Ok(()) => {}
+            Ok(()) => Ok(Some((place, record))),
             Err(why) => {
                 self.give_claim_back(&place, id).await;
-                return Err(why);
-            }
-        }
-        match self.make_disk(job, &place, &record).await {
-            Ok(stored) => Ok(Some(stored)),
-            Err(why) => {
-                if let Err(left) = self.undo_create(&place, id).await {
-                    tracing::warn!(volume = %place.what(), why = %left, "a failed create is cleaned up later");
-                }
                 Err(why)
             }
         }
     }
 
+    /// Makes the disk, or takes everything back.
+    async fn make(
+        self: &Arc<Self>,
+        job: &Job,
+        place: &Place,
+        record: &VolumeRecord,
+        key: Held,
+    ) -> Result<Stored, Error> {
+        let source = job.blueprint.source.as_deref();
+        let underway = self
+            .works
+            .begin(record.id, place, job.blueprint.clone_source());
+        // Who asks for the name now finds the work.
+        drop(key);
+        let made = self.make_disk(job, place, record, &underway.work).await;
+        if made.is_err()
+            && let Err(left) = self.undo_create(place, record.id).await
+        {
+            tracing::warn!(volume = %place.what(), why = %left, "a failed create is cleaned up later");
+        }
+        if let Some(source) = source {
+            self.end_read_or_later(&source.place, record.id).await;
+        }
+        made
+    }
+
     async fn claim(&self, job: &Job, place: &Place, id: VolumeId) -> Result<bool, Error> {
         let store = &*self.ports.datastores;
-        let failed = |why: StorageError| no_room(&place.ds, job.given.capacity(), &why);
+        let failed = |why: StorageError| no_room(&place.ds, job.blueprint.capacity, &why);
         let dir = layout::group_dir(place.group);
         store.make_dir(&place.ds, &dir).await.map_err(failed)?;
         match store.create_new(&place.ds, &place.claim()).await {
@@ -277,37 +351,37 @@ impl Inner {
     }
 
     fn new_record(&self, job: &Job, id: VolumeId) -> VolumeRecord {
-        let options = job.given.resolve();
+        let plan = &job.blueprint;
         VolumeRecord {
             format: FORMAT,
             id,
             name: job.address.name.clone(),
             short_name: job.address.datastore.is_none(),
             group: job.open.group,
-            capacity: job.given.capacity(),
-            layout: Layout::Data,
+            capacity: plan.capacity,
+            options: plan.options.clone(),
+            layout: plan.layout,
             created: Created {
                 at: self.now(),
                 by: Some(job.caller.vm.clone()),
                 host: self.host,
             },
-            filesystem: Filesystem {
-                fstype: options.fstype.clone(),
-                state: FilesystemState::Never,
-            },
-            options,
+            filesystem: plan.filesystem.clone(),
             ownership: Ownership::Free,
             epoch: Epoch::default(),
+            claim: None,
             operation: Some(self.operation(OperationKind::Create, &job.call, &job.fingerprint)),
+            making: plan.making(self.now()),
             results: Vec::new(),
         }
     }
 
     async fn make_disk(
-        &self,
+        self: &Arc<Self>,
         job: &Job,
         place: &Place,
         record: &VolumeRecord,
+        work: &Work,
     ) -> Result<Stored, Error> {
         let entry = Entry::Add {
             volume: record.id,
@@ -320,120 +394,40 @@ impl Inner {
             format: record.options.diskformat,
             uuid: record.id.uuid(),
         };
-        let disk = place.disk();
-        let deadline = job.call.deadline.max(self.host_deadline());
-        let made = self
-            .ports
-            .datastores
-            .create_disk(&disk.datastore, &disk.path, &spec, deadline);
-        made.await
-            .map_err(|why| no_room(&place.ds, record.capacity, &why))?;
+        match job.blueprint.source.as_deref() {
+            Some(source) => self.copy_disk(job, place, source, &spec, work).await?,
+            None => self.fill_disk(place, &spec, work).await?,
+        }
         self.finish_create(place, record.id).await
     }
 
-    /// The last step: the volume exists.
-    pub(crate) async fn finish_create(&self, place: &Place, id: VolumeId) -> Result<Stored, Error> {
-        let contended = || Error::Contended {
-            name: full_name(&place.name, &place.ds),
-        };
-        match self.read_claim(&place.ds, place.group, &place.name).await? {
-            Claim::Of(claim) if claim.id == id => {}
-            _ => return Err(contended()),
-        }
-        self.change(place, |record| match &record.operation {
-            Some(operation) if operation.kind == OperationKind::Create => {
-                let mut next = record.clone();
-                next.operation = None;
-                next.remember(RequestResult {
-                    request: operation.request,
-                    fingerprint: operation.fingerprint.clone(),
-                    answer: Answer::Created,
-                });
-                Ok(next.into())
-            }
-            None => Ok(Change::Keep),
-            Some(_) => Err(contended()),
+    async fn fill_disk(&self, place: &Place, spec: &DiskSpec, work: &Work) -> Result<(), Error> {
+        let disk = place.disk();
+        let store = &self.ports.datastores;
+        let made = store.create_disk(&disk.datastore, &disk.path, spec, &work.progress);
+        self.renewing(work, made).await.map_err(|why| match why {
+            StorageError::Stopped => Error::Stopped {
+                name: full_name(&place.name, &place.ds),
+            },
+            why => no_room(&place.ds, spec.capacity, &why),
         })
-        .await
     }
 
-    /// Takes back a create that cannot be finished.
-    pub(crate) async fn undo_create(&self, place: &Place, id: VolumeId) -> Result<(), Error> {
-        self.change(place, |record| {
-            let mut next = record.clone();
-            match &mut next.operation {
-                Some(o) if o.kind == OperationKind::Create => o.kind = OperationKind::Delete,
-                Some(o) if o.kind == OperationKind::Delete => return Ok(Change::Keep),
-                _ => {
-                    return Err(Error::Contended {
-                        name: full_name(&place.name, &place.ds),
-                    });
-                }
-            }
-            Ok(next.into())
-        })
-        .await?;
-        self.remove_everything(place, id).await
-    }
-
-    /// Removes a claim whose maker died before there was a record. The tombstone decides the race with a maker who is
-    /// only slow: one of the two writes the first version of the record, and only then is the claim touched.
-    pub(crate) async fn bury_claim(
-        &self,
-        ds: &DatastoreName,
-        group: GroupId,
-        name: &VolumeName,
-        claim: Claim,
+    async fn copy_disk(
+        self: &Arc<Self>,
+        job: &Job,
+        place: &Place,
+        source: &Stored,
+        spec: &DiskSpec,
+        work: &Work,
     ) -> Result<(), Error> {
-        let claim = match claim {
-            Claim::Absent => return Ok(()),
-            Claim::Of(claim) => claim,
-            Claim::Torn => {
-                let path = layout::claim(group, name);
-                let removed = self.ports.datastores.remove(ds, &path).await;
-                removed.map_err(|why| unavailable(ds, &why))?;
-                tracing::info!(claim = %path, "an unfinished claim was removed");
-                return Ok(());
-            }
-        };
-        let place = Place::of(ds, group, &claim.name, claim.id);
-        if self.read_record(&place).await?.is_some() {
-            return Ok(());
-        }
-        let options = GivenOptions::default().resolve();
-        let tombstone = VolumeRecord {
-            format: FORMAT,
-            id: claim.id,
-            name: claim.name.clone(),
-            short_name: false,
-            group,
-            capacity: Capacity::DEFAULT,
-            layout: Layout::Data,
-            created: Created {
-                at: claim.at,
-                by: None,
-                host: claim.host,
-            },
-            filesystem: Filesystem {
-                fstype: options.fstype.clone(),
-                state: FilesystemState::Unknown,
-            },
-            options,
-            ownership: Ownership::Free,
-            epoch: Epoch::default(),
-            operation: Some(Operation {
-                kind: OperationKind::Delete,
-                request: claim.request,
-                fingerprint: Fingerprint("abandoned claim".to_owned()),
-                host: self.host,
-                started: self.now(),
-                deadline: self.now(),
-            }),
-            results: Vec::new(),
-        };
-        self.first_record(&place, &tombstone).await?;
-        self.remove_everything(&place, claim.id).await?;
-        tracing::info!(claim = %place.claim(), "an abandoned claim was removed");
-        Ok(())
+        let epoch = self.begin_read(&job.caller, source, work.id).await?;
+        let (from, to) = (source.place.disk(), place.disk());
+        let store = &self.ports.datastores;
+        let made = store.clone_disk(&from, &to, spec, &work.progress);
+        self.renewing(work, made)
+            .await
+            .map_err(|why| Self::copy_failed(place, spec.capacity, source, &why))?;
+        self.still_reading(source, work.id, epoch).await
     }
 }

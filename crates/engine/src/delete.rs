@@ -48,7 +48,8 @@ impl Inner {
         stored: &Stored,
         fingerprint: Fingerprint,
     ) -> Result<VolumeId, Error> {
-        let (place, id) = (stored.place.clone(), stored.record.id);
+        let stored = self.adopt(stored.clone()).await?;
+        let (place, id) = (stored.place, stored.record.id);
         if let Some(work) = self.works.get(id) {
             // An administrator does not want what is being made: its maker takes it back.
             work.progress.stop();
@@ -150,6 +151,7 @@ impl Inner {
             .delete_disk(&disk.datastore, &disk.path)
             .await
             .map_err(failed)?;
+        self.remove_metadata(place).await?;
         let entry = Entry::Remove { volume: id };
         self.enter(&place.ds, place.group, entry).await?;
         self.remove_claim(place, id).await?;

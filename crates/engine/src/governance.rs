@@ -57,6 +57,8 @@ pub(crate) struct Document {
 /// The rules in force on a datastore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rules {
+    /// Identity of the datastore; nil before its first use.
+    pub(crate) datastore: Uuid,
     /// The configuration.
     pub(crate) config: Uuid,
     /// Who may do what.
@@ -125,12 +127,21 @@ impl Inner {
         Ok(governed)
     }
 
+    /// Identity of a datastore that was used before; none of a fresh one.
+    pub(crate) async fn datastore_id(&self, ds: &DatastoreName) -> Result<Option<Uuid>, Error> {
+        Ok(match self.governed(ds).await? {
+            Governed::By(rules) => Some(rules.datastore),
+            Governed::Fresh(_) | Governed::Not(_) => None,
+        })
+    }
+
     async fn look_up_governed(&self, ds: &DatastoreName) -> Result<Governed, Error> {
         if let MarkerFile::Is(marker) = self.read_marker(ds).await? {
             return self.rules_of(ds, &marker).await;
         }
         if self.untouched(ds).await? {
             return Ok(Governed::Fresh(Arc::new(Rules {
+                datastore: Uuid::nil(),
                 config: Uuid::nil(),
                 access: AccessConfig::open_to_all(),
                 kept: false,
@@ -179,6 +190,7 @@ impl Inner {
             Ok(Some((seq, bytes, document))) if document.id == marker.config => {
                 self.keep(document.id, KeptConfig { seq, bytes }).await;
                 return Ok(Governed::By(Arc::new(Rules {
+                    datastore: marker.datastore,
                     config: document.id,
                     access: document.access,
                     kept: false,
@@ -204,6 +216,7 @@ impl Inner {
         let text = format!("{why}; the copy kept on this host is used");
         self.said.once(format!("configuration of {ds}"), &text);
         Ok(Governed::By(Arc::new(Rules {
+            datastore: marker.datastore,
             config: document.id,
             access: document.access,
             kept: true,

@@ -7,6 +7,7 @@
 //!          <vmgroup uuid>/<volume>.vdvs           name claim
 //!                         <volume>.<id8>.vdvs.<seq>  record
 //!                         <volume>.<id8>.vmdk     disk
+//!                         <volume>.vmdk           disk of a volume adopted from the original; its id8 is 00000000
 //! ```
 
 use uuid::Uuid;
@@ -25,6 +26,8 @@ pub(crate) const MARKER: &str = "datastore.json";
 /// Stem of the configuration document.
 pub(crate) const CONFIG: &str = "config";
 const CLAIM_SUFFIX: &str = ".vdvs";
+/// Last eight digits of the ids of adopted volumes, whose disks keep the name they had.
+const ADOPTED: &str = "00000000";
 
 fn path(text: &str) -> DsPath {
     DsPath::new(text).expect("constants, UUIDs and checked names hold no separators")
@@ -38,6 +41,11 @@ pub(crate) fn root() -> DsPath {
 /// `dockvols/.vdvs`
 pub(crate) fn own_dir() -> DsPath {
     path(&format!("{DOCKVOLS}/{OWN}"))
+}
+
+/// `dockvols/policies`, where the original kept vSAN policies.
+pub(crate) fn policies() -> DsPath {
+    path(&format!("{DOCKVOLS}/policies"))
 }
 
 /// The marker.
@@ -95,6 +103,21 @@ impl Place {
         }
     }
 
+    /// The place of a volume of the original.
+    pub(crate) fn adopted(ds: &DatastoreName, group: GroupId, name: &VolumeName) -> Self {
+        Self {
+            ds: ds.clone(),
+            group,
+            name: name.clone(),
+            id8: ADOPTED.to_owned(),
+        }
+    }
+
+    /// Whether the disk keeps the name that the original gave it.
+    pub(crate) fn is_adopted(&self) -> bool {
+        self.id8 == ADOPTED
+    }
+
     pub(crate) fn record(&self) -> SharedFile {
         SharedFile {
             ds: self.ds.clone(),
@@ -105,12 +128,14 @@ impl Place {
     }
 
     pub(crate) fn disk(&self) -> DiskPath {
+        let (group, name, id8) = (self.group, &self.name, &self.id8);
+        let file = match self.is_adopted() {
+            true => format!("{DOCKVOLS}/{group}/{name}.vmdk"),
+            false => format!("{DOCKVOLS}/{group}/{name}.{id8}.vmdk"),
+        };
         DiskPath {
             datastore: self.ds.clone(),
-            path: path(&format!(
-                "{DOCKVOLS}/{}/{}.{}.vmdk",
-                self.group, self.name, self.id8
-            )),
+            path: path(&file),
         }
     }
 
@@ -145,6 +170,8 @@ pub(crate) enum Found {
     RecordSlot(VolumeName, String),
     /// A disk's descriptor.
     Disk(VolumeName, String),
+    /// By its name, a disk of the original.
+    Original(VolumeName),
     /// Something else; left alone.
     Other,
 }
@@ -167,7 +194,12 @@ pub(crate) fn classify(entry: &str) -> Found {
         let (name, id8) = name_and_id8(entry.strip_suffix(".vmdk")?)?;
         Some(Found::Disk(name, id8))
     };
-    claim().or_else(slot).or_else(disk).unwrap_or(Found::Other)
+    let original = || {
+        let name = VolumeName::new(entry.strip_suffix(".vmdk")?).ok()?;
+        Some(Found::Original(name))
+    };
+    let ours = claim().or_else(slot).or_else(disk);
+    ours.or_else(original).unwrap_or(Found::Other)
 }
 
 /// The place a disk's path speaks of; `None` for disks that are not ours.
@@ -177,8 +209,10 @@ pub(crate) fn place_of_disk(disk: &DiskPath) -> Option<Place> {
         return None;
     }
     let group = group_of_dir(parts.next()?)?;
-    let Found::Disk(name, id8) = classify(parts.next()?) else {
-        return None;
+    let (name, id8) = match classify(parts.next()?) {
+        Found::Disk(name, id8) => (name, id8),
+        Found::Original(name) => (name, ADOPTED.to_owned()),
+        _ => return None,
     };
     parts.next().is_none().then_some(Place {
         ds: disk.datastore.clone(),
@@ -220,9 +254,12 @@ mod tests {
             Found::Disk(name, "deadbeef".into())
         );
         assert_eq!(place_of_disk(&place.disk()), Some(place));
+        let adopted = Place::adopted(&ds, GroupId::DEFAULT, &VolumeName::new("db").unwrap());
+        assert_eq!(adopted.disk().path.file_name(), "db.vmdk");
+        assert_eq!(place_of_disk(&adopted.disk()), Some(adopted));
         for other in [
             "db.1.deadbeef-flat.vmdk",
-            "db.vmdk",
+            "db-000001.vmdk",
             "db.vmfd",
             "x",
             ".vdvs.1",

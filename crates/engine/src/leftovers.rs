@@ -3,18 +3,18 @@
 //! Claims without a record and records that no version of was ever finished are removed when they were seen unchanged
 //! for [`Settings::orphan_age`](crate::api::Settings): their maker may be another host that is only slow.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vdvs_domain::{DatastoreName, Error, GroupId, VolumeId, VolumeName};
+use vdvs_domain::{DatastoreName, Error, GroupId, VolumeId, VolumeName, VolumeRecord};
 
 use crate::inner::{Inner, locked, unavailable};
 use crate::keyed::Key;
 use crate::layout::{self, Place};
 use crate::ledger::Entry;
-use crate::records::{Claim, Stored};
+use crate::records::Claim;
 
 /// A leftover that no look saw for so long was gone in between. Many sweeps, so that slow ones do not count as that.
 const OUT_OF_SIGHT: Duration = Duration::from_secs(600);
@@ -64,7 +64,8 @@ fn subject_of(ds: &DatastoreName, group: GroupId, name: &VolumeName, claim: &Cla
 }
 
 impl Inner {
-    fn is_ripe(&self, subject: &str) -> bool {
+    /// Whether a leftover was seen unchanged for long enough.
+    pub(crate) fn is_ripe(&self, subject: &str) -> bool {
         let (now, age) = (self.instant(), self.settings.orphan_age);
         self.suspects.ripe(subject, now, age, OUT_OF_SIGHT)
     }
@@ -74,8 +75,9 @@ impl Inner {
         ds: &DatastoreName,
         group: GroupId,
     ) -> Result<(), Error> {
-        let folder = self.folder(ds, group).await?;
-        for name in &folder.claims {
+        self.look_at_folder(ds, group, Duration::ZERO).await?;
+        let (unfinished, claims_alone) = self.index.unfinished(ds, group);
+        for name in &claims_alone {
             match self.sweep_claim(ds, group, name).await {
                 Err(why) if is_damage(&why) => self.said.once(
                     format!("claim [{ds}] {}", layout::claim(group, name)),
@@ -84,7 +86,7 @@ impl Inner {
                 other => other?,
             }
         }
-        for place in &folder.places {
+        for place in &unfinished {
             self.sweep_unfinished(place).await?;
         }
         Ok(())
@@ -182,34 +184,30 @@ impl Inner {
     ) -> Result<(), Error> {
         // In this order: a record made meanwhile cannot look missing, since its entry comes after it.
         let ledger = self.ledger(ds, group).await?;
-        let records = self.records_in(ds, group).await?;
-        let known: BTreeMap<VolumeId, u64> = records
-            .iter()
-            .map(|s| (s.record.id, s.record.capacity.bytes()))
-            .collect();
+        let volumes = self.indexed(ds, group, Duration::ZERO).await?;
+        let known: HashSet<VolumeId> = volumes.iter().map(|v| v.record.id).collect();
         // A record that cannot be read is a record: its volume takes room.
-        let places = self.folder(ds, group).await?.places;
-        let unread = |id: &VolumeId| places.iter().any(|p| p.id8 == id.id8());
-        let garbage = |id: &&VolumeId| !known.contains_key(id) && !unread(id);
+        let (unread, _) = self.index.unfinished(ds, group);
+        let is_unread = |id: &VolumeId| unread.iter().any(|p| p.id8 == id.id8());
+        let garbage = |id: &&VolumeId| !known.contains(id) && !is_unread(id);
         for volume in ledger.entries.keys().filter(garbage) {
             tracing::info!(%volume, datastore = %ds, "a ledger entry without a record is removed");
             self.enter(ds, group, Entry::Remove { volume: *volume })
                 .await?;
         }
-        for stored in records.iter().filter(|s| s.record.exists()) {
-            let (volume, bytes) = (stored.record.id, stored.record.capacity.bytes());
-            if !ledger.entries.contains_key(&volume) {
-                self.add_missing(stored, bytes).await?;
+        for volume in volumes.iter().filter(|v| v.recorded && v.record.exists()) {
+            if !ledger.entries.contains_key(&volume.record.id) {
+                self.add_missing(&volume.place, &volume.record).await?;
             }
         }
         Ok(())
     }
 
     /// Under the volume's key, so that a delete under way is not answered with a new entry.
-    async fn add_missing(&self, stored: &Stored, bytes: u64) -> Result<(), Error> {
-        let volume = stored.record.id;
+    async fn add_missing(&self, place: &Place, record: &VolumeRecord) -> Result<(), Error> {
+        let (volume, bytes) = (record.id, record.capacity.bytes());
         let _key = self.keys.hold(Key::Volume(volume), "ledger").await;
-        let now = self.read_record(&stored.place).await?;
+        let now = self.read_record(place).await?;
         if now.is_some_and(|s| s.record.exists()) {
             let limit = None;
             let entry = Entry::Add {
@@ -217,8 +215,7 @@ impl Inner {
                 bytes,
                 limit,
             };
-            self.enter(&stored.place.ds, stored.place.group, entry)
-                .await?;
+            self.enter(&place.ds, place.group, entry).await?;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@
 
 mod admin;
 mod admission;
+mod adopt;
 pub mod api;
 mod attach;
 mod attaching;

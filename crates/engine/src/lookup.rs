@@ -6,6 +6,7 @@
 //! * *Not found* is said only when every datastore where the name could be was read in this very call (P4).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use vdvs_domain::access::{self, Denied, Verb, privilege_on};
@@ -192,24 +193,43 @@ impl Inner {
         group: GroupId,
         name: &VolumeName,
     ) -> Result<Option<Stored>, Error> {
-        if let Claim::Of(claim) = self.read_claim(ds, group, name).await? {
-            let place = Place::of(ds, group, name, claim.id);
+        // Where it was seen before its record tells whether it still is: two look-ups, and no claim need be read.
+        for place in self.index.named(ds, group, name) {
             if let Some(stored) = self.read_record(&place).await?
                 && stored.record.exists()
             {
                 return Ok(Some(stored));
             }
         }
-        // A record counts also without its claim: the claim keeps names unique, the record says what exists.
-        for place in self.folder(ds, group).await?.places {
-            if place.name == *name
-                && let Some(stored) = self.read_record(&place).await?
+        for place in self.places_named(ds, group, name).await? {
+            if let Some(stored) = self.read_record(&place).await?
                 && stored.record.exists()
             {
                 return Ok(Some(stored));
             }
         }
-        Ok(None)
+        self.original(ds, group, name).await
+    }
+
+    /// Where a volume of that name may be: where its claim says, which is looked up by its name now, and wherever else
+    /// the index knows one. A record counts also without its claim (the claim keeps names unique, the record says what
+    /// exists), but none is ever without one in what this agent does; so the folder is listed for it once, not each time.
+    pub(crate) async fn places_named(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+        name: &VolumeName,
+    ) -> Result<Vec<Place>, Error> {
+        let claim = self.read_claim(ds, group, name).await?;
+        self.look_at_folder(ds, group, Duration::MAX).await?;
+        let mut places = self.index.named(ds, group, name);
+        if let Claim::Of(claim) = claim {
+            let place = Place::of(ds, group, name, claim.id);
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        Ok(places)
     }
 
     /// What `address` means for this caller.
@@ -274,7 +294,11 @@ impl Inner {
         }
     }
 
-    async fn looked_on(&self, caller: &Caller, address: &VolumeAddress) -> Result<String, Error> {
+    pub(crate) async fn looked_on(
+        &self,
+        caller: &Caller,
+        address: &VolumeAddress,
+    ) -> Result<String, Error> {
         if let Some(ds) = &address.datastore {
             return Ok(self.datastore_named(ds).await?.name.to_string());
         }

@@ -1,8 +1,8 @@
 //! Reading and changing records and claims, and finding them on a datastore.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
 use vdvs_domain::error::{by_id, full_name};
 use vdvs_domain::record::{FORMAT, NameClaim};
 use vdvs_domain::{
@@ -17,8 +17,6 @@ use crate::swap::{Seen, Swapped, slot_of};
 
 /// Times a change is tried again because another host was first. Each means that somebody else succeeded.
 const ATTEMPTS: usize = 10;
-/// Records read at once while scanning.
-const READS: usize = 16;
 
 /// A record as it was read.
 #[derive(Debug, Clone)]
@@ -62,20 +60,40 @@ pub(crate) enum Claim {
 }
 
 /// Everything of ours in one vmgroup's folder.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Folder {
+    pub(crate) ds: DatastoreName,
+    pub(crate) group: GroupId,
     pub(crate) claims: BTreeSet<VolumeName>,
-    pub(crate) places: BTreeSet<Place>,
     /// Slots of each record.
-    slots: BTreeMap<Place, Vec<u64>>,
-    pub(crate) disks: BTreeSet<Place>,
+    pub(crate) slots: BTreeMap<Place, Vec<u64>>,
+    /// What looks like a disk of the original.
+    pub(crate) originals: BTreeSet<VolumeName>,
+}
+
+impl Folder {
+    /// Whether there is a volume, or the beginning of one.
+    pub(crate) fn holds(&self, place: &Place) -> bool {
+        let original = place.is_adopted() && self.originals.contains(&place.name);
+        original || self.slots.contains_key(place)
+    }
+
+    /// Claims on names that no record bears.
+    pub(crate) fn claims_alone(&self) -> Vec<VolumeName> {
+        let borne: HashSet<&VolumeName> = self.slots.keys().map(|p| &p.name).collect();
+        let alone = self.claims.iter().filter(|name| !borne.contains(name));
+        alone.cloned().collect()
+    }
 }
 
 impl Inner {
     fn record_of(place: &Place, seen: &Seen) -> Result<Option<VolumeRecord>, Error> {
-        let Some(bytes) = &seen.bytes else {
-            return Ok(None);
-        };
+        let bytes = seen.bytes.as_deref();
+        bytes.map_or(Ok(None), |b| Self::record_in(place, b))
+    }
+
+    /// The record in a file at this place; `None` when the file is not whole.
+    pub(crate) fn record_in(place: &Place, bytes: &[u8]) -> Result<Option<VolumeRecord>, Error> {
         let record: Option<VolumeRecord> = frame::decode(Kind::Record, bytes, || place.what())?;
         match record {
             Some(r) if r.format > FORMAT => Err(Error::NewerFormat {
@@ -122,7 +140,7 @@ impl Inner {
     }
 
     /// As [`Inner::read_record`], of a record whose slots a listing has just shown.
-    async fn read_listed(&self, place: &Place, slots: &[u64]) -> Result<Option<Stored>, Error> {
+    pub(crate) async fn read_listed(&self, place: &Place, slots: &[u64]) -> Result<Option<Stored>, Error> {
         let seen = place
             .record()
             .read_listed(&*self.ports.datastores, slots)
@@ -133,7 +151,7 @@ impl Inner {
     }
 
     fn stored(&self, place: &Place, record: VolumeRecord, seq: u64) -> Stored {
-        self.index.saw(place, record.id, seq);
+        self.index.saw(place, &record, seq);
         Stored {
             place: place.clone(),
             record,
@@ -147,16 +165,18 @@ impl Inner {
         place: &Place,
         record: &VolumeRecord,
     ) -> Result<(), Error> {
+        // Its id is new: that there is no file need not be looked up, and shows when the slot is made.
+        let (mut seen, mut found) = (Seen::nothing(), None);
         for _ in 0..ATTEMPTS {
-            let (seen, found) = self.seen_record(place).await?;
-            match found {
-                Some(found) if found != *record => break,
+            match &found {
+                Some(found) if *found != *record => break,
                 _ => {}
             }
             match self.swap(place, &seen, record).await? {
                 Swapped::Done(_) => return Ok(()),
                 Swapped::Conflict | Swapped::Unknown => {}
             }
+            (seen, found) = self.seen_record(place).await?;
         }
         let name = full_name(&place.name, &place.ds);
         Err(Error::Contended { name })
@@ -176,8 +196,8 @@ impl Inner {
             .map_err(|why| unavailable(&place.ds, &why))?;
         match &swapped {
             Swapped::Done(seen) => {
-                self.index.saw(place, record.id, seen.seq);
-                self.notices.changed();
+                self.index.saw(place, record, seen.seq);
+                self.record_written(place, record);
             }
             // What is known of its slots did not help: list them.
             Swapped::Conflict | Swapped::Unknown => self.index.doubt(place),
@@ -242,10 +262,16 @@ impl Inner {
         let dir = layout::group_dir(group);
         let entries = match self.ports.datastores.read_dir(ds, &dir).await {
             Ok(entries) => entries,
-            Err(StorageError::NotFound(_)) => return Ok(Folder::default()),
+            Err(StorageError::NotFound(_)) => Vec::new(),
             Err(why) => return Err(unavailable(ds, &why)),
         };
-        let mut folder = Folder::default();
+        let mut folder = Folder {
+            ds: ds.clone(),
+            group,
+            claims: BTreeSet::new(),
+            slots: BTreeMap::new(),
+            originals: BTreeSet::new(),
+        };
         let place = |name: VolumeName, id8: String| Place {
             ds: ds.clone(),
             group,
@@ -258,11 +284,10 @@ impl Inner {
                 Found::RecordSlot(name, id8) => {
                     let place = place(name, id8);
                     let seq = slot_of(&entry.name, &place.record().stem);
-                    folder.slots.entry(place.clone()).or_default().extend(seq);
-                    folder.places.insert(place);
+                    folder.slots.entry(place).or_default().extend(seq);
                 }
-                Found::Disk(name, id8) => drop(folder.disks.insert(place(name, id8))),
-                Found::Other => {}
+                Found::Original(name) => drop(folder.originals.insert(name)),
+                Found::Disk(..) | Found::Other => {}
             }
         }
         for slots in folder.slots.values_mut() {
@@ -282,39 +307,6 @@ impl Inner {
             Err(StorageError::NotFound(_)) => Ok(Vec::new()),
             Err(why) => Err(unavailable(ds, &why)),
         }
-    }
-
-    /// All records of a vmgroup on a datastore, also of volumes being made or removed. Damaged ones are logged and
-    /// left out.
-    pub(crate) async fn records_in(
-        &self,
-        ds: &DatastoreName,
-        group: GroupId,
-    ) -> Result<Vec<Stored>, Error> {
-        let slots = self.folder(ds, group).await?.slots;
-        let mut reads = stream::iter(slots)
-            .map(async |(place, slots)| (self.read_listed(&place, &slots).await, place))
-            .buffered(READS);
-        let mut found = Vec::new();
-        while let Some((read, place)) = reads.next().await {
-            match read {
-                Ok(stored) => found.extend(stored),
-                Err(why @ (Error::Damaged { .. } | Error::NewerFormat { .. })) => {
-                    self.said.once(place.what(), &why.to_string());
-                }
-                Err(why) => return Err(why),
-            }
-        }
-        Ok(found)
-    }
-
-    /// All records on a datastore.
-    pub(crate) async fn records_on(&self, ds: &DatastoreName) -> Result<Vec<Stored>, Error> {
-        let mut found = Vec::new();
-        for group in self.groups_on(ds).await? {
-            found.extend(self.records_in(ds, group).await?);
-        }
-        Ok(found)
     }
 
     /// The record of a volume of which only the id is known. `None` only after a fresh look at every datastore.
@@ -347,13 +339,14 @@ impl Inner {
 
     async fn search(&self, ds: &DatastoreName, id: VolumeId) -> Result<Option<Stored>, Error> {
         for group in self.groups_on(ds).await? {
-            let places = self.folder(ds, group).await?.places;
-            for place in places.into_iter().filter(|p| p.id8 == id.id8()) {
-                if let Some(stored) = self.read_record(&place).await?
-                    && stored.record.id == id
-                {
-                    return Ok(Some(stored));
-                }
+            self.look_at_folder(ds, group, Duration::ZERO).await?;
+            if let Some(place) = self.index.place(id)
+                && place.ds == *ds
+                && place.group == group
+                && let Some(stored) = self.read_record(&place).await?
+                && stored.record.id == id
+            {
+                return Ok(Some(stored));
             }
         }
         Ok(None)

@@ -1,17 +1,22 @@
 //! A record as people see it.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
-use vdvs_domain::{DatastoreName, Error, GroupId, GroupName};
+use tokio::task::yield_now;
+use vdvs_domain::{DatastoreName, Error, GroupId, GroupName, VolumeRecord};
 
-use crate::api::{Caller, Listing, VolumeView};
+use crate::api::{Caller, VolumeView};
+use crate::index::{Indexed, LISTED};
 use crate::inner::Inner;
+use crate::layout::Place;
 use crate::records::Stored;
 
 /// Disks looked at together.
-const STATS: usize = 16;
+const STATS: usize = 64;
+/// Views made at once.
+const VIEWS: usize = 16;
 
 impl Inner {
     /// A vmgroup's name by the rules of the datastore; its id where they do not know it.
@@ -25,8 +30,7 @@ impl Inner {
             .unwrap_or_else(GroupName::default_group)
     }
 
-    fn waiting(&self, stored: &Stored) -> Option<String> {
-        let record = &stored.record;
+    fn waiting(&self, record: &VolumeRecord) -> Option<String> {
         if !record.exists()
             && let Some(far) = self.making_in_words(record)
         {
@@ -56,12 +60,24 @@ impl Inner {
             Ok(Some(stat)) => stat.allocated_bytes,
             Ok(None) | Err(_) => 0,
         };
+        let group = self.group_name(&place.ds, record.group).await;
+        self.view_of(record, place, group, allocated_bytes)
+    }
+
+    /// The view of a record.
+    pub(crate) fn view_of(
+        &self,
+        record: &VolumeRecord,
+        place: &Place,
+        group: GroupName,
+        allocated_bytes: u64,
+    ) -> VolumeView {
         let owner = record.ownership.owner();
         VolumeView {
             id: record.id,
             name: record.name.clone(),
             datastore: place.ds.clone(),
-            group: self.group_name(&place.ds, record.group).await,
+            group,
             capacity: record.capacity,
             allocated_bytes,
             options: record.options.clone(),
@@ -71,8 +87,59 @@ impl Inner {
             ownership: record.ownership.clone(),
             host_name: owner.map_or_else(String::new, |o| self.holder(o).host.into()),
             epoch: record.epoch,
-            waiting: self.waiting(stored),
+            waiting: self.waiting(record),
         }
+    }
+
+    /// What `make` makes of volumes of the index, in their order. `stat`: with what their disks occupy.
+    pub(crate) async fn made_of<T>(
+        &self,
+        volumes: &[Indexed],
+        stat: bool,
+        make: impl Fn(&Indexed, VolumeView) -> T,
+    ) -> Vec<T> {
+        let mut made = Vec::with_capacity(volumes.len());
+        let mut group: Option<(&Place, GroupName)> = None;
+        for some in volumes.chunks(STATS) {
+            let allocated = match stat {
+                true => self.allocated(some).await,
+                false => {
+                    // The runtime has one thread, and others want it too.
+                    yield_now().await;
+                    Vec::new()
+                }
+            };
+            for (at, volume) in some.iter().enumerate() {
+                let (place, record) = (&volume.place, &volume.record);
+                let known = |(p, _): &&(&Place, GroupName)| p.ds == place.ds && p.group == place.group;
+                let name = match group.as_ref().filter(known) {
+                    Some((_, name)) => name.clone(),
+                    None => {
+                        let name = self.group_name(&place.ds, record.group).await;
+                        group = Some((place, name.clone()));
+                        name
+                    }
+                };
+                let allocated = allocated.get(at).copied().unwrap_or(0);
+                made.push(make(volume, self.view_of(record, place, name, allocated)));
+            }
+        }
+        made
+    }
+
+    /// What disks occupy; 0 where that cannot be said.
+    async fn allocated(&self, volumes: &[Indexed]) -> Vec<u64> {
+        let mut allocated = Vec::with_capacity(volumes.len());
+        for run in volumes.chunk_by(|a, b| a.place.ds == b.place.ds) {
+            let files: Vec<_> = run.iter().map(|v| v.place.disk().path).collect();
+            let Some(first) = run.first() else { continue };
+            let stats = self.ports.datastores.stat_each(&first.place.ds, &files).await;
+            match stats {
+                Ok(stats) => allocated.extend(stats.iter().map(|s| s.as_ref().map_or(0, |s| s.allocated_bytes))),
+                Err(_) => allocated.extend(files.iter().map(|_| 0)),
+            }
+        }
+        allocated
     }
 
     /// Views of many volumes, in the given order.
@@ -81,13 +148,18 @@ impl Inner {
     pub(crate) fn views<'a>(&'a self, stored: &'a [Stored]) -> BoxFuture<'a, Vec<VolumeView>> {
         stream::iter(stored)
             .map(move |s| self.view(s))
-            .buffered(STATS)
+            .buffered(VIEWS)
             .collect()
             .boxed()
     }
 
-    /// The volumes of the caller's vmgroup.
-    pub(crate) async fn list(&self, caller: &Caller) -> Result<Listing, Error> {
+    /// The volumes of the caller's vmgroup, from the index, and the datastores that could not be read. What their disks
+    /// occupy is not looked up.
+    pub(crate) async fn list<T>(
+        &self,
+        caller: &Caller,
+        make: impl Fn(VolumeView) -> T,
+    ) -> Result<(Vec<T>, Vec<DatastoreName>), Error> {
         let survey = self.survey(caller).await?;
         if survey.open.is_empty()
             && survey.unreadable.is_empty()
@@ -96,14 +168,11 @@ impl Inner {
             return Err(why);
         }
         let mut unreadable: Vec<_> = survey.unreadable.into_iter().map(|(ds, _)| ds).collect();
-        let mut volumes: HashMap<_, Stored> = HashMap::new();
+        let mut volumes = Vec::new();
         for open in survey.open {
-            let records = self.records_in(&open.ds, open.group);
-            match self.answering(&open.ds, records).await {
-                Ok(records) => {
-                    let existing = records.into_iter().filter(|s| s.record.exists());
-                    volumes.extend(existing.map(|s| (s.record.id, s)));
-                }
+            let indexed = self.indexed(&open.ds, open.group, LISTED);
+            match self.answering(&open.ds, indexed).await {
+                Ok(indexed) => volumes.extend(indexed),
                 Err(why) => {
                     self.said
                         .once(format!("listing {}", open.ds), &why.to_string());
@@ -111,11 +180,16 @@ impl Inner {
                 }
             }
         }
-        let mut volumes: Vec<_> = volumes.into_values().collect();
-        volumes.sort_by(|a, b| (&a.place.name, &a.place.ds).cmp(&(&b.place.name, &b.place.ds)));
-        Ok(Listing {
-            volumes: self.views(&volumes).await,
-            unreadable,
-        })
+        volumes.retain(|v| v.record.exists());
+        in_order(&mut volumes);
+        let made = self.made_of(&volumes, false, |_, view| make(view)).await;
+        Ok((made, unreadable))
     }
+}
+
+/// By name, each volume once: a datastore may be known under two names.
+pub(crate) fn in_order(volumes: &mut Vec<Indexed>) {
+    volumes.sort_by(|a, b| (&a.place.name, &a.place.ds).cmp(&(&b.place.name, &b.place.ds)));
+    let mut seen = HashSet::with_capacity(volumes.len());
+    volumes.retain(|v| seen.insert(v.record.id));
 }

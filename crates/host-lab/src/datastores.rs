@@ -23,32 +23,39 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use vdvs_domain::{DatastoreName, DiskFormat};
 use vdvs_engine::ports::{
-    DatastoreInfo, Datastores, DiskPath, DiskSpec, DiskStat, DsPath, Entry, StorageError,
+    DatastoreInfo, Datastores, DiskPath, DiskSpec, DiskStat, DsPath, Entry, Progress,
+    StorageError,
 };
 use vdvs_vmdk::{Adapter, DiskFiles, DiskUuid, Error as VmdkError, NewDisk, Provisioning};
 
 use crate::client::{ClientError, LabClient};
-use crate::config::{ConfigError, DatastoreConfig, HostConfig};
+use crate::config::{ConfigError, DatastoreConfig, Watched};
 use crate::files::sync_dir;
 use crate::host;
 use crate::protocol::{LabErrorKind, LockState};
 
 /// Calls on one datastore at once. Enough to keep a disk busy; a few hanging datastores do not use up all threads.
 const SLOTS: usize = 16;
+/// Disks being written on one datastore at once: more of them only take turns.
+const LONG_SLOTS: usize = 4;
 /// A small file takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(20);
 /// A look at a datastore's folder takes microseconds. Every request looks at all of them, so one that hangs may not
 /// take the time of requests for the others.
 const LOOK: Duration = Duration::from_secs(1);
+/// Sizes and free room are shown to people; they need not be newer.
+const LATELY: Duration = Duration::from_secs(1);
 /// Shared by root of several hosts, nobody else's.
 const MODE: u32 = 0o600;
 
 /// The datastores of a lab host.
 #[derive(Debug)]
 pub struct LabDatastores {
-    host_dir: PathBuf,
+    config: Arc<Watched>,
     labhv: LabClient,
-    slots: Mutex<HashMap<DatastoreName, Arc<Semaphore>>>,
+    slots: Slots,
+    long_slots: Slots,
+    looked: Mutex<HashMap<DatastoreName, (Instant, DatastoreInfo)>>,
 }
 
 impl LabDatastores {
@@ -57,11 +64,12 @@ impl LabDatastores {
     /// # Errors
     /// When it cannot be used now. It is read again at each call: datastores come and go.
     pub fn new(host_dir: &Path) -> Result<Self, ConfigError> {
-        HostConfig::load(host_dir)?;
         Ok(Self {
-            host_dir: host_dir.to_owned(),
+            config: Arc::new(Watched::load(host_dir)?),
             labhv: host::client(host_dir),
             slots: Mutex::default(),
+            long_slots: Mutex::default(),
+            looked: Mutex::default(),
         })
     }
 
@@ -72,24 +80,8 @@ impl LabDatastores {
         deadline: Instant,
         act: impl FnOnce(&Folder) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let slots = {
-            let mut all = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = || Arc::new(Semaphore::new(SLOTS));
-            Arc::clone(all.entry(ds.clone()).or_insert_with(new))
-        };
-        let (host_dir, name) = (self.host_dir.clone(), ds.clone());
-        let work = async move {
-            let slot = slots
-                .acquire_owned()
-                .await
-                .map_err(|e| StorageError::Io(e.to_string()))?;
-            let done = spawn_blocking(move || {
-                // Kept to the end of the work even when nobody waits for it any more.
-                let _slot = slot;
-                act(&Folder::find(&host_dir, name)?)
-            });
-            done.await.map_err(|e| StorageError::Io(e.to_string()))?
-        };
+        let slots = places(&self.slots, ds, SLOTS);
+        let work = on_a_thread(slots, Arc::clone(&self.config), ds.clone(), act);
         timeout_at(deadline, work).await.unwrap_or_else(|_| {
             Err(StorageError::Io(format!(
                 "datastore '{ds}' did not answer in time"
@@ -99,6 +91,9 @@ impl LabDatastores {
 
     /// What a datastore is now; not accessible when it does not say so soon.
     async fn look(&self, name: DatastoreName, config: DatastoreConfig) -> DatastoreInfo {
+        if let Some(known) = self.looked_lately(&name) {
+            return known;
+        }
         let silent = DatastoreInfo {
             name: name.clone(),
             kind: config.kind.into(),
@@ -110,7 +105,21 @@ impl LabDatastores {
         let look = self.run(&name, Instant::now() + LOOK, move |_| {
             Ok(describe(own, &config))
         });
-        look.await.unwrap_or(silent)
+        let info = look.await.unwrap_or(silent);
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        match info.accessible {
+            true => drop(looked.insert(name, (Instant::now(), info.clone()))),
+            false => drop(looked.remove(&name)),
+        }
+        info
+    }
+
+    /// What was seen within [`LATELY`] of a datastore that could be read. If it cannot any more, whoever reads there finds
+    /// out; of one that could not be read, that is looked at each time.
+    fn looked_lately(&self, name: &DatastoreName) -> Option<DatastoreInfo> {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, info) = looked.get(name)?;
+        (at.elapsed() < LATELY).then(|| info.clone())
     }
 
     async fn soon<T: Send + 'static>(
@@ -120,6 +129,62 @@ impl LabDatastores {
     ) -> Result<T, StorageError> {
         self.run(ds, Instant::now() + LIMIT, act).await
     }
+
+    /// Runs what takes as long as it takes. It has places of its own, so that it keeps nobody waiting.
+    async fn long<T: Send + 'static>(
+        &self,
+        ds: &DatastoreName,
+        act: impl FnOnce(&Folder) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let slots = places(&self.long_slots, ds, LONG_SLOTS);
+        on_a_thread(slots, Arc::clone(&self.config), ds.clone(), act).await
+    }
+
+    /// Success when nobody has the disk open, or there is none.
+    async fn nobody_has(&self, disk: &DiskPath) -> Result<(), StorageError> {
+        let asked = host::asked(disk);
+        match self.labhv.lock(&asked, Instant::now() + LIMIT).await {
+            Ok((LockState::Free, _)) => Ok(()),
+            Ok((LockState::Held, holder)) => Err(StorageError::Busy(
+                holder.unwrap_or_else(|| "another program".to_owned()),
+            )),
+            Ok((LockState::Unknown, _)) => Err(StorageError::Io(format!(
+                "cannot tell whether disk {disk} is in use"
+            ))),
+            // Nothing to be in use; the datastore's folder says what is there.
+            Err(ClientError::Refused(e)) if e.kind == LabErrorKind::NoSuchDisk => Ok(()),
+            Err(e) => Err(StorageError::Io(format!(
+                "cannot tell whether disk {disk} is in use: {e}"
+            ))),
+        }
+    }
+}
+
+type Slots = Mutex<HashMap<DatastoreName, Arc<Semaphore>>>;
+
+/// The places for calls on one datastore.
+fn places(slots: &Slots, ds: &DatastoreName, count: usize) -> Arc<Semaphore> {
+    let mut all = slots.lock().unwrap_or_else(PoisonError::into_inner);
+    let new = || Arc::new(Semaphore::new(count));
+    Arc::clone(all.entry(ds.clone()).or_insert_with(new))
+}
+
+async fn on_a_thread<T: Send + 'static>(
+    slots: Arc<Semaphore>,
+    config: Arc<Watched>,
+    name: DatastoreName,
+    act: impl FnOnce(&Folder) -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StorageError> {
+    let slot = slots
+        .acquire_owned()
+        .await
+        .map_err(|e| StorageError::Io(e.to_string()))?;
+    let done = spawn_blocking(move || {
+        // Kept to the end of the work even when nobody waits for it any more.
+        let _slot = slot;
+        act(&Folder::find(&config, name)?)
+    });
+    done.await.map_err(|e| StorageError::Io(e.to_string()))?
 }
 
 /// A datastore's folder, for the time of one call.
@@ -129,8 +194,8 @@ struct Folder {
 }
 
 impl Folder {
-    fn find(host_dir: &Path, name: DatastoreName) -> Result<Self, StorageError> {
-        let config = HostConfig::load(host_dir).map_err(|e| StorageError::Io(e.to_string()))?;
+    fn find(config: &Watched, name: DatastoreName) -> Result<Self, StorageError> {
+        let config = config.now().map_err(|e| StorageError::Io(e.to_string()))?;
         match config.folder(name.as_str()) {
             Some(root) => Ok(Self {
                 root: root.to_owned(),
@@ -166,6 +231,8 @@ impl Folder {
             VmdkError::Exists(_) => StorageError::AlreadyExists(place),
             VmdkError::NotFound(_) if self.root.is_dir() => StorageError::NotFound(place),
             VmdkError::NoSpace { .. } => StorageError::NoSpace,
+            VmdkError::Cancelled(_) => StorageError::Stopped,
+            VmdkError::SourceChanged(_) => StorageError::Busy("a writer".to_owned()),
             VmdkError::Io { source, doing, .. } => match self.fault(path, source) {
                 StorageError::Io(_) => {
                     StorageError::Io(format!("cannot {doing} {place}: {source}"))
@@ -258,39 +325,57 @@ impl Folder {
         Ok(bytes)
     }
 
-    fn remove(&self, file: &DsPath) -> Result<bool, StorageError> {
+    fn read_unless(
+        &self,
+        newer: &DsPath,
+        file: &DsPath,
+        max: usize,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
+        match fs::symlink_metadata(self.at(newer)).map_err(|e| self.fault(newer, &e)) {
+            Err(StorageError::NotFound(_)) => self.read(file, max).map(Some),
+            Ok(_) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    fn discard(&self, file: &DsPath) -> Result<bool, StorageError> {
         match fs::remove_file(self.at(file)).map_err(|e| self.fault(file, &e)) {
-            Ok(()) => self.sync_parent(file).map(|()| true),
+            Ok(()) => Ok(true),
             Err(StorageError::NotFound(_)) => Ok(false),
             Err(other) => Err(other),
         }
+    }
+
+    fn remove(&self, file: &DsPath) -> Result<bool, StorageError> {
+        let gone = self.discard(file)?;
+        if gone {
+            self.sync_parent(file)?;
+        }
+        Ok(gone)
     }
 
     fn create_disk(
         &self,
         file: &DsPath,
         spec: &DiskSpec,
-        deadline: Instant,
+        progress: &Progress,
     ) -> Result<(), StorageError> {
-        let disk = NewDisk {
-            capacity: spec.capacity,
-            provisioning: match spec.format {
-                DiskFormat::Thin => Provisioning::Thin,
-                DiskFormat::ZeroedThick => Provisioning::ZeroedThick,
-                DiskFormat::EagerZeroedThick => Provisioning::EagerZeroedThick,
-            },
-            adapter: Adapter::LsiLogic,
-            uuid: DiskUuid::from_random(spec.uuid.into_bytes()),
-            // Any number will do that differs from disk to disk.
-            content_id: spec.uuid.as_u128().rotate_left(64),
-        };
-        let made = self.disk(file)?.create(&disk, &mut |_| {
-            if Instant::now() < deadline {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        });
+        let made = self
+            .disk(file)?
+            .create(&new_disk(spec), &mut |p| told(progress, p));
+        made.map(drop).map_err(|e| self.disk_fault(file, &e))
+    }
+
+    fn clone_disk(
+        &self,
+        source: &DiskFiles,
+        file: &DsPath,
+        spec: &DiskSpec,
+        progress: &Progress,
+    ) -> Result<(), StorageError> {
+        let made =
+            self.disk(file)?
+                .clone_from(source, &new_disk(spec), &mut |p| told(progress, p));
         made.map(drop).map_err(|e| self.disk_fault(file, &e))
     }
 
@@ -305,6 +390,31 @@ impl Folder {
                 (other, _) => Err(other),
             },
         }
+    }
+}
+
+fn new_disk(spec: &DiskSpec) -> NewDisk {
+    NewDisk {
+        capacity: spec.capacity,
+        provisioning: match spec.format {
+            DiskFormat::Thin => Provisioning::Thin,
+            DiskFormat::ZeroedThick => Provisioning::ZeroedThick,
+            DiskFormat::EagerZeroedThick => Provisioning::EagerZeroedThick,
+        },
+        adapter: Adapter::LsiLogic,
+        uuid: DiskUuid::from_random(spec.uuid.into_bytes()),
+        // Any number will do that differs from disk to disk.
+        content_id: spec.uuid.as_u128().rotate_left(64),
+    }
+}
+
+/// Passes on how far the work has come, and whether it shall go on.
+fn told(progress: &Progress, p: vdvs_vmdk::Progress) -> ControlFlow<()> {
+    progress.set(p.done, p.total);
+    if progress.is_stopped() {
+        ControlFlow::Break(())
+    } else {
+        ControlFlow::Continue(())
     }
 }
 
@@ -331,11 +441,11 @@ fn describe(name: DatastoreName, config: &DatastoreConfig) -> DatastoreInfo {
 impl Datastores for LabDatastores {
     async fn list(&self) -> Result<Vec<DatastoreInfo>, StorageError> {
         let config =
-            HostConfig::load(&self.host_dir).map_err(|e| StorageError::Io(e.to_string()))?;
+            self.config.now().map_err(|e| StorageError::Io(e.to_string()))?;
         let mut looks = Vec::new();
-        for ds in config.datastores {
+        for ds in &config.datastores {
             let name = DatastoreName::new(&ds.name).map_err(|e| StorageError::Io(e.to_string()))?;
-            looks.push(self.look(name, ds));
+            looks.push(self.look(name, ds.clone()));
         }
         Ok(join_all(looks).await)
     }
@@ -376,6 +486,23 @@ impl Datastores for LabDatastores {
         self.soon(ds, move |folder| folder.read(&file, max)).await
     }
 
+    async fn read_unless(
+        &self,
+        ds: &DatastoreName,
+        newer: &DsPath,
+        file: &DsPath,
+        max: usize,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
+        let (newer, file) = (newer.clone(), file.clone());
+        self.soon(ds, move |folder| folder.read_unless(&newer, &file, max))
+            .await
+    }
+
+    async fn discard(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError> {
+        let file = file.clone();
+        self.soon(ds, move |folder| folder.discard(&file)).await
+    }
+
     async fn remove(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError> {
         let file = file.clone();
         self.soon(ds, move |folder| folder.remove(&file)).await
@@ -386,16 +513,40 @@ impl Datastores for LabDatastores {
         ds: &DatastoreName,
         file: &DsPath,
         spec: &DiskSpec,
-        deadline: Instant,
+        progress: &Arc<Progress>,
     ) -> Result<(), StorageError> {
-        let (file, spec) = (file.clone(), spec.clone());
-        // Its thread ends at the deadline by itself, and takes back what it made. Waited for, so that nobody removes
-        // the disk while it still grows.
-        let end = deadline.checked_add(LIMIT).unwrap_or(deadline);
-        self.run(ds, end, move |folder| {
-            folder.create_disk(&file, &spec, deadline)
-        })
-        .await
+        let (file, spec, progress) = (file.clone(), spec.clone(), Arc::clone(progress));
+        let thin = spec.format == DiskFormat::Thin;
+        let act = move |folder: &Folder| folder.create_disk(&file, &spec, &progress);
+        match thin {
+            // A descriptor and an empty file. A delete after the time-out finds the maker's lock on it.
+            true => self.soon(ds, act).await,
+            false => self.long(ds, act).await,
+        }
+    }
+
+    async fn clone_disk(
+        &self,
+        source: &DiskPath,
+        target: &DiskPath,
+        spec: &DiskSpec,
+        progress: &Arc<Progress>,
+    ) -> Result<(), StorageError> {
+        self.nobody_has(source).await?;
+        let from = source.path.clone();
+        let files = self.soon(&source.datastore, move |folder| folder.disk(&from));
+        let files = files.await?;
+        let (file, spec, progress) = (target.path.clone(), spec.clone(), Arc::clone(progress));
+        let act = move |folder: &Folder| folder.clone_disk(&files, &file, &spec, &progress);
+        self.long(&target.datastore, act).await?;
+        // Whoever opened it meanwhile may have written what the copy holds only in part.
+        match self.nobody_has(source).await {
+            Ok(()) => Ok(()),
+            Err(why) => {
+                self.delete_disk(&target.datastore, &target.path).await?;
+                Err(why)
+            }
+        }
     }
 
     async fn delete_disk(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError> {
@@ -403,30 +554,7 @@ impl Datastores for LabDatastores {
             datastore: ds.clone(),
             path: file.clone(),
         };
-        match self
-            .labhv
-            .lock(&host::asked(&disk), Instant::now() + LIMIT)
-            .await
-        {
-            Ok((LockState::Free, _)) => {}
-            Ok((LockState::Held, holder)) => {
-                let holder = holder.as_deref().unwrap_or("another program");
-                return Err(StorageError::Io(format!(
-                    "disk {disk} is locked by {holder}"
-                )));
-            }
-            Ok((LockState::Unknown, _)) => {
-                return Err(StorageError::Io(format!(
-                    "cannot tell whether disk {disk} is in use"
-                )));
-            }
-            // Nothing to be in use; the datastore's folder says what is there.
-            Err(ClientError::Refused(e)) if e.kind == LabErrorKind::NoSuchDisk => {}
-            Err(e) => {
-                let why = format!("cannot tell whether disk {disk} is in use: {e}");
-                return Err(StorageError::Io(why));
-            }
-        }
+        self.nobody_has(&disk).await?;
         let file = file.clone();
         self.soon(ds, move |folder| {
             folder

@@ -5,11 +5,14 @@
 //! `--probe` cannot show that, a datastore serves one host only.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
 use uuid::Uuid;
 use vdvs_domain::{Capacity, DatastoreName, DiskFormat};
+
+use super::host::DiskPath;
+use super::progress::Progress;
 
 /// A relative path below a datastore: components joined by `/`, none empty, `.` or `..`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,6 +115,15 @@ pub struct Entry {
     pub is_dir: bool,
 }
 
+/// Tells one state of a folder's entries from the next. Says nothing about what is in its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderStamp {
+    /// The folder.
+    pub inode: u64,
+    /// When an entry came or went last: seconds and nanoseconds.
+    pub changed: (i64, i64),
+}
+
 /// A disk to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskSpec {
@@ -147,6 +159,12 @@ pub enum StorageError {
     /// The file is larger than the reader allows.
     #[error("{0} is too large")]
     TooLarge(String),
+    /// Somebody has the disk open.
+    #[error("in use by {0}")]
+    Busy(String),
+    /// [`Progress::stop`] was called.
+    #[error("stopped")]
+    Stopped,
     /// Anything else: the datastore cannot answer, or did not in time. The effect of a change is unknown.
     #[error("{0}")]
     Io(String),
@@ -160,6 +178,47 @@ pub trait Datastores: Send + Sync + fmt::Debug {
 
     /// Entries of a folder, fresh, in no particular order. [`StorageError::NotFound`] when the folder is not there.
     async fn read_dir(&self, ds: &DatastoreName, dir: &DsPath) -> Result<Vec<Entry>, StorageError>;
+
+    /// The entries of a folder whose names start so.
+    async fn read_dir_starting(
+        &self,
+        ds: &DatastoreName,
+        dir: &DsPath,
+        start: &str,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let mut entries = self.read_dir(ds, dir).await?;
+        entries.retain(|e| e.name.starts_with(start));
+        Ok(entries)
+    }
+
+    /// What tells a folder's entries now from its entries after any later change. `None`: this host cannot say, or an
+    /// entry changed too short a time ago, or the folder is not there.
+    async fn folder_stamp(
+        &self,
+        ds: &DatastoreName,
+        dir: &DsPath,
+    ) -> Result<Option<FolderStamp>, StorageError> {
+        let _ = (ds, dir);
+        Ok(None)
+    }
+
+    /// Reads files of at most `max` bytes each; `None` for one that is not there.
+    async fn read_each(
+        &self,
+        ds: &DatastoreName,
+        files: &[DsPath],
+        max: usize,
+    ) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        let mut found = Vec::with_capacity(files.len());
+        for file in files {
+            found.push(match self.read(ds, file, max).await {
+                Ok(bytes) => Some(bytes),
+                Err(StorageError::NotFound(_)) => None,
+                Err(why) => return Err(why),
+            });
+        }
+        Ok(found)
+    }
 
     /// Makes a folder and its parents, durably; success when it is there already.
     async fn make_dir(&self, ds: &DatastoreName, dir: &DsPath) -> Result<(), StorageError>;
@@ -209,6 +268,7 @@ pub trait Datastores: Send + Sync + fmt::Debug {
     async fn remove(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError>;
 
     /// Makes a virtual disk whose descriptor is `file`. [`StorageError::AlreadyExists`] when the descriptor is there.
+    /// Takes as long as it takes: tells `progress`, and ends early with [`StorageError::Stopped`] when that says so.
     /// A failure leaves nothing that [`Datastores::stat_disk`] would show; leftovers go with
     /// [`Datastores::delete_disk`].
     async fn create_disk(
@@ -216,7 +276,18 @@ pub trait Datastores: Send + Sync + fmt::Debug {
         ds: &DatastoreName,
         file: &DsPath,
         spec: &DiskSpec,
-        deadline: Instant,
+        progress: &Arc<Progress>,
+    ) -> Result<(), StorageError>;
+
+    /// Makes a virtual disk with the content of `source`, which is as large or smaller; otherwise as
+    /// [`Datastores::create_disk`]. What `source` never held takes no room in a thin disk. [`StorageError::Busy`] when
+    /// somebody has the source open, or had while it was copied.
+    async fn clone_disk(
+        &self,
+        source: &DiskPath,
+        target: &DiskPath,
+        spec: &DiskSpec,
+        progress: &Arc<Progress>,
     ) -> Result<(), StorageError>;
 
     /// Removes a virtual disk, descriptor and extents, also a half-made one. `false`: nothing was there.
@@ -228,6 +299,19 @@ pub trait Datastores: Send + Sync + fmt::Debug {
         ds: &DatastoreName,
         file: &DsPath,
     ) -> Result<Option<DiskStat>, StorageError>;
+
+    /// What [`Datastores::stat_disk`] says of each; `None` also for one that cannot be looked at.
+    async fn stat_each(
+        &self,
+        ds: &DatastoreName,
+        files: &[DsPath],
+    ) -> Result<Vec<Option<DiskStat>>, StorageError> {
+        let mut found = Vec::with_capacity(files.len());
+        for file in files {
+            found.push(self.stat_disk(ds, file).await.ok().flatten());
+        }
+        Ok(found)
+    }
 }
 
 #[cfg(test)]

@@ -9,12 +9,14 @@
 mod datastores;
 mod host;
 mod local;
+mod progress;
 
 pub use datastores::{
-    DatastoreInfo, DatastoreKind, Datastores, DiskSpec, DiskStat, DsPath, DsPathError, Entry,
+    DatastoreInfo, DatastoreKind, Datastores, DiskSpec, DiskStat, DsPath, DsPathError, Entry, FolderStamp,
     StorageError,
 };
 pub use host::{
     AttachedDisk, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power, Vm, VmDisk,
 };
 pub use local::{AuditEntry, AuditOutcome, Clock, Ids, KeptConfig, Store, StoreError};
+pub use progress::Progress;

@@ -82,8 +82,20 @@ pub(crate) fn slot_of(entry: &str, stem: &str) -> Option<u64> {
         .flatten()
 }
 
+impl Seen {
+    /// What somebody sees who has reason to believe that there is no file yet. If he is wrong his change is a conflict.
+    pub(crate) const fn nothing() -> Self {
+        Self {
+            seq: 0,
+            highest: 0,
+            bytes: None,
+        }
+    }
+}
+
 impl SharedFile {
-    fn slot(&self, seq: u64) -> Result<DsPath, StorageError> {
+    /// Path of a slot.
+    pub(crate) fn slot(&self, seq: u64) -> Result<DsPath, StorageError> {
         self.dir
             .join(&format!("{}.{seq}", self.stem))
             .map_err(|why| StorageError::Io(why.to_string()))
@@ -91,7 +103,8 @@ impl SharedFile {
 
     /// Slots, lowest first. A folder that is not there has none.
     async fn slots(&self, store: &dyn Datastores) -> Result<Vec<u64>, StorageError> {
-        let entries = match store.read_dir(&self.ds, &self.dir).await {
+        let start = format!("{}.", self.stem);
+        let entries = match store.read_dir_starting(&self.ds, &self.dir, &start).await {
             Ok(entries) => entries,
             Err(StorageError::NotFound(_)) => return Ok(Vec::new()),
             Err(why) => return Err(why),

@@ -1,0 +1,128 @@
+//! The ends of a create: the volume exists, or everything is taken back; also for one that a crash left.
+
+use vdvs_domain::error::full_name;
+use vdvs_domain::options::GivenOptions;
+use vdvs_domain::record::{Answer, Created, FORMAT, Fingerprint, RequestResult};
+use vdvs_domain::{
+    Capacity, DatastoreName, Epoch, Error, Filesystem, FilesystemState, GroupId, Layout, Operation,
+    OperationKind, Ownership, VolumeId, VolumeName, VolumeRecord,
+};
+
+use crate::inner::{Inner, unavailable};
+use crate::layout::{self, Place};
+use crate::records::{Change, Claim, Stored};
+
+impl Inner {
+    /// The last step: the volume exists.
+    pub(crate) async fn finish_create(&self, place: &Place, id: VolumeId) -> Result<Stored, Error> {
+        let contended = || Error::Contended {
+            name: full_name(&place.name, &place.ds),
+        };
+        match self.read_claim(&place.ds, place.group, &place.name).await? {
+            Claim::Of(claim) if claim.id == id => {}
+            _ => return Err(contended()),
+        }
+        self.change(place, |record| match &record.operation {
+            Some(operation) if operation.kind == OperationKind::Create => {
+                let mut next = record.clone();
+                next.operation = None;
+                next.making = None;
+                next.remember(RequestResult {
+                    request: operation.request,
+                    fingerprint: operation.fingerprint.clone(),
+                    answer: Answer::Created,
+                });
+                Ok(next.into())
+            }
+            None => Ok(Change::Keep),
+            Some(_) => Err(contended()),
+        })
+        .await
+    }
+
+    /// Takes back a create that cannot be finished.
+    pub(crate) async fn undo_create(&self, place: &Place, id: VolumeId) -> Result<(), Error> {
+        self.change(place, |record| {
+            let mut next = record.clone();
+            match &mut next.operation {
+                Some(o) if o.kind == OperationKind::Create => o.kind = OperationKind::Delete,
+                Some(o) if o.kind == OperationKind::Delete => return Ok(Change::Keep),
+                _ => {
+                    return Err(Error::Contended {
+                        name: full_name(&place.name, &place.ds),
+                    });
+                }
+            }
+            Ok(next.into())
+        })
+        .await?;
+        self.remove_everything(place, id).await
+    }
+
+    /// Removes a claim whose maker died before there was a record. The tombstone decides the race with a maker who is
+    /// only slow: one of the two writes the first version of the record, and only then is the claim touched.
+    pub(crate) async fn bury_claim(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+        name: &VolumeName,
+        claim: Claim,
+    ) -> Result<(), Error> {
+        let claim = match claim {
+            Claim::Absent => return Ok(()),
+            Claim::Of(claim) => claim,
+            Claim::Torn => {
+                let path = layout::claim(group, name);
+                let removed = self.ports.datastores.remove(ds, &path).await;
+                removed.map_err(|why| unavailable(ds, &why))?;
+                tracing::info!(claim = %path, "an unfinished claim was removed");
+                return Ok(());
+            }
+        };
+        let place = Place::of(ds, group, &claim.name, claim.id);
+        if self.read_record(&place).await?.is_some() {
+            return Ok(());
+        }
+        if place.is_adopted() {
+            // Its disk was there before us: never garbage.
+            return self.remove_claim(&place, claim.id).await;
+        }
+        let options = GivenOptions::default().resolve();
+        let tombstone = VolumeRecord {
+            format: FORMAT,
+            id: claim.id,
+            name: claim.name.clone(),
+            short_name: false,
+            group,
+            capacity: Capacity::DEFAULT,
+            layout: Layout::Data,
+            created: Created {
+                at: claim.at,
+                by: None,
+                host: claim.host,
+            },
+            filesystem: Filesystem {
+                fstype: options.fstype.clone(),
+                state: FilesystemState::Unknown,
+            },
+            options,
+            ownership: Ownership::Free,
+            epoch: Epoch::default(),
+            claim: None,
+            operation: Some(Operation {
+                kind: OperationKind::Delete,
+                request: claim.request,
+                fingerprint: Fingerprint("abandoned claim".to_owned()),
+                host: self.host,
+                started: self.now(),
+                deadline: self.now(),
+            }),
+            making: None,
+            results: Vec::new(),
+        };
+        self.first_record(&place, &tombstone).await?;
+        self.remove_everything(&place, claim.id).await?;
+        tracing::info!(claim = %place.claim(), "an abandoned claim was removed");
+        Ok(())
+    }
+}
