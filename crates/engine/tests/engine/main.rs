@@ -6,8 +6,11 @@
 )]
 
 mod attachments;
+mod clones;
 mod consistency;
 mod crashes;
+mod hosts_crashes;
+mod hosts_random;
 mod original_defects;
 mod random;
 mod reviewed;

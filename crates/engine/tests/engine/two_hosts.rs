@@ -116,8 +116,14 @@ impl Two {
         (made, self.near.attach(1, "db").await)
     }
 
-    async fn record(&self) -> Value {
+    pub(crate) async fn record(&self) -> Value {
         let inspect = self.near.engine.admin_inspect("db").await.unwrap();
+        serde_json::from_str(&inspect.record_json).unwrap()
+    }
+
+    /// The same, as the other host reads it.
+    pub(crate) async fn far_record(&self) -> Value {
+        let inspect = self.far.admin_inspect("db").await.unwrap();
         serde_json::from_str(&inspect.record_json).unwrap()
     }
 
@@ -139,7 +145,7 @@ impl Two {
     }
 }
 
-const FENCE: &[(&str, &str)] = &[("failover", "fence")];
+pub(crate) const FENCE: &[(&str, &str)] = &[("failover", "fence")];
 
 async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     let begun = Instant::now();

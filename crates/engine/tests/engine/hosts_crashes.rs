@@ -1,0 +1,193 @@
+//! The crash matrix of two hosts: the owner's agent dies at every call around a fence, the claimant's at every call of
+//! a claim; another one starts, and what was wanted happens, once.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use vdvs_domain::{Epoch, Ownership};
+use vdvs_engine::api::Outcome;
+use vdvs_host_sim::{Fault, When};
+
+use crate::support::{WAIT, disk, rand_request, until};
+use crate::two_hosts::{FENCE, Two};
+
+const WHENS: [When; 3] = [When::Before, When::Half, When::After];
+/// When the matrix of the fence begins: shortly before it is due.
+const NEARLY: Duration = Duration::from_millis(14_400);
+
+/// What the claimant does when the owner's agent died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claimant {
+    Waits,
+    Leaves,
+}
+
+/// Calls of the owner's agent from [`NEARLY`] to the end of the fence.
+async fn calls_of_a_fence() -> u64 {
+    let two = Two::new();
+    two.held(FENCE).await;
+    let from = async {
+        sleep(NEARLY).await;
+        two.near.session.calls()
+    };
+    let (got, from) = tokio::join!(two.attach_far(1, WAIT), from);
+    got.unwrap();
+    two.near.session.calls() - from
+}
+
+async fn fence_dies(at: u64, when: When, claimant: Claimant) {
+    let text = format!("fence dies {when:?} call {at}, claimant {claimant:?}");
+    let mut two = Two::new();
+    let (made, _) = two.held(FENCE).await;
+    let wait = match claimant {
+        Claimant::Waits => WAIT,
+        Claimant::Leaves => Duration::from_secs(17),
+    };
+    let (near, far) = (two.near.session.clone(), two.far.clone());
+    let request = rand_request();
+    let (caller, call) = (two.far_caller(1), crate::support::call(request));
+    let address = crate::support::volume("db");
+    let attach = far.attach(&caller, &call, &address, false, wait);
+    let story = async {
+        sleep(NEARLY).await;
+        near.plan(at, Fault::Crash(when));
+        drop(timeout(Duration::from_secs(4), near.died()).await);
+        sleep(Duration::from_secs(1)).await;
+        two.kill_near();
+        two.start_near();
+    };
+    let (got, ()) = tokio::join!(attach, story);
+    let writers = two.near.world.writers(&disk(&made));
+    assert!(writers.len() <= 1, "{text}: {writers:?}");
+    if claimant == Claimant::Waits {
+        let got = got.unwrap_or_else(|why| panic!("{text}: {why}"));
+        assert_eq!(got.epoch, Epoch::new(2), "{text}");
+    }
+    sleep(Duration::from_secs(70)).await;
+    let view = two.near.get(1, "db").await.unwrap();
+    let record = two.record().await;
+    assert!(
+        record["operation"].is_null() && record["claim"].is_null(),
+        "{text}: {record:#}"
+    );
+    let owner = view.ownership.owner().map(|o| o.vm.name.clone());
+    let has: Vec<String> = two.near.world.writers(&disk(&made));
+    assert_eq!(has, owner.clone().into_iter().collect::<Vec<_>>(), "{text}");
+    if claimant == Claimant::Waits {
+        assert_eq!(owner.as_deref(), Some("far1"), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_survives_a_crash_at_every_call() {
+    let calls = calls_of_a_fence().await;
+    assert!(calls > 8, "the fence was seen: {calls}");
+    for at in 0..calls {
+        for when in WHENS {
+            fence_dies(at, when, Claimant::Waits).await;
+            fence_dies(at, when, Claimant::Leaves).await;
+        }
+    }
+}
+
+/// Without an answer, or failing once, the fence is repeated or tried again.
+#[tokio::test(start_paused = true)]
+async fn a_fence_survives_a_failure_at_every_call() {
+    for at in 0..calls_of_a_fence().await {
+        for fault in [
+            Fault::Fail,
+            Fault::NoAnswer(When::Before),
+            Fault::NoAnswer(When::After),
+        ] {
+            let two = Two::new();
+            let (made, _) = two.held(FENCE).await;
+            let spoil = async {
+                sleep(NEARLY).await;
+                two.near.session.plan(at, fault);
+            };
+            let begun = Instant::now();
+            let (got, ()) = tokio::join!(two.attach_far(1, WAIT), spoil);
+            let text = format!("{fault:?} at {at}");
+            got.unwrap_or_else(|why| panic!("{text}: {why}"));
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "{text}: {:?}",
+                begun.elapsed()
+            );
+            assert_eq!(two.near.world.writers(&disk(&made)), ["far1"], "{text}");
+            assert!(
+                two.near.world.devices(&two.near.vms[0]).is_empty(),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_survives_a_crash_of_its_writer_at_every_call() {
+    let calls = {
+        let two = Two::new();
+        two.held(&[]).await;
+        let before = two.far_session.calls();
+        drop(two.attach_far(1, Duration::from_secs(4)).await);
+        two.far_session.calls() - before
+    };
+    for at in 0..calls {
+        for when in WHENS {
+            let text = format!("claimant dies {when:?} call {at}");
+            let mut two = Two::new();
+            let (made, held) = two.held(&[]).await;
+            two.far_session.plan(at, Fault::Crash(when));
+            tokio::select! {
+                biased;
+                _ = two.attach_far_as(1, 99, Duration::from_secs(4)) => {}
+                () = two.far_session.died() => {}
+            }
+            two.kill_far();
+            two.start_far();
+            let leave = async {
+                sleep(Duration::from_secs(6)).await;
+                two.near.detach(1, &held).await
+            };
+            let (got, left) = tokio::join!(two.attach_far_as(1, 99, WAIT), leave);
+            assert_eq!(left, Outcome::Changed(()), "{text}");
+            assert_eq!(got.unwrap().epoch, Epoch::new(2), "{text}");
+            assert_eq!(two.near.world.writers(&disk(&made)), ["far1"], "{text}");
+            assert!(two.record().await["claim"].is_null(), "{text}");
+        }
+    }
+}
+
+/// The owner's agent finds the operation of its dead predecessor, long after.
+#[tokio::test(start_paused = true)]
+async fn an_old_fence_is_taken_back_and_the_owner_keeps_the_volume() {
+    let mut found = false;
+    for at in 0..calls_of_a_fence().await {
+        let mut two = Two::new();
+        let (made, _) = two.held(FENCE).await;
+        let spoil = async {
+            sleep(NEARLY).await;
+            two.near.session.plan(at, Fault::Crash(When::After));
+            sleep(Duration::from_secs(2)).await;
+        };
+        let (_, ()) = tokio::join!(two.attach_far(1, Duration::from_secs(16)), spoil);
+        let record = two.far_record().await;
+        if record["operation"]["kind"] != "fence"
+            || two.near.world.devices(&two.near.vms[0]).is_empty()
+        {
+            continue;
+        }
+        found = true;
+        two.kill_near();
+        sleep(Duration::from_secs(300)).await;
+        two.start_near();
+        until("the end of the operation", async || {
+            two.record().await["operation"].is_null()
+        })
+        .await;
+        assert_eq!(two.near.world.writers(&disk(&made)), ["vm1"]);
+        let view = two.near.get(1, "db").await.unwrap();
+        assert!(matches!(view.ownership, Ownership::Attached { .. }));
+    }
+    assert!(found, "the moment was not found");
+}
