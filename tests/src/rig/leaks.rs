@@ -89,10 +89,16 @@ fn in_node(node: &Node, left: &mut Vec<String>) -> Result<()> {
 
 fn on_datastore(datastore: &Path, vms: &[String], left: &mut Vec<String>) -> Result<()> {
     for entry in list(datastore)? {
-        // A VM's own folder; what it holds is the VM's.
-        let of_a_vm = vms.iter().any(|vm| vm == name_of(&entry));
-        if name_of(&entry) != "dockvols" && !of_a_vm {
-            left.push(entry.display().to_string());
+        match name_of(&entry) {
+            "dockvols" => {}
+            // The hypervisors' own: a lease of each living host, and no disk locked.
+            ".labhv" => {
+                let locks = list(&entry.join("locks"))?;
+                left.extend(locks.iter().map(|lock| lock.display().to_string()));
+            }
+            // A VM's own folder; what it holds is the VM's.
+            name if vms.iter().any(|vm| vm == name) => {}
+            _ => left.push(entry.display().to_string()),
         }
     }
     for entry in list(&datastore.join("dockvols"))? {

@@ -326,6 +326,26 @@ impl Node {
         cut
     }
 
+    /// Stops the VM where it stands, with everything in it.
+    ///
+    /// # Errors
+    /// The hypervisor refuses.
+    pub fn suspend(&self) -> Result<()> {
+        self.hypervisor(&self.record()?)
+            .suspend(&self.name)
+            .with_context(|| format!("suspend {}", self.name))
+    }
+
+    /// Lets a suspended VM go on.
+    ///
+    /// # Errors
+    /// The hypervisor refuses: a disk of this VM is open elsewhere.
+    pub fn resume(&self) -> Result<()> {
+        self.hypervisor(&self.record()?)
+            .resume(&self.name)
+            .with_context(|| format!("resume {}", self.name))
+    }
+
     /// Pulls the network cable, or plugs it in again.
     ///
     /// # Errors
