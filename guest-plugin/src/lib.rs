@@ -20,9 +20,13 @@
 //! | [`dockerd`] | the plugin's own call to dockerd |
 //! | [`settings`] | flags, environment, configuration file: one precedence |
 //! | [`log`] | where log lines go |
+//! | [`install`] | the service of a machine: install, uninstall, status |
+//! | [`checks`] | looking at this machine from outside the running plugin |
+//! | [`notify`] | telling the service manager that the plugin listens |
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod checks;
 pub mod clock;
 pub mod docker;
 pub mod dockerd;
@@ -31,7 +35,9 @@ pub mod fake;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod install;
 pub mod journal;
 pub mod log;
+pub mod notify;
 pub mod service;
 pub mod settings;

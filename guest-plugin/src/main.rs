@@ -1,3 +1,4 @@
+//! `vdvs-plugin install|uninstall|status`: a service of this machine.
 //! `vdvs-plugin run`: reads settings, listens, connects later; at SIGTERM finishes or journals within 8 s.
 
 #![forbid(unsafe_code)]
@@ -23,8 +24,12 @@ use vdvs_plugin::agent::GrpcAgent;
 use vdvs_plugin::clock::SystemClock;
 use vdvs_plugin::docker::{Server, bind, resolve_group};
 use vdvs_plugin::dockerd;
+use vdvs_plugin::install::{
+    InstallArgs, StatusArgs, UninstallArgs, install, status, uninstall,
+};
 use vdvs_plugin::journal::FileJournal;
 use vdvs_plugin::log::{self, Console};
+use vdvs_plugin::notify;
 use vdvs_plugin::service::{Limits, Ports, Volumes};
 use vdvs_plugin::settings::{
     DEFAULT_FILE, Given, MANAGED, MANAGED_FILE, NAMES, Settings, managed_defaults, parse_file,
@@ -50,6 +55,12 @@ enum Command {
     /// Serve Docker. Settings: flag, then environment, then file, then default.
     #[command(args_override_self = true)]
     Run(Flags),
+    /// Make the plugin a service of this machine, or bring it up to this version.
+    Install(InstallArgs),
+    /// Remove the service. Volumes stay.
+    Uninstall(UninstallArgs),
+    /// Is the service well? Exit code 0: yes; 1: something asks for attention; 2: no.
+    Status(StatusArgs),
 }
 
 #[derive(Debug, Args)]
@@ -114,10 +125,28 @@ impl Flags {
 }
 
 fn main() -> ExitCode {
-    let Cli {
-        command: Command::Run(flags),
-    } = Cli::parse();
-    let ended = settings(&flags).and_then(|settings| {
+    let mut say = |verb: &str, text: &str| {
+        // If standard output is gone there is nobody to tell.
+        drop(writeln!(io::stdout(), "{verb:<9} {text}"));
+    };
+    let ended = match Cli::parse().command {
+        Command::Run(flags) => run(&flags),
+        Command::Install(args) => install(&args, &mut say),
+        Command::Uninstall(args) => uninstall(&args, &mut say),
+        Command::Status(args) => return ExitCode::from(status(&args, &mut say) as u8),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            // If even standard error is gone there is nobody to tell.
+            drop(writeln!(io::stderr(), "vdvs-plugin: {e:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: &Flags) -> anyhow::Result<()> {
+    settings(flags).and_then(|settings| {
         let console = if managed() {
             Console::Output
         } else {
@@ -134,15 +163,7 @@ fn main() -> ExitCode {
         // What blocks in the kernel (a mount of a dead disk) must not keep the process.
         runtime.shutdown_background();
         served
-    });
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            // If even standard error is gone there is nobody to tell.
-            drop(writeln!(io::stderr(), "vdvs-plugin: {e:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 fn settings(flags: &Flags) -> anyhow::Result<Settings> {
@@ -209,6 +230,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let server = Server::new(volumes.clone());
     let serving = tasks.spawn(server.serve(listener, stop.clone()));
     info!(socket = %settings.socket.display(), agent = %settings.agent, "ready");
+    if let Err(e) = notify::ready() {
+        warn!(error = %e, "the service manager cannot be told that the plugin listens");
+    }
     tasks.spawn(keeper.run(stop.clone()));
     volumes.follow();
     if let Some(docker) = settings.docker {

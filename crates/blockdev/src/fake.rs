@@ -89,6 +89,8 @@ pub enum Call {
 struct State {
     disks: BTreeMap<PathBuf, FakeDisk>,
     mounts: Vec<(PathBuf, Device, FsType, bool)>,
+    /// File systems that stopped, until they are mounted anew.
+    damaged: HashMap<PathBuf, String>,
     failures: HashMap<Call, VecDeque<DeviceError>>,
     delays: HashMap<Call, Duration>,
     calls: Vec<String>,
@@ -156,6 +158,13 @@ impl FakeDevices {
             .get_mut(&node_of(locator))
             .map(how)
             .is_some()
+    }
+
+    /// The file system mounted from this disk stops accepting writes; the next mount repairs it.
+    pub fn damage(&self, locator: &Locator, why: &str) {
+        self.state()
+            .damaged
+            .insert(node_of(locator), why.to_owned());
     }
 
     /// The disk as it is now.
@@ -401,6 +410,7 @@ impl Devices for FakeDevices {
                 hint: "".into(),
             });
         }
+        state.damaged.remove(&device.path);
         let entry = (at.to_owned(), device.clone(), fs.clone(), read_only);
         state.mounts.push(entry);
         Ok(())
@@ -549,6 +559,9 @@ impl Devices for FakeDevices {
         if state.mounted(at).is_none() {
             return Health::Unknown(format!("nothing is mounted at {}", at.display()));
         }
-        Health::Alive
+        match state.damaged.get(&device.path) {
+            Some(why) => Health::Damaged(why.clone()),
+            None => Health::Alive,
+        }
     }
 }

@@ -129,7 +129,8 @@ impl Book {
                 .is_some_and(|held| held.counts.is_empty() && held.stage != Stage::Lost)
     }
 
-    /// Mounted volumes whose counts are old enough to be compared with reality.
+    /// Volumes whose counts are old enough to be compared with reality: mounted ones, and those whose mount went
+    /// without us.
     pub(super) fn due(&self, now: Timestamp, believe: Duration) -> Vec<VolumeId> {
         let believe = u64::try_from(believe.as_millis()).unwrap_or(u64::MAX);
         let old = |held: &Held| {
@@ -141,9 +142,26 @@ impl Book {
         };
         self.held
             .values()
-            .filter(|held| held.stage == Stage::Mounted && self.is_idle(held.volume) && old(held))
+            .filter(|held| match held.stage {
+                Stage::Mounted => true,
+                Stage::Attached => !held.counts.is_empty(),
+                Stage::Lost => false,
+            })
+            .filter(|held| self.is_idle(held.volume) && old(held))
             .map(|held| held.volume)
             .collect()
+    }
+
+    /// Forgets volumes that were lost so long ago that no Unmount of theirs is expected; it would be acknowledged
+    /// all the same.
+    pub(super) fn forget_lost(&mut self, now: Timestamp, after: Duration) {
+        let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        let before = self.held.len();
+        self.held
+            .retain(|_, held| held.stage != Stage::Lost || age(held.since, now) < after);
+        if self.held.len() != before {
+            self.changed();
+        }
     }
 
     /// The held volume that a name means, if the name is one of ours.

@@ -211,7 +211,7 @@ impl Volumes {
                 Err(e) => return Err(failed(volume, &e)),
             }
         }
-        let staging = self.staging(volume.id.to_string());
+        let staging = self.staging(volume.id);
         self.lay_out(device, volume, &staging, birth)
             .await
             .map_err(|e| failed(volume, &e))?;
@@ -219,11 +219,6 @@ impl Volumes {
             .finish_format(volume.id, attached.epoch, uuid, self.call_deadline())
             .await
             .map_err(|e| stopped_by(&name, &e, Instant::now()))
-    }
-
-    /// Where a file system is mounted before the record says `ready`; never told to anybody.
-    pub(super) fn staging(&self, volume: String) -> PathBuf {
-        self.inner.mount_root.join(format!(".new-{volume}"))
     }
 
     async fn lay_out(

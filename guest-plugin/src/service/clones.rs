@@ -80,7 +80,7 @@ impl Volumes {
             return Ok(false);
         }
         let devices = self.devices();
-        let staging = self.staging(volume.id.to_string());
+        let staging = self.staging(volume.id);
         let options = MountOptions::read_only(true);
         // A journal that has to be replayed needs a writable mount.
         if devices
@@ -104,7 +104,7 @@ impl Volumes {
         let devices = self.devices();
         let fstype = &volume.filesystem.fstype;
         devices.give_identity(device, fstype, volume.id).await?;
-        let staging = self.staging(volume.id.to_string());
+        let staging = self.staging(volume.id);
         let options = MountOptions::default();
         devices.mount(device, fstype, &staging, &options).await?;
         let claimed = devices

@@ -21,10 +21,12 @@
 //! | `book` | the state, and decisions about it without any effect |
 //! | `mount`, `bring_up` | Mount and its job |
 //! | `clones` | a clone's own identity, before its first mount |
-//! | `take_down` | Unmount and its job; the check and loss of a volume |
+//! | `take_down` | Unmount and its job; the check of a volume |
+//! | `loss` | what the host took away |
 //! | `lookup` | Get, List, Path: what is said while the agent is away |
 //! | `change` | Create and Remove |
 //! | `reality` | start, inventory, notices, timers |
+//! | `stale` | mounts against the book |
 //! | `status` | what `docker volume inspect` shows |
 
 mod book;
@@ -33,14 +35,17 @@ mod change;
 mod clones;
 mod job;
 mod lookup;
+mod loss;
 mod mount;
 mod reality;
+mod stale;
 mod status;
 mod take_down;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +55,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
+use uuid::Uuid;
 use vdvs_blockdev::{DATA_DIR, Devices};
 use vdvs_domain::{Layout, VolumeId};
 
@@ -285,4 +291,15 @@ impl Volumes {
             warn!(error = %e, "the log of known volumes was not shortened");
         }
     }
+}
+
+/// The volume that is mounted at a place, if the place is one of ours.
+fn volume_at(root: &Path, at: &Path) -> Option<VolumeId> {
+    if at.parent()? != root {
+        return None;
+    }
+    let name = at.file_name()?.to_str()?;
+    let uuid = Uuid::from_str(name).ok()?;
+    // Only our own spelling: nothing else made the folder.
+    (uuid.hyphenated().to_string() == name).then(|| VolumeId::new(uuid))
 }

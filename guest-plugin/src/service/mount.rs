@@ -5,6 +5,7 @@ use std::slice;
 
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
+use vdvs_blockdev::Health;
 use vdvs_blockdev::mountinfo::topmost;
 use vdvs_domain::{ErrorKind, VolumeAddress, VolumeId};
 
@@ -188,6 +189,21 @@ impl Volumes {
         Ok(())
     }
 
+    /// A disk that was taken away is lost now, so that this Mount attaches it anew. One whose file system stopped is
+    /// of no use to a container.
+    async fn refuse_if_damaged(&self, volume: VolumeId) -> Result<(), Failure> {
+        let Some(held) = self.book().held.get(&volume).cloned() else {
+            return Ok(());
+        };
+        if let Health::Damaged(why) = self.is_dead(&held).await {
+            return Err(Failure::Said(format!(
+                "Volume {}: {why}. Stop its containers on this node: the next mount then checks and repairs it",
+                held.name
+            )));
+        }
+        Ok(())
+    }
+
     /// Counts if the volume is mounted in truth, not only in our book, and no job is changing that.
     async fn count_if_mounted(
         &self,
@@ -209,6 +225,7 @@ impl Volumes {
             .await
             .map_err(|e| Failure::Said(e.to_string()))?;
         let target = self.target(volume);
+        self.refuse_if_damaged(volume).await?;
         let Some((layout, name)) = mounted(self) else {
             return Ok(None);
         };

@@ -10,8 +10,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use nix::sys::stat::{major, minor};
 use tokio::sync::Mutex as AsyncMutex;
@@ -21,15 +21,17 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
-use uuid::Uuid;
-use vdvs_blockdev::{Device, Health, MountEntry};
-use vdvs_domain::{Epoch, FsType, Layout, VolumeId};
+use vdvs_blockdev::{Device, MountEntry};
+use vdvs_domain::{FsType, Layout, VolumeId};
 
 use super::bring_up::NO_EPOCH;
-use super::{Book, Inner, Limits, Ports, Volumes};
+use super::{Book, Inner, Limits, Ports, Volumes, volume_at};
 use crate::agent::{InventoryItem, Notice, Volume};
 use crate::clock::age;
 use crate::journal::{Held, Known, Loaded, Node, Stage};
+
+/// How long a lost volume is shown as lost where its Unmounts do not come.
+const LOST_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Volumes {
     /// Reads the journal and the mount table. Needs neither the agent nor dockerd.
@@ -62,7 +64,7 @@ impl Volumes {
             }),
         };
         volumes.take_over(loaded, &mounts);
-        volumes.drop_staging(&mounts).await;
+        volumes.put_mounts_right().await;
         volumes.persist_or_log().await;
         Ok(volumes)
     }
@@ -122,7 +124,7 @@ impl Volumes {
             }
         }
         for mount in mounts {
-            let Some(volume) = self.volume_at(&mount.at) else {
+            let Some(volume) = volume_at(&self.inner.mount_root, &mount.at) else {
                 continue;
             };
             let entry = held
@@ -144,35 +146,6 @@ impl Volumes {
         }
         book.held = held;
         book.changed();
-    }
-
-    /// File systems that were being laid out when the last plugin ended.
-    async fn drop_staging(&self, mounts: &[MountEntry]) {
-        let prefix = self.staging(String::new());
-        for mount in mounts {
-            let ours = mount.at.parent() == Some(self.inner.mount_root.as_path())
-                && mount
-                    .at
-                    .to_str()
-                    .zip(prefix.to_str())
-                    .is_some_and(|(at, prefix)| at.starts_with(prefix));
-            if !ours {
-                continue;
-            }
-            if let Err(e) = self.devices().unmount(&mount.at).await {
-                warn!(at = %mount.at.display(), error = %e, "a file system that was being made stays mounted");
-            }
-        }
-    }
-
-    fn volume_at(&self, at: &Path) -> Option<VolumeId> {
-        if at.parent()? != self.inner.mount_root {
-            return None;
-        }
-        let name = at.file_name()?.to_str()?;
-        let uuid = Uuid::from_str(name).ok()?;
-        // Only our own spelling: nothing else made the folder.
-        (uuid.hyphenated().to_string() == name).then(|| VolumeId::new(uuid))
     }
 
     async fn follow_link(&self) {
@@ -200,6 +173,8 @@ impl Volumes {
         loop {
             tokio::select! {
                 _ = check.tick() => {
+                    // First: what seems to be left over may be mounted.
+                    self.put_mounts_right().await;
                     if self.agent_is_up() {
                         self.inventory().await;
                     }
@@ -221,14 +196,24 @@ impl Volumes {
             };
             match notice {
                 None => return,
-                Some(Notice::Wanted { volume, by_vm }) => {
-                    info!(%volume, %by_vm, "another VM waits for a volume of this one");
-                    self.is_it_used(volume).await;
+                Some(notice) => {
+                    // Each by itself: a disk that hangs keeps no other volume's notice waiting.
+                    let volumes = self.clone();
+                    self.inner.spawn(async move { volumes.heed(notice).await });
                 }
-                Some(Notice::Superseded { volume, epoch }) => {
-                    self.superseded(volume, epoch, "another attachment replaced it")
-                        .await;
-                }
+            }
+        }
+    }
+
+    async fn heed(&self, notice: Notice) {
+        match notice {
+            Notice::Wanted { volume, by_vm } => {
+                info!(%volume, %by_vm, "another VM waits for a volume of this one");
+                self.is_it_used(volume).await;
+            }
+            Notice::Superseded { volume, epoch } => {
+                self.lose(volume, epoch, "the host gave it to another attachment")
+                    .await;
             }
         }
     }
@@ -276,12 +261,17 @@ impl Volumes {
         for volume in answer.superseded {
             let epoch = items.iter().find(|i| i.volume == volume).map(|i| i.epoch);
             if let Some(epoch) = epoch {
-                self.superseded(volume, epoch, "the host says it is not this VM's any more")
-                    .await;
+                let volumes = self.clone();
+                self.inner.spawn(async move {
+                    let why = "the host says it is not this VM's any more";
+                    volumes.lose(volume, epoch, why).await;
+                });
             }
         }
         for volume in answer.wanted {
-            self.is_it_used(volume).await;
+            let volumes = self.clone();
+            self.inner
+                .spawn(async move { volumes.is_it_used(volume).await });
         }
         self.persist_or_log().await;
         self.retry_leaving();
@@ -336,44 +326,21 @@ impl Volumes {
         }
     }
 
-    async fn superseded(&self, volume: VolumeId, epoch: Epoch, why: &str) {
-        let ours = self
-            .book()
-            .held
-            .get(&volume)
-            .is_some_and(|held| held.epoch == epoch && held.stage != Stage::Lost);
-        if ours {
-            self.lose(volume, why).await;
-        }
-    }
-
     /// Compares all counts that are old enough with reality, and retries what could not leave.
     pub(super) async fn check_due(&self) {
         self.lose_the_dead().await;
         let now = self.inner.ports.clock.now();
-        let due = self.book().due(now, self.limits().believe);
-        for volume in due {
-            // The answer is in the log; the next round looks again.
-            drop(self.check(volume).ended().await);
+        let due = {
+            let mut book = self.book();
+            book.forget_lost(now, LOST_FOR);
+            book.due(now, self.limits().believe)
+        };
+        // All at once: a disk that hangs keeps no other waiting. The answer is in the log; the next round looks again.
+        let checks: Vec<_> = due.into_iter().map(|volume| self.check(volume)).collect();
+        for check in checks {
+            drop(check.ended().await);
         }
         self.retry_leaving();
-    }
-
-    /// A disk that answers with errors only was taken away, whether or not the host could say so.
-    async fn lose_the_dead(&self) {
-        let mounted: Vec<(VolumeId, Device)> = {
-            let book = self.book();
-            let idle = book.held.values().filter(|h| book.is_idle(h.volume));
-            idle.filter(|held| held.stage == Stage::Mounted)
-                .filter_map(|held| Some((held.volume, Device::from(held.device.as_ref()?))))
-                .collect()
-        };
-        for (volume, device) in mounted {
-            let target = self.target(volume);
-            if let Health::Lost(why) = self.devices().healthy(&target, &device).await {
-                self.lose(volume, &why).await;
-            }
-        }
     }
 
     /// Another VM waits: look at this one now, if its counts are old enough not to be believed blindly.
@@ -396,7 +363,7 @@ impl Volumes {
 }
 
 /// A mount nobody remembers: the journal was lost.
-fn found(volume: VolumeId, mount: &MountEntry, known: Option<&Known>) -> Held {
+pub(super) fn found(volume: VolumeId, mount: &MountEntry, known: Option<&Known>) -> Held {
     let fstype = FsType::new(&mount.fstype).unwrap_or_else(|_| FsType::ext4());
     Held {
         volume,
@@ -420,7 +387,7 @@ fn found(volume: VolumeId, mount: &MountEntry, known: Option<&Known>) -> Held {
 
 /// The device below a mount. btrfs shows a number of its own there, which no node has: then the node is asked, since a
 /// wrong number would make a disk in use look like one that is gone.
-fn device_of(mount: &MountEntry) -> Option<Device> {
+pub(super) fn device_of(mount: &MountEntry) -> Option<Device> {
     let major_minor = match mount.major_minor {
         (0, _) => {
             let node = fs::metadata(&mount.source).ok()?.rdev();

@@ -1,4 +1,4 @@
-//! Unmount, and the jobs that let go: take down, check, lose.
+//! Unmount, and the jobs that let go: take down, check.
 //!
 //! dockerd never repeats an Unmount and ignores its errors. So an Unmount is always acknowledged, and what could not
 //! be done stays in the book as *Attached*, to be retried.
@@ -141,6 +141,16 @@ impl Volumes {
                 });
                 return Ok(());
             };
+            if e.is_gone()
+                && self
+                    .devices()
+                    .unmount_lazy(&self.target(held.volume))
+                    .await
+                    .is_ok()
+            {
+                info!(volume = %held.name, error = %e, "the disk is gone; unmounted without it");
+                continue;
+            }
             if self.book().claims(held.volume) > 0 {
                 return Err(Stopped::cancelled());
             }
@@ -237,25 +247,29 @@ impl Volumes {
         let Some(node) = &held.device else {
             return Ok(());
         };
-        if held.stage != Stage::Mounted {
+        if held.stage == Stage::Lost {
             return Ok(());
         }
         let device = Device::from(node);
         let target = self.target(volume);
-        match self.devices().unmount(&target).await {
-            Ok(()) => {}
-            Err(e) => {
-                debug!(volume = %held.name, error = %e, "in use here");
-                return Ok(());
-            }
+        // Where our mount is gone already, only the question is left.
+        if held.stage == Stage::Mounted
+            && let Err(e) = self.devices().unmount(&target).await
+        {
+            debug!(volume = %held.name, error = %e, "in use here");
+            return Ok(());
         }
         let unused = self.devices().exclusively_unused(&device).await;
         // What became known meanwhile counts: a caller waits, or somebody mounted.
         let wanted = self.book().claims(volume) > 0;
         match unused {
             Ok(true) if !wanted => self.release_leaked(&held).await,
-            Err(DeviceError::Gone { .. }) => {
-                self.mark_lost(volume, "its disk is gone");
+            Err(DeviceError::Gone { os, .. }) => {
+                self.mark_lost(
+                    volume,
+                    held.epoch,
+                    &format!("its disk answers with errors only: {os}"),
+                );
                 Ok(())
             }
             Ok(_) | Err(_) => self.mount_again(&held, &device).await,
@@ -302,43 +316,14 @@ impl Volumes {
                 again: Again::No,
             });
         }
-        Ok(())
-    }
-
-    /// The host took the volume away: out of sight with the mount, and later Unmounts are acknowledged here.
-    pub(super) async fn lose(&self, volume: VolumeId, why: &str) {
-        while let Some(job) = self.running(volume) {
-            drop(job.ended().await);
-        }
-        let why = why.to_owned();
-        let job = self.start(volume, Kind::Lose, move |volumes, _| async move {
-            let target = volumes.target(volume);
-            if let Err(e) = volumes.devices().unmount_lazy(&target).await {
-                debug!(error = %e, "nothing to unmount");
-            }
-            volumes.mark_lost(volume, &why);
-            volumes.persist_or_log().await;
-            Ok(())
-        });
-        drop(job.ended().await);
-    }
-
-    fn mark_lost(&self, volume: VolumeId, why: &str) {
-        let now = self.inner.ports.clock.now();
-        let mut book = self.book();
-        let Some(held) = book.held.get(&volume) else {
-            return;
-        };
-        warn!(volume = %held.name, why, "volume is lost to this guest; its containers see I/O errors");
-        if held.counts.is_empty() {
-            book.held.remove(&volume);
-            book.changed();
-        } else {
-            book.update(volume, |held| {
-                held.stage = Stage::Lost;
+        if held.stage == Stage::Attached {
+            let now = self.inner.ports.clock.now();
+            self.book().update(held.volume, |held| {
+                held.stage = Stage::Mounted;
                 held.since = now;
             });
         }
+        Ok(())
     }
 
     /// Tries again to let go of everything nobody wants.

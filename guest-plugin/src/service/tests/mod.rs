@@ -1,6 +1,7 @@
 //! The service against an agent and disks in memory, on a paused clock.
 
 mod lookup;
+mod loss;
 mod mounting;
 mod options;
 mod reality;

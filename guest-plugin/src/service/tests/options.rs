@@ -1,11 +1,11 @@
 //! What a volume was ordered with: mount options, the folder's owner, a source.
 
 use uuid::Uuid;
-use vdvs_blockdev::clone_uuid;
 use vdvs_blockdev::fake::{Call, FakeContent};
+use vdvs_blockdev::{DeviceError, clone_uuid};
 use vdvs_domain::{FilesystemState, FsType, Layout, VolumeId};
 
-use super::{Guest, none, options, text};
+use super::{Guest, none, options, place, text};
 
 const SOURCE: VolumeId = VolumeId::new(Uuid::from_u128(0x500));
 
@@ -105,7 +105,7 @@ async fn a_clone_gets_an_identity_before_its_first_mount_and_is_never_formatted(
         assert_eq!(done, ["identity", mount.as_str(), "claim"]);
         guest.unmount("copy", "a").await;
         guest.mount("copy", "b").await;
-        let place = super::place(id);
+        let place = place(id);
         let FakeContent::Formatted { uuid, marker, .. } =
             guest.devices.disk(&place).unwrap().content
         else {
@@ -120,7 +120,7 @@ async fn a_clone_gets_an_identity_before_its_first_mount_and_is_never_formatted(
 async fn a_clone_whose_identity_was_cut_short_is_finished_by_the_next_mount() {
     let guest = Guest::new().await;
     cloned(&guest, "btrfs", &[]);
-    let io = vdvs_blockdev::DeviceError::Busy {
+    let io = DeviceError::Busy {
         path: "/dev/x".into(),
     };
     guest.devices.fail_next(Call::Claim, io);

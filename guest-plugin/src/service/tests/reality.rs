@@ -3,6 +3,7 @@
 use std::fs;
 
 use tokio::time::{Duration, Instant};
+use vdvs_blockdev::fake::Call;
 use vdvs_blockdev::{Devices, MountOptions};
 use vdvs_domain::{Epoch, FsType};
 
@@ -35,8 +36,8 @@ async fn after_a_restart_of_the_vm_left_over_attachments_go() {
     guest.devices.power_cut();
     guest.restart().await;
     guest.volumes().follow();
-    guest.until("let go", |g| !g.is_attached_here("v")).await;
-    assert!(guest.held("v").is_none());
+    let gone = |g: &Guest| !g.is_attached_here("v") && g.held("v").is_none();
+    guest.until("let go", gone).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,8 +86,36 @@ async fn another_vm_that_waits_makes_the_plugin_look_at_once() {
         volume: volume.id,
         by_vm: "swarm02".into(),
     };
+    let begun = Instant::now();
     guest.agent.notify(wanted).await;
     guest.until("released", |g| !g.is_attached_here("v")).await;
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_left_over_attachment_is_given_up_within_a_second_when_another_vm_waits() {
+    let guest = Guest::new().await;
+    guest.agent.add("other", &none());
+    guest.agent.add("v", &none());
+    guest.mount("v", "a").await;
+    guest.set_busy("v", true);
+    guest.unmount("v", "a").await;
+    guest.volumes().follow();
+    guest.mount("other", "b").await;
+    guest.set_busy("v", false);
+    // A disk that hangs keeps nobody else's notice waiting.
+    guest.devices.delay(Call::Unmount, Duration::from_secs(200));
+    guest.clock.advance(121_000);
+    let wanted = |name: &str| Notice::Wanted {
+        volume: guest.agent.volume(name).unwrap().id,
+        by_vm: "swarm02".into(),
+    };
+    let begun = Instant::now();
+    guest.agent.notify(wanted("other")).await;
+    guest.agent.notify(wanted("v")).await;
+    guest.until("released", |g| !g.is_attached_here("v")).await;
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(guest.is_attached_here("other"));
 }
 
 #[tokio::test(start_paused = true)]
