@@ -24,8 +24,8 @@ use super::world::World;
 use crate::protocol::{Answer, Disk, LabError, LabErrorKind, LockState};
 use crate::sys::{self, LoopState};
 
-/// How long what a dead host left behind is watched before it is taken down: its own labhv, if it lives after all, is
-/// quicker.
+/// How long what a dead VM left behind is watched before it is taken down where no lease is kept: its own labhv, if it
+/// lives, is quicker. Where one is kept, its end has been waited for.
 const REAP_AFTER: Duration = Duration::from_secs(1);
 
 fn locked(holder: Option<String>, who: &str) -> LabError {
@@ -130,7 +130,7 @@ impl World {
     }
 
     /// Names of our lock files on a datastore that stand for something open.
-    fn locks_in_use(&self, store: &Store) -> BTreeSet<String> {
+    pub(super) fn locks_in_use(&self, store: &Store) -> BTreeSet<String> {
         let mut keep = BTreeSet::new();
         for (name, vm) in &self.vms {
             for device in &vm.devices {
@@ -202,7 +202,7 @@ impl World {
     /// Takes down what a crashed host left bound on this machine.
     pub(super) fn reap(&mut self) {
         let mut still = Vec::new();
-        for store in self.leases.stores() {
+        for store in self.leases.stores().iter().filter(|s| s.answers()) {
             // An unreadable datastore tells nothing; there is another time.
             for lock in store.left_behind().unwrap_or_default() {
                 if is_dead(&lock) {
@@ -223,7 +223,7 @@ impl World {
         self.behind.retain(|k, _| keys.contains(k));
         for (store, lock) in still {
             let since = *self.behind.entry(key(&store, &lock)).or_insert(now);
-            if since.elapsed() >= REAP_AFTER {
+            if store.keeps_leases() || since.elapsed() >= REAP_AFTER {
                 take_down(&store, &lock);
             }
         }

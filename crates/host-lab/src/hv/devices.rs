@@ -63,7 +63,7 @@ impl World {
         }
         let extent = disks::sound(&self.config, disk)?;
         let store = self.store(&disk.datastore)?;
-        let index = match vm.find(&extent).and_then(|i| Some((i, vm.devices.get(i)?))) {
+        let (index, is_new) = match vm.find(&extent).and_then(|i| Some((i, vm.devices.get(i)?))) {
             Some((_, there)) if there.configured.read_only != read_only => {
                 return Err(LabError::new(
                     LabErrorKind::Invalid,
@@ -83,15 +83,17 @@ impl World {
                 });
             }
             // Configured, and closed by an earlier failure or a lost lease.
-            Some((index, _)) => index,
+            Some((index, _)) => (index, false),
             None => {
                 let unit = vm.free_unit()?;
                 self.free_for(&store, &extent, read_only, None)?;
-                self.configure(name, disk, extent, read_only, unit)?
+                (self.configure(name, disk, extent, read_only, unit)?, true)
             }
         };
         if let Err(refused) = self.open(name, index) {
-            self.forget(name, index);
+            if is_new {
+                self.forget(name, index);
+            }
             return Err(refused);
         }
         // Only the hint is new; without it the device is found again all the same.

@@ -70,6 +70,7 @@ impl World {
 
     /// All steps after the mark. Each may have happened before.
     pub(super) fn finish_fence(&mut self, name: &str, index: usize) -> Result<(), LabError> {
+        let begun = Instant::now();
         let label = self.label();
         let vm = self.vm(name)?;
         let Some(device) = vm.devices.get(index) else {
@@ -95,7 +96,7 @@ impl World {
         if let Some(Err(e)) = cut.as_ref().map(LoopDevice::clear) {
             error!(number = device.open, error = %e, "cannot mark a loop device for removal");
         }
-        info!(vm = name, %disk, number = device.open, "fenced");
+        info!(vm = name, %disk, number = device.open, took = ?begun.elapsed(), "fenced");
         Ok(())
     }
 
@@ -128,8 +129,8 @@ impl World {
         }
     }
 
-    /// After a lease was lost: what the guard cut off is closed here too; when nothing is open any more and the
-    /// datastore can be reached, the host begins anew.
+    /// After a lease was lost: what the guard cut off is closed here too; when nothing is open any more, the host may
+    /// begin anew.
     pub(super) fn notice_losses(&mut self) {
         for store in self.leases.clone().stores().iter().filter(|s| s.is_lost()) {
             // A suspended VM has closed its disks itself.
@@ -142,14 +143,9 @@ impl World {
             for (name, index) in self.marked(open) {
                 self.lose(&name, index);
             }
-            let open = !self.marked(open).is_empty();
-            if open || store.reachable().is_err() {
-                continue;
-            }
-            self.settle(Duration::ZERO);
-            let back = self.sweep_locks(store).and_then(|()| store.rejoin());
-            if let Err(e) = back {
-                info!(datastore = store.name, error = %e, "not back yet");
+            if self.marked(open).is_empty() {
+                self.settle(Duration::ZERO);
+                store.may_rejoin(self.locks_in_use(store));
             }
         }
     }

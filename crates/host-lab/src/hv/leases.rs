@@ -9,19 +9,19 @@
 //! nothing of the time before, so for it every lease is good for one lapse time more.
 //!
 //! ```text
-//!            renewed                       cannot renew for half the lapse time
+//!            renewed                       renewal fails for half the lapse time, or hangs for three quarters
 //!   held ────────────► held        held ────────────────────────────────────────► lost: all disks there cut off
 //!                                   ▲                                               │ reachable again, every
 //!                                   └───────────────────────────────────────────────┘ lock file of ours removed
 //! ```
 //!
-//! Half a lapse time is left for cutting off. What is cut off is found by the devices' labels, without the world's
+//! The rest is left for cutting off. What is cut off is found by the devices' labels, without the world's
 //! lock: a call that hangs on the datastore does not keep its disks alive. A thread per datastore renews, so that one
 //! that hangs costs only its own lease; one more thread looks after all of them.
 //!
 //! A lapse time of 0 means that locks end with the loop devices: no lease is kept.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{OpenOptions, create_dir, read, read_dir, remove_file};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -87,6 +87,8 @@ struct State {
     failing: bool,
     trying: Option<Instant>,
     lost: bool,
+    /// With what lock files it may end.
+    rejoin: Option<BTreeSet<String>>,
     beat: u64,
     seen: HashMap<String, Seen>,
 }
@@ -188,17 +190,19 @@ impl Store {
     /// Whether this host may open disks here.
     pub(crate) fn assure(&self) -> io::Result<()> {
         self.reachable()?;
-        let (lost, fresh) = {
-            let state = self.state();
-            let fresh = state.held && !state.failing && state.last.elapsed() < self.lapse / 4;
-            (state.lost, fresh)
-        };
-        if lost {
+        let state = self.state();
+        if state.lost {
             return Err(io::Error::other("its lease is lost"));
         }
+        let fresh = state.held && !state.failing && state.last.elapsed() < self.lapse / 2;
         if self.lapse.is_zero() || fresh {
             return Ok(());
         }
+        if state.trying.is_some() {
+            // Nobody waits for a datastore that may hang.
+            return Err(io::Error::other("a renewal is under way"));
+        }
+        drop(state);
         self.renew()
     }
 
@@ -206,15 +210,35 @@ impl Store {
         self.state().lost
     }
 
-    /// Begins anew after a loss. Only when nothing of ours is open or locked there any more.
-    pub(crate) fn rejoin(&self) -> io::Result<()> {
-        self.reachable()?;
-        if !self.lapse.is_zero() {
+    /// Nothing of ours is open there any more, but what these lock files stand for: the host may begin anew as soon as
+    /// it reaches the datastore.
+    pub(crate) fn may_rejoin(&self, keep: BTreeSet<String>) {
+        self.state().rejoin = Some(keep);
+    }
+
+    /// Begins anew after a loss, if it may: lock files first, so that none comes to life again.
+    fn rejoin(&self) -> io::Result<()> {
+        let Some(keep) = self.state().rejoin.clone() else {
+            return Ok(());
+        };
+        self.sweep(&keep)?;
+        if self.keeps_leases() {
             self.renew()?;
         }
-        self.state().lost = false;
+        let mut state = self.state();
+        state.lost = false;
+        state.rejoin = None;
         info!(datastore = self.name, "back");
         Ok(())
+    }
+
+    /// Whether calls may come back soon.
+    pub(crate) fn answers(&self) -> bool {
+        let state = self.state();
+        let hangs = state
+            .trying
+            .is_some_and(|since| since.elapsed() > self.lapse / 4);
+        !state.lost && !hangs
     }
 
     /// Whether another host's lease is over, as far as we saw. An unreadable one is not.
@@ -261,14 +285,21 @@ impl Store {
         Ok(())
     }
 
+    /// Whether locks here outlive their host at all.
+    pub(crate) fn keeps_leases(&self) -> bool {
+        !self.lapse.is_zero()
+    }
+
     fn beat(&self) -> Duration {
         (self.lapse / BEATS).clamp(BEAT.0, BEAT.1)
     }
 
     fn keep(&self) {
         loop {
-            if !self.is_lost() {
-                // What failed is told by `renew`, what follows from it is the guard's.
+            // What failed is told by `renew`, what follows from it is the guard's.
+            if self.is_lost() {
+                self.rejoin().ok();
+            } else {
                 self.renew().ok();
             }
             // Nothing seen proves nothing.
@@ -281,16 +312,17 @@ impl Store {
     fn is_over(&self) -> bool {
         let isolated = self.flag.exists();
         let mut state = self.state();
-        let stuck = state
-            .trying
-            .is_some_and(|since| since.elapsed() > self.lapse / 4);
+        let (half, age) = (self.lapse / 2, state.last.elapsed());
+        // A renewal that does not end may be one that a busy disk delays: it gets half of what is left.
+        let stuck = state.trying.is_some_and(|since| since.elapsed() > half);
         let over = if self.lapse.is_zero() {
             isolated
         } else {
-            (state.failing || stuck) && state.last.elapsed() > self.lapse / 2
+            (state.failing && age > half) || (stuck && age > half + half / 2)
         };
         if over && !state.lost {
             state.lost = true;
+            state.rejoin = None;
             error!(datastore = self.name, "lost: its disks are cut off");
         }
         state.lost
@@ -356,6 +388,7 @@ impl Leases {
                 failing: false,
                 trying: None,
                 lost: false,
+                rejoin: None,
                 beat: 0,
                 seen: HashMap::new(),
             }),
@@ -402,6 +435,10 @@ impl Leases {
                 for store in &stores {
                     if store.is_over() {
                         store.cut_all();
+                        if !store.keeps_leases() {
+                            // Not yet, if it fails.
+                            store.rejoin().ok();
+                        }
                     }
                 }
                 sleep(look);
@@ -477,9 +514,10 @@ mod tests {
             a.renew().unwrap_err();
             assert!(!b.lapsed(&a.me.id).unwrap());
         }
-        assert!(a.assure().is_err() && a.rejoin().is_err());
         fs::remove_file(&flag).unwrap();
-        assert!(a.assure().is_err(), "only a new beginning ends a loss");
+        a.rejoin().unwrap();
+        assert!(a.assure().is_err(), "only who has closed all begins anew");
+        a.may_rejoin(BTreeSet::new());
         a.rejoin().unwrap();
         a.assure().unwrap();
     }

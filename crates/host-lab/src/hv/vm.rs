@@ -126,7 +126,10 @@ pub(crate) struct Vm {
 /// What was last written to a VM's configuration file.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
+    /// What was written last; empty before.
     pub(crate) text: String,
+    /// The VM's generation at the last look.
+    pub(crate) generation: u64,
     pub(crate) failed: bool,
 }
 

@@ -95,14 +95,19 @@ impl World {
     /// Brings the configuration files up to date. What cannot be written is told once and tried again.
     pub(super) fn publish(&mut self) {
         let mut stale = Vec::new();
-        for (name, vm) in &self.vms {
+        for (name, vm) in &mut self.vms {
+            if vm.vmx.generation == vm.generation && !vm.vmx.failed && !vm.vmx.text.is_empty() {
+                continue;
+            }
+            vm.vmx.generation = vm.generation;
             let text = render(vm, vm.file.suspended);
             if text != vm.vmx.text {
-                stale.push((name.clone(), self.vmx_path(vm), text));
+                stale.push((name.clone(), text));
             }
         }
-        for (name, path, text) in stale {
-            let written = path.and_then(|path| {
+        for (name, text) in stale {
+            let path = self.vm(&name).map_err(io::Error::other);
+            let written = path.and_then(|vm| self.vmx_path(vm)).and_then(|path| {
                 if let Some(dir) = path.parent() {
                     create_dir_all(dir)?;
                 }

@@ -124,7 +124,7 @@ impl World {
         if self.kept_up.elapsed() >= UPKEEP {
             self.kept_up = Instant::now();
             self.finish_fences();
-            for store in self.leases.clone().stores() {
+            for store in self.leases.stores().iter().filter(|s| s.answers()) {
                 // Tried again the next time.
                 self.sweep_locks(store).ok();
             }

@@ -13,8 +13,11 @@ use vdvs_host_lab::protocol::{Disk, LockState};
 
 use crate::rig::{Rig, can_run, command, until};
 
-/// The smallest disk that `mkfs.xfs` takes.
-const MIB: u64 = 300;
+/// The smallest disk that `mkfs.xfs` takes; ext4 is content with less.
+pub(crate) fn mib(kind: &str) -> u64 {
+    if kind == "xfs" { 300 } else { 32 }
+}
+
 /// Files that are written at once.
 const WRITERS: usize = 3;
 
@@ -23,14 +26,14 @@ fn rounds() -> u32 {
 }
 
 /// Somebody who writes numbered lines into a file of the guest and flushes each.
-struct Writer {
+pub(crate) struct Writer {
     file: PathBuf,
     acknowledged: Arc<AtomicU64>,
     thread: JoinHandle<i32>,
 }
 
 impl Writer {
-    fn start(file: PathBuf) -> Self {
+    pub(crate) fn start(file: PathBuf) -> Self {
         let acknowledged = Arc::new(AtomicU64::new(0));
         let (count, path) = (Arc::clone(&acknowledged), file.clone());
         let thread = thread::spawn(move || {
@@ -52,12 +55,12 @@ impl Writer {
         }
     }
 
-    fn lines(&self) -> u64 {
+    pub(crate) fn lines(&self) -> u64 {
         self.acknowledged.load(Ordering::SeqCst)
     }
 
     /// The name of the file, the last line that was acknowledged, the error that ended it.
-    fn end(self) -> (String, u64, i32) {
+    pub(crate) fn end(self) -> (String, u64, i32) {
         let error = self.thread.join().unwrap();
         let name = self.file.file_name().unwrap().to_str().unwrap().to_owned();
         (name, self.acknowledged.load(Ordering::SeqCst), error)
@@ -70,7 +73,7 @@ pub(crate) fn digest(path: &Path) -> String {
     String::from_utf8(out.stdout).unwrap()
 }
 
-fn mount(rig: &Rig, vm: &str, kind: &str, node: &str, place: &str) {
+pub(crate) fn mount(rig: &Rig, vm: &str, kind: &str, node: &str, place: &str) {
     // The machine has one kernel, in which the dead file system still has the identity of the living one.
     let options = if kind == "xfs" { "-o nouuid" } else { "" };
     let line = format!("mkdir -p {place} && mount -t {kind} {options} {node} {place}");
@@ -92,7 +95,7 @@ fn fence_under_load(rig: &Rig, kind: &str, disk: &Disk, round: u32) {
     assert!(client.fence("swarm01", disk).unwrap());
 
     let after = (digest(&extent), fs::metadata(&extent).unwrap().len());
-    assert_eq!(after.1, MIB << 20, "the extent has its size");
+    assert_eq!(after.1, mib(kind) << 20, "the extent has its size");
     assert_eq!(client.lock(disk).unwrap(), (LockState::Free, None));
     assert_eq!(client.devices("swarm01").unwrap(), []);
     assert!(!rig.sees("swarm01", &node));
@@ -146,7 +149,7 @@ fn fence_rounds(kind: &str, mkfs: &str) {
     let mut rig = Rig::new();
     rig.vm("swarm01");
     rig.vm("swarm02");
-    let disk = rig.disk_on("vsanDatastore", "v", MIB);
+    let disk = rig.disk_on("vsanDatastore", "v", mib(kind));
     let (device, _) = rig.client().attach("swarm01", &disk, false).unwrap();
     assert!(rig.inside("swarm01", &format!("{mkfs} {}", device.locator.unwrap())));
     rig.client().detach("swarm01", &disk).unwrap();

@@ -4,10 +4,13 @@ use std::fs;
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use vdvs_host_lab::ClientError;
 use vdvs_host_lab::protocol::{Disk, LabErrorKind, LockState, Power};
 
-use crate::rig::{Rig, Store, can_run, kind, until};
+use crate::fence::{Writer, mount};
+use crate::rig::{Rig, Store, can_run, command, kind, until};
 
 const HOSTS: [&str; 2] = ["esx01", "esx02"];
 const LAPSE: u64 = 1500;
@@ -192,7 +195,7 @@ fn a_host_that_is_cut_off_from_a_datastore_stops_writing_before_its_locks_lapse(
     if !can_run() {
         return;
     }
-    let rig = two_hosts(&[SHARED[0], ("other", "nfs", LAPSE)]);
+    let mut rig = two_hosts(&[SHARED[0], ("other", "nfs", LAPSE)]);
     let (disk, other) = (
         rig.disk_on("shared", "v", 16),
         rig.disk_on("other", "o", 16),
@@ -200,14 +203,10 @@ fn a_host_that_is_cut_off_from_a_datastore_stops_writing_before_its_locks_lapse(
     let (device, _) = rig.on("esx01").attach("swarm01", &disk, false).unwrap();
     let (kept, _) = rig.on("esx01").attach("swarm01", &other, false).unwrap();
     let node = device.locator.unwrap();
-    let write = format!(
-        "dd if=/dev/null bs=512 count=1 conv=sync,notrunc oflag=direct of={node} 2> /dev/null"
-    );
-    let line = format!(
-        "mknod /dev/mine b 7 {} ; {write}",
-        node.strip_prefix("/dev/loop").unwrap()
-    );
-    assert!(rig.inside("swarm01", &line));
+    assert!(rig.inside("swarm01", &format!("/sbin/mkfs.ext4 -q {node}")));
+    mount(&rig, "swarm01", "ext4", &node, "/dev/m");
+    let writer = Writer::start(rig.seen("swarm01", "/dev/m/w"));
+    until("it writes", || writer.lines() > 3);
     rig.isolate("esx01", "shared", true);
     assert_eq!(rig.on("esx01").lock(&disk).unwrap().0, LockState::Unknown);
     assert_eq!(
@@ -217,19 +216,33 @@ fn a_host_that_is_cut_off_from_a_datastore_stops_writing_before_its_locks_lapse(
         ),
         LabErrorKind::Io
     );
-    let size = format!("/sys/block/{}/size", node.strip_prefix("/dev/").unwrap());
+    // Cut off or not yet: as long as it may write, the other host sees it.
+    let size = format!("/sys/block/{}/size", node.trim_start_matches("/dev/"));
     until("the disk is cut off", || {
-        let cut = fs::read_to_string(&size).is_ok_and(|s| s == "0\n") || rig.loops().len() == 1;
-        assert!(cut || rig.on("esx02").lock(&disk).unwrap() == held("swarm01"));
+        let lock = rig.on("esx02").lock(&disk).unwrap();
+        let cut = fs::read_to_string(&size).unwrap() == "0\n";
+        assert!(cut || lock == held("swarm01"));
         cut
     });
+    let (_, acknowledged, error) = writer.end();
+    assert_eq!(error, libc::EIO);
     until("the lock lapses", || {
         rig.on("esx02").lock(&disk).unwrap().0 == LockState::Free
     });
-    rig.on("esx02").attach("swarm02", &disk, false).unwrap();
-    let seen = rig.on("esx01").devices("swarm01").unwrap();
-    assert!(!seen[0].open && seen[0].locator.is_none());
-    assert_eq!(seen[1], kept, "the other datastore is as before");
+    let (device, _) = rig.on("esx02").attach("swarm02", &disk, false).unwrap();
+    mount(&rig, "swarm02", "ext4", &device.locator.unwrap(), "/dev/m");
+    let kept_lines = fs::read_to_string(rig.seen("swarm02", "/dev/m/w")).unwrap();
+    assert!(kept_lines.lines().count() as u64 >= acknowledged);
+    assert!(rig.inside("swarm02", "umount /dev/m"));
+    let closed = |rig: &Rig| {
+        let seen = rig.on("esx01").devices("swarm01").unwrap();
+        assert!(!seen[0].open && seen[0].locator.is_none(), "{seen:?}");
+        assert_eq!(seen[1], kept, "the other datastore is as before");
+    };
+    closed(&rig);
+    rig.kill("esx01");
+    rig.start("esx01");
+    closed(&rig);
 
     rig.isolate("esx01", "shared", false);
     until("it is back", || {
@@ -238,4 +251,42 @@ fn a_host_that_is_cut_off_from_a_datastore_stops_writing_before_its_locks_lapse(
     sleep(Duration::from_millis(2 * LAPSE / 10));
     let holder = refused_by(&rig, "esx01", "swarm01", &disk, false);
     assert_eq!(holder.as_deref(), Some("swarm02"));
+    closed(&rig);
+    rig.on("esx02").detach("swarm02", &disk).unwrap();
+    let (again, changed) = rig.on("esx01").attach("swarm01", &disk, false).unwrap();
+    assert!(changed && rig.sees("swarm01", &again.locator.unwrap()));
+}
+
+/// A renewal that never comes back, as on a dead NFS server: the datastore is lost, others are not held up.
+#[test]
+fn a_datastore_that_hangs_is_lost_and_takes_no_other_with_it() {
+    if !can_run() {
+        return;
+    }
+    // One host: another would read the pipe.
+    let mut rig = Rig::with(&["esx01"], &[SHARED[0], ("other", "nfs", LAPSE)]);
+    rig.vm_on("esx01", "swarm01", "other");
+    let (disk, other) = (
+        rig.disk_on("shared", "v", 16),
+        rig.disk_on("other", "o", 16),
+    );
+    rig.on("esx01").attach("swarm01", &disk, false).unwrap();
+    rig.on("esx01").attach("swarm01", &other, false).unwrap();
+    let host = fs::read_to_string(rig.dir_of("esx01").join("host.json")).unwrap();
+    let host: serde_json::Value = serde_json::from_str(&host).unwrap();
+    let id = host["host_id"].as_str().unwrap().replace('-', "");
+    // Nobody reads the pipe, so its writer waits for ever.
+    let lease = rig.store("shared").join(format!(".labhv/hosts/{id}.lease"));
+    let pipe = rig.store("shared").join("pipe");
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    let moved = command("/bin/mv").arg(&pipe).arg(&lease).status();
+    assert!(moved.unwrap().success());
+    until("the disk is cut off", || {
+        let devices = rig.on("esx01").devices("swarm01").unwrap();
+        assert!(devices[1].open);
+        !devices[0].open
+    });
+    rig.on("esx01").detach("swarm01", &other).unwrap();
+    fs::remove_file(&lease).unwrap();
+    rig.kill("esx01");
 }

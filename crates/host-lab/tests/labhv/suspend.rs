@@ -7,7 +7,7 @@ use std::time::Duration;
 use vdvs_host_lab::ClientError;
 use vdvs_host_lab::protocol::{Disk, LabErrorKind, LockState, Power};
 
-use crate::fence::digest;
+use crate::fence::{digest, mib};
 use crate::rig::{Rig, can_run, kind, until};
 
 const SHARED: [(&str, &str, u64); 1] = [("shared", "vmfs", 1000)];
@@ -25,7 +25,7 @@ fn busy(kind: &str) -> (Rig, Disk) {
     let mut rig = Rig::with(&["esx01", "esx02"], &SHARED);
     rig.vm_on("esx01", "swarm01", "shared");
     rig.vm_on("esx02", "swarm02", "shared");
-    let disk = rig.disk_on("shared", "v", 300);
+    let disk = rig.disk_on("shared", "v", mib(kind));
     let (device, _) = rig.on("esx01").attach("swarm01", &disk, false).unwrap();
     let node = device.locator.unwrap();
     let program = "i=0; while true; do i=$((i+1)); echo $i >> /dev/m/log; sync /dev/m/log; done";
