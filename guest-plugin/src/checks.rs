@@ -14,10 +14,12 @@ use tokio::runtime::Builder;
 use tokio::time::timeout;
 use tonic::Request;
 use vdvs_api::model::HelloAnswer;
-use vdvs_api::{v1, version, volume_client};
+use vdvs_api::{RemoteError, v1, version, volume_client};
 use vdvs_blockdev::MountEntry;
 use vdvs_blockdev::mountinfo::parse;
 use vdvs_transport::{Address, channel};
+
+use crate::agent::unreachable;
 
 /// Where programs are looked for, as for making file systems.
 const PROGRAM_DIRS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -80,7 +82,10 @@ pub fn hello(address: &Address, limit: Duration) -> Result<HelloAnswer, String> 
     let answer = runtime.block_on(async { timeout(limit, asked).await });
     match answer {
         Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
-        Ok(Err(status)) => Err(status.message().to_owned()),
+        Ok(Err(status)) => {
+            let refused = unreachable(&status, address);
+            Err(refused.unwrap_or_else(|| RemoteError::from(status).text))
+        }
         Ok(Ok(reply)) => HelloAnswer::try_from(reply.into_inner()).map_err(|e| e.to_string()),
     }
 }
@@ -103,7 +108,11 @@ pub fn engine(socket: &Path) -> io::Result<Engine> {
     let drivers = info.pointer("/Plugins/Volume").and_then(Value::as_array);
     let drivers = drivers.ok_or_else(|| io::Error::other("no answer of a dockerd"))?;
     Ok(Engine {
-        version: info.get("ServerVersion").and_then(Value::as_str).unwrap_or("?").to_owned(),
+        version: info
+            .get("ServerVersion")
+            .and_then(Value::as_str)
+            .unwrap_or("?")
+            .to_owned(),
         drivers: drivers
             .iter()
             .filter_map(Value::as_str)
@@ -127,6 +136,22 @@ pub fn plugin_volumes(socket: &Path) -> io::Result<Vec<(String, Option<PathBuf>)
             let at = volume.get("Mountpoint").and_then(Value::as_str);
             Some((name, at.filter(|at| !at.is_empty()).map(PathBuf::from)))
         })
+        .collect())
+}
+
+/// Names of the volumes that dockerd keeps on this machine by itself.
+///
+/// # Errors
+/// dockerd does not answer.
+pub fn local_volumes(docker: &Path) -> io::Result<Vec<String>> {
+    let filter = "%7B%22driver%22%3A%5B%22local%22%5D%7D";
+    let answer = ask(docker, "GET", &format!("/volumes?filters={filter}"), "")?;
+    let volumes = answer.get("Volumes").and_then(Value::as_array);
+    Ok(volumes
+        .into_iter()
+        .flatten()
+        .filter(|volume| volume.get("Driver").and_then(Value::as_str) == Some("local"))
+        .filter_map(|volume| Some(volume.get("Name")?.as_str()?.to_owned()))
         .collect())
 }
 
@@ -171,7 +196,9 @@ fn ask(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<Value>
 
 fn body_of(answer: &[u8]) -> io::Result<Value> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
-    let (head, body) = answer.split_at_checked(end.unwrap_or(answer.len())).unwrap_or_default();
+    let (head, body) = answer
+        .split_at_checked(end.unwrap_or(answer.len()))
+        .unwrap_or_default();
     let status = String::from_utf8_lossy(head);
     let status = status.lines().next().unwrap_or_default().to_owned();
     if !status.contains(" 200 ") {

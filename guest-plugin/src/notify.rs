@@ -23,7 +23,9 @@ fn tell(at: &[u8], what: &[u8]) -> io::Result<()> {
         Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(OsStr::from_bytes(at))?,
     };
-    UnixDatagram::unbound()?.send_to_addr(what, &address).map(drop)
+    UnixDatagram::unbound()?
+        .send_to_addr(what, &address)
+        .map(drop)
 }
 
 #[cfg(test)]
@@ -39,8 +41,14 @@ mod tests {
         let name = format!("vdvs-notify-{}", id());
         let abstract_name = SocketAddr::from_abstract_name(&name).unwrap();
         let asked = [
-            (UnixDatagram::bind(&path).unwrap(), path.to_str().unwrap().to_owned()),
-            (UnixDatagram::bind_addr(&abstract_name).unwrap(), format!("@{name}")),
+            (
+                UnixDatagram::bind(&path).unwrap(),
+                path.to_str().unwrap().to_owned(),
+            ),
+            (
+                UnixDatagram::bind_addr(&abstract_name).unwrap(),
+                format!("@{name}"),
+            ),
         ];
         for (socket, at) in asked {
             tell(at.as_bytes(), b"READY=1").unwrap();

@@ -80,7 +80,11 @@ impl Machine {
             Err(error) if error.kind() == ErrorKind::NotFound => Receipt::default(),
             Err(error) => return Err(error),
         };
-        Ok(Self { root: root.to_owned(), dry, receipt })
+        Ok(Self {
+            root: root.to_owned(),
+            dry,
+            receipt,
+        })
     }
 
     /// A path on the machine as a path here.
@@ -89,7 +93,13 @@ impl Machine {
     }
 
     /// Puts a file there, as its kind allows.
-    pub(super) fn put(&mut self, path: &Path, bytes: &[u8], mode: u32, kind: Kind) -> io::Result<Put> {
+    pub(super) fn put(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        mode: u32,
+        kind: Kind,
+    ) -> io::Result<Put> {
         let here = self.at(path);
         let (sum, recorded) = (checksum(bytes), self.receipt.files.get(path).cloned());
         let present = match fs::read(&here) {
@@ -206,7 +216,10 @@ fn checksum(bytes: &[u8]) -> String {
     format!("{:08x}-{}", crc32fast::hash(bytes), bytes.len())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the installer's crash-safe write")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the installer's crash-safe write"
+)]
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
@@ -219,7 +232,9 @@ mod tests {
 
     fn put(root: &Path, text: &str) -> Put {
         let mut machine = Machine::open(root, false).unwrap();
-        let put = machine.put(Path::new(FILE), text.as_bytes(), 0o644, Kind::Settings).unwrap();
+        let put = machine
+            .put(Path::new(FILE), text.as_bytes(), 0o644, Kind::Settings)
+            .unwrap();
         machine.close().unwrap();
         put
     }
@@ -262,7 +277,9 @@ mod tests {
     fn a_dry_run_says_the_same_and_writes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let mut machine = Machine::open(dir.path(), true).unwrap();
-        let put = machine.put(Path::new(FILE), b"one", 0o644, Kind::Settings).unwrap();
+        let put = machine
+            .put(Path::new(FILE), b"one", 0o644, Kind::Settings)
+            .unwrap();
         machine.close().unwrap();
         assert_eq!(put, Put::Created);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -83,7 +83,10 @@ pub type Say<'a> = &'a mut dyn FnMut(&str, &str);
 pub fn install(args: &InstallArgs, say: Say<'_>) -> Result<()> {
     let here = args.root == Path::new("/");
     ensure!(args.root.is_dir(), "{} is no folder", args.root.display());
-    ensure!(args.bin_dir.is_absolute(), "--bin-dir has to be an absolute path");
+    ensure!(
+        args.bin_dir.is_absolute(),
+        "--bin-dir has to be an absolute path"
+    );
     ensure!(
         !here || args.dry_run || geteuid().is_root(),
         "this needs root: run 'sudo vdvs-plugin install'"
@@ -111,8 +114,16 @@ pub fn install(args: &InstallArgs, say: Say<'_>) -> Result<()> {
     let mut changed = false;
     let put = machine.put(&binary, &program, 0o755, Kind::Program);
     changed |= tell(&binary, put, say)?;
-    if machine.at(Path::new(DEFAULT_FILE)).exists() && machine.installed().iter().all(|path| path != Path::new(DEFAULT_FILE)) {
-        say("kept", &format!("{DEFAULT_FILE}: there before this installation, and honoured"));
+    if machine.at(Path::new(DEFAULT_FILE)).exists()
+        && machine
+            .installed()
+            .iter()
+            .all(|path| path != Path::new(DEFAULT_FILE))
+    {
+        say(
+            "kept",
+            &format!("{DEFAULT_FILE}: there before this installation, and honoured"),
+        );
     } else {
         let file = Path::new(DEFAULT_FILE);
         let put = machine.put(file, SETTINGS.as_bytes(), 0o644, Kind::Settings);
@@ -132,12 +143,18 @@ pub fn install(args: &InstallArgs, say: Say<'_>) -> Result<()> {
     match service {
         Service::Image => {
             if service::link(&machine)? {
-                say("enabled", "vdvs-plugin.service, for the next start of that machine");
+                say(
+                    "enabled",
+                    "vdvs-plugin.service, for the next start of that machine",
+                );
             }
         }
         Service::None => say(
             "to do",
-            &format!("have whatever starts services here start '{} run' before Docker", binary.display()),
+            &format!(
+                "have whatever starts services here start '{} run' before Docker",
+                binary.display()
+            ),
         ),
         Service::Systemd if args.dry_run => say("would", "enable and start vdvs-plugin.service"),
         Service::Systemd if args.no_start => {
@@ -147,7 +164,14 @@ pub fn install(args: &InstallArgs, say: Say<'_>) -> Result<()> {
         Service::Systemd => {
             service::start(changed)?;
             listens(&settings)?;
-            say("running", &format!("Docker finds the driver '{}' at {}", settings.driver, settings.socket.display()));
+            say(
+                "running",
+                &format!(
+                    "Docker finds the driver '{}' at {}",
+                    settings.driver,
+                    settings.socket.display()
+                ),
+            );
         }
     }
     Ok(())
@@ -163,7 +187,10 @@ fn tell(path: &Path, put: io::Result<Put>, say: Say<'_>) -> Result<bool> {
         Put::Kept => say("kept", &format!("{name}: changed by you")),
         Put::KeptNewBeside => say(
             "kept",
-            &format!("{name}: changed by you; the new one is {}", beside(path).display()),
+            &format!(
+                "{name}: changed by you; the new one is {}",
+                beside(path).display()
+            ),
         ),
     }
     Ok(matches!(put, Put::Created | Put::Updated))
@@ -176,7 +203,10 @@ fn prerequisites(root: &Path, settings: &Settings, say: Say<'_>) {
     if kinds.contains(&"ext4") {
         say("found", &format!("programs that make {}", kinds.join(", ")));
     } else {
-        say("warning", "mkfs.ext4 is not installed (e2fsprogs): new volumes cannot be used");
+        say(
+            "warning",
+            "mkfs.ext4 is not installed (e2fsprogs): new volumes cannot be used",
+        );
     }
     if checks::program(root, "dockerd").is_none() && !(here && dockerd_answers(settings)) {
         say("warning", "no Docker is installed here");
@@ -185,21 +215,37 @@ fn prerequisites(root: &Path, settings: &Settings, say: Say<'_>) {
         return;
     }
     if let Some(why) = checks::no_way_to_agent(&settings.agent) {
-        say("warning", &format!("the agent at {} cannot be reached: {why}", settings.agent));
+        say(
+            "warning",
+            &format!("the agent at {} cannot be reached: {why}", settings.agent),
+        );
     }
     let managed = format!("{}:", settings.driver);
-    let engine = settings.docker.as_deref().and_then(|socket| checks::engine(socket).ok());
-    let other = engine.and_then(|engine| engine.drivers.into_iter().find(|name| name.starts_with(&managed)));
+    let engine = settings
+        .docker
+        .as_deref()
+        .and_then(|socket| checks::engine(socket).ok());
+    let other = engine.and_then(|engine| {
+        engine
+            .drivers
+            .into_iter()
+            .find(|name| name.starts_with(&managed))
+    });
     if let Some(name) = other {
         say(
             "warning",
-            &format!("the managed plugin {name} is enabled too; keep one: docker plugin disable {name}"),
+            &format!(
+                "the managed plugin {name} is enabled too; keep one: docker plugin disable {name}"
+            ),
         );
     }
 }
 
 fn dockerd_answers(settings: &Settings) -> bool {
-    settings.docker.as_deref().is_some_and(|socket| checks::engine(socket).is_ok())
+    settings
+        .docker
+        .as_deref()
+        .is_some_and(|socket| checks::engine(socket).is_ok())
 }
 
 fn listens(settings: &Settings) -> Result<()> {

@@ -43,7 +43,11 @@ pub(super) fn run(program: &Path, args: &[&str]) -> io::Result<String> {
         return Ok(out);
     }
     let said = if err.is_empty() { out } else { err };
-    Err(io::Error::other(format!("{} {}: {status}: {said}", program.display(), args.join(" "))))
+    Err(io::Error::other(format!(
+        "{} {}: {status}: {said}",
+        program.display(),
+        args.join(" ")
+    )))
 }
 
 /// Reads on the side, so that the program never blocks on a full pipe.
@@ -74,7 +78,10 @@ mod tests {
 
     #[test]
     fn a_failure_carries_what_the_program_said() {
-        assert_eq!(run(Path::new("/bin/sh"), &["-c", "echo yes"]).unwrap(), "yes");
+        assert_eq!(
+            run(Path::new("/bin/sh"), &["-c", "echo yes"]).unwrap(),
+            "yes"
+        );
         let error = run(Path::new("/bin/sh"), &["-c", "echo no way >&2; exit 3"]).unwrap_err();
         assert!(error.to_string().contains("no way"), "{error}");
     }

@@ -62,7 +62,10 @@ pub fn status(args: &StatusArgs, say: Say<'_>) -> Health {
         };
         say(part.name, &format!("{mark}{}", part.text));
     }
-    all.iter().map(|part| part.health).max().unwrap_or(Health::Broken)
+    all.iter()
+        .map(|part| part.health)
+        .max()
+        .unwrap_or(Health::Broken)
 }
 
 #[derive(Debug)]
@@ -74,7 +77,11 @@ struct Part {
 
 impl Part {
     fn new(name: &'static str, health: Health, text: impl Into<String>) -> Self {
-        Self { name, health, text: text.into() }
+        Self {
+            name,
+            health,
+            text: text.into(),
+        }
     }
 }
 
@@ -87,7 +94,10 @@ fn service(settings: &Settings) -> Part {
         _ => "systemd does not run here".to_owned(),
     };
     if !answers {
-        return part(Health::Broken, format!("nothing answers at {at} ({systemd})"));
+        return part(
+            Health::Broken,
+            format!("nothing answers at {at} ({systemd})"),
+        );
     }
     let other = Machine::open(Path::new("/"), true)
         .map(|machine| machine.receipt.version)
@@ -106,12 +116,18 @@ fn agent(address: &str) -> Part {
         Err(error) => return part(Health::Broken, format!("{address}: {error}")),
     };
     if let Some(why) = checks::no_way_to_agent(address) {
-        return part(Health::Broken, format!("{address} cannot be reached: {why}"));
+        return part(
+            Health::Broken,
+            format!("{address} cannot be reached: {why}"),
+        );
     }
     match checks::hello(&parsed, HELLO_TIME) {
         Ok(answer) => part(
             Health::Well,
-            format!("{} on {}, where this VM is {}", answer.program, answer.host_name, answer.vm_name),
+            format!(
+                "{} on {}, where this VM is {}",
+                answer.program, answer.host_name, answer.vm_name
+            ),
         ),
         Err(why) => part(Health::Broken, format!("no answer at {address}: {why}")),
     }
@@ -125,20 +141,35 @@ fn docker(settings: &Settings) -> Part {
     let engine = match checks::engine(socket) {
         Ok(engine) => engine,
         Err(error) => {
-            return part(Health::Attention, format!("no answer at {}: {error}", socket.display()));
+            return part(
+                Health::Attention,
+                format!("no answer at {}: {error}", socket.display()),
+            );
         }
     };
     let driver = &settings.driver;
-    let managed: Vec<&String> =
-        engine.drivers.iter().filter(|name| name.starts_with(&format!("{driver}:"))).collect();
+    let managed: Vec<&String> = engine
+        .drivers
+        .iter()
+        .filter(|name| name.starts_with(&format!("{driver}:")))
+        .collect();
     if let Some(name) = managed.first() {
-        let text = format!("{}: the managed plugin {name} is enabled beside this service", engine.version);
+        let text = format!(
+            "{}: the managed plugin {name} is enabled beside this service",
+            engine.version
+        );
         return part(Health::Attention, text);
     }
     if engine.drivers.contains(driver) {
-        return part(Health::Well, format!("{} knows the driver {driver}", engine.version));
+        return part(
+            Health::Well,
+            format!("{} knows the driver {driver}", engine.version),
+        );
     }
-    let text = format!("{} has not met the driver {driver} yet: run 'docker volume ls'", engine.version);
+    let text = format!(
+        "{} has not met the driver {driver} yet: run 'docker volume ls'",
+        engine.version
+    );
     part(Health::Attention, text)
 }
 
@@ -152,8 +183,12 @@ fn volumes(settings: &Settings) -> Part {
     let names: Vec<String> = mounts
         .iter()
         .map(|mount| {
-            let name = known.iter().find(|(_, at)| at.as_ref().is_some_and(|at: &PathBuf| at.starts_with(&mount.at)));
-            let name = name.map_or_else(|| mount.at.display().to_string(), |(name, _)| name.clone());
+            let name = known.iter().find(|(_, at)| {
+                at.as_ref()
+                    .is_some_and(|at: &PathBuf| at.starts_with(&mount.at))
+            });
+            let name =
+                name.map_or_else(|| mount.at.display().to_string(), |(name, _)| name.clone());
             format!("{name} ({})", mount.fstype)
         })
         .collect();
@@ -163,13 +198,24 @@ fn volumes(settings: &Settings) -> Part {
         .map(|mount| mount.at.display().to_string())
         .collect();
     if !read_only.is_empty() {
-        let text = format!("made read-only by the kernel after an error: {}", read_only.join(", "));
+        let text = format!(
+            "made read-only by the kernel after an error: {}",
+            read_only.join(", ")
+        );
         return part(Health::Attention, text);
     }
     if names.is_empty() {
         return part(Health::Well, format!("none mounted, {} known", known.len()));
     }
-    part(Health::Well, format!("{} mounted: {}; {} known", names.len(), names.join(", "), known.len()))
+    part(
+        Health::Well,
+        format!(
+            "{} mounted: {}; {} known",
+            names.len(),
+            names.join(", "),
+            known.len()
+        ),
+    )
 }
 
 fn formats() -> Part {

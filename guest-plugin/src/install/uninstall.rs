@@ -36,7 +36,12 @@ pub struct UninstallArgs {
 #[cfg(test)]
 impl UninstallArgs {
     pub(super) fn of(root: &Path, purge: bool) -> Self {
-        Self { force: false, purge, dry_run: false, root: root.to_owned() }
+        Self {
+            force: false,
+            purge,
+            dry_run: false,
+            root: root.to_owned(),
+        }
     }
 }
 
@@ -51,13 +56,21 @@ pub fn uninstall(args: &UninstallArgs, say: Say<'_>) -> Result<()> {
         "this needs root: run 'sudo vdvs-plugin uninstall'"
     );
     let settings = settings_of(&args.root)?;
-    let mounted = if here { mounted(&settings.mount_root, &settings.socket)? } else { Vec::new() };
+    let mounted = if here {
+        mounted(&settings.mount_root, &settings.socket)?
+    } else {
+        Vec::new()
+    };
     ensure!(
         mounted.is_empty() || args.force,
         "{} {} mounted here: {}. Stop the containers that use them, or say --force: then they stay mounted until this \
          machine is started anew, and nothing detaches them before",
         mounted.len(),
-        if mounted.len() == 1 { "volume is" } else { "volumes are" },
+        if mounted.len() == 1 {
+            "volume is"
+        } else {
+            "volumes are"
+        },
         mounted.join(", ")
     );
     let mut machine = Machine::open(&args.root, args.dry_run)?;
@@ -70,7 +83,10 @@ pub fn uninstall(args: &UninstallArgs, say: Say<'_>) -> Result<()> {
         Service::Image => service::unlink(&machine)?,
         Service::None if checks::plugin_answers(&settings.socket) => say(
             "warning",
-            &format!("a plugin still runs and answers at {}; stop it yourself", settings.socket.display()),
+            &format!(
+                "a plugin still runs and answers at {}; stop it yourself",
+                settings.socket.display()
+            ),
         ),
         Service::None => {}
     }
@@ -79,7 +95,10 @@ pub fn uninstall(args: &UninstallArgs, say: Say<'_>) -> Result<()> {
         match taken.with_context(|| format!("remove {}", path.display()))? {
             Taken::Removed => say("removed", &path.display().to_string()),
             Taken::Absent => {}
-            Taken::Kept => say("kept", &format!("{}: changed by you (--purge removes it)", path.display())),
+            Taken::Kept => say(
+                "kept",
+                &format!("{}: changed by you (--purge removes it)", path.display()),
+            ),
         }
     }
     machine.close().context("write the receipt")?;
@@ -88,11 +107,20 @@ pub fn uninstall(args: &UninstallArgs, say: Say<'_>) -> Result<()> {
     }
     journal(&machine, &settings.state, args.purge, say)?;
     for volume in &mounted {
-        say("remains", &format!("{volume}, mounted and attached until this machine is started anew"));
+        say(
+            "remains",
+            &format!("{volume}, mounted and attached until this machine is started anew"),
+        );
     }
-    say("remains", "volumes on the datastores, with everything in them");
+    say(
+        "remains",
+        "volumes on the datastores, with everything in them",
+    );
     if here {
-        say("remains", "Docker's memory of the driver, until Docker is started anew");
+        say(
+            "remains",
+            "Docker's memory of the driver, until Docker is started anew",
+        );
     }
     Ok(())
 }
@@ -109,7 +137,9 @@ fn journal(machine: &Machine, folder: &Path, purge: bool, say: Say<'_>) -> Resul
     for entry in entries {
         let name = entry?.file_name();
         let text = name.to_string_lossy();
-        let damaged = JOURNAL.iter().any(|file| text.starts_with(&format!("{file}.damaged-")));
+        let damaged = JOURNAL
+            .iter()
+            .any(|file| text.starts_with(&format!("{file}.damaged-")));
         if damaged || JOURNAL.contains(&text.as_ref()) {
             ours.push(folder.join(&name));
         } else {
@@ -118,7 +148,10 @@ fn journal(machine: &Machine, folder: &Path, purge: bool, say: Say<'_>) -> Resul
     }
     if !purge {
         if !ours.is_empty() {
-            say("remains", &format!("the journal in {} (--purge removes it)", folder.display()));
+            say(
+                "remains",
+                &format!("the journal in {} (--purge removes it)", folder.display()),
+            );
         }
         return Ok(());
     }
@@ -126,7 +159,8 @@ fn journal(machine: &Machine, folder: &Path, purge: bool, say: Say<'_>) -> Resul
         machine.delete(path)?;
     }
     if !others && !machine.dry {
-        fs::remove_dir(machine.at(folder)).with_context(|| format!("remove {}", folder.display()))?;
+        fs::remove_dir(machine.at(folder))
+            .with_context(|| format!("remove {}", folder.display()))?;
     }
     say("removed", &format!("the journal in {}", folder.display()));
     Ok(())
@@ -142,7 +176,9 @@ fn mounted(mount_root: &Path, socket: &Path) -> Result<Vec<String>> {
     Ok(mounts
         .iter()
         .map(|mount| {
-            let name = known.iter().find(|(_, at)| at.as_ref().is_some_and(|at| at.starts_with(&mount.at)));
+            let name = known
+                .iter()
+                .find(|(_, at)| at.as_ref().is_some_and(|at| at.starts_with(&mount.at)));
             name.map_or_else(|| mount.at.display().to_string(), |(name, _)| name.clone())
         })
         .collect())

@@ -119,6 +119,16 @@ impl Managed {
             .run(&["plugin", "inspect", "--format", "{{.Id}}", NAME])
     }
 
+    /// The mark of [`other_version`], as the plugin's root has it.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn version(&self) -> Result<String> {
+        let inside = format!("/var/lib/docker/plugins/{}/rootfs/etc/version", self.id()?);
+        let path = self.node.path_inside(&inside)?;
+        fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+    }
+
     /// What lies in the folder that survives everything but `docker plugin rm`.
     ///
     /// # Errors
