@@ -33,10 +33,15 @@ impl Inner {
             };
             (age > usual).then(text)
         });
+        // What is being made says how far it is.
+        let far = match record.exists() {
+            true => None,
+            false => self.making_in_words(record),
+        };
         AdminVolume {
             view,
             operation,
-            attention,
+            attention: far.or(attention),
             disk_path: place.disk().path.to_string(),
         }
     }

@@ -180,6 +180,9 @@ impl Inner {
         if self.is_read(&now) && !self.end_stale_read(&now).await? {
             return Err(self.being_cloned("clone", &now).await);
         }
+        if let Some(owner) = now.record.ownership.owner() {
+            return Err(in_use(source, self.holder(owner)));
+        }
         if let DiskLock::Held { by } = self.ports.host.lock(&source.place.disk()).await {
             return Err(in_use(source, Holder::seen_by_the_lock(&by)));
         }

@@ -76,7 +76,7 @@ impl Session {
     async fn work(&self, spec: &DiskSpec, progress: &Progress) -> Result<(), StorageError> {
         let total = spec.capacity.bytes();
         while let Some(percent) = self.world.slow_work() {
-            progress.set(total / 100 * percent, total);
+            progress.set(total.saturating_mul(percent).div_ceil(100), total);
             if progress.is_stopped() {
                 return Err(StorageError::Stopped);
             }

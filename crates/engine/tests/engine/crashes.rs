@@ -9,7 +9,10 @@ use vdvs_engine::ports::Power;
 use vdvs_host_sim::{Fault, When};
 
 use crate::consistency::{check, with_id};
-use crate::support::Lab;
+use crate::support::{Lab, disk};
+
+/// What the volume under test holds.
+const CONTENT: u64 = 7;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
@@ -19,6 +22,7 @@ enum Verb {
     TakeOver,
     Detach,
     Delete,
+    Clone,
 }
 
 /// What the next agent does first.
@@ -49,7 +53,9 @@ async fn prepare(lab: &Lab, verb: Verb) -> Before {
     if verb == Verb::Create {
         return before;
     }
-    before.id = Some(lab.create(1, "db").await.id);
+    let db = lab.create(1, "db").await;
+    lab.world.write_disk(&disk(&db), CONTENT);
+    before.id = Some(db.id);
     if matches!(verb, Verb::AttachAgain | Verb::Detach | Verb::TakeOver) {
         before.epoch = lab.attach(1, "db").await.epoch;
     }
@@ -76,6 +82,10 @@ async fn act(lab: &Lab, verb: Verb, before: &Before) -> Result<(), Error> {
             Err(Error::VolumeNotFound { .. }) => Ok(()),
             other => other.map(drop),
         },
+        Verb::Clone => lab
+            .try_create(1, 77, "copy", &[("clone-from", "db")])
+            .await
+            .map(drop),
     }
 }
 
@@ -101,7 +111,7 @@ async fn one(verb: Verb, at: u64, when: When, next: Next) {
         Next::Retry => {}
         Next::Sweep => {
             lab.engine.sweep().await;
-            if verb != Verb::Create {
+            if !matches!(verb, Verb::Create | Verb::Clone) {
                 check_kept(&lab, verb, &before, &text).await;
             }
         }
@@ -129,6 +139,12 @@ async fn one(verb: Verb, at: u64, when: When, next: Next) {
         Verb::Detach => assert_eq!(view.unwrap().ownership, Ownership::Free, "{text}"),
         Verb::Attach | Verb::AttachAgain | Verb::TakeOver => {
             assert_eq!(view.unwrap().ownership.name(), "attached", "{text}");
+        }
+        Verb::Clone => {
+            assert_eq!(view.unwrap().ownership, Ownership::Free, "{text}: source");
+            let copy = volumes.iter().find(|v| v.name.as_str() == "copy");
+            let copy = copy.unwrap_or_else(|| panic!("{text}: no clone"));
+            assert_eq!(lab.world.read_disk(&disk(copy)), Some(CONTENT), "{text}");
         }
     }
 }
@@ -174,6 +190,11 @@ async fn matrix(verb: Verb) {
 #[tokio::test(start_paused = true)]
 async fn create_survives_a_crash_at_every_call() {
     matrix(Verb::Create).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn clone_survives_a_crash_at_every_call() {
+    matrix(Verb::Clone).await;
 }
 
 #[tokio::test(start_paused = true)]
