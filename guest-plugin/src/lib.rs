@@ -22,6 +22,7 @@
 //! | [`log`] | where log lines go |
 //! | [`install`] | the service of a machine: install, uninstall, status |
 //! | [`checks`] | looking at this machine from outside the running plugin |
+//! | [`doctor`] | what is wrong on this machine, and what to do |
 //! | [`notify`] | telling the service manager that the plugin listens |
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,7 @@ pub mod checks;
 pub mod clock;
 pub mod docker;
 pub mod dockerd;
+pub mod doctor;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 #[cfg(any(test, feature = "fuzzing"))]

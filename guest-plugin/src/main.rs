@@ -1,4 +1,4 @@
-//! `vdvs-plugin install|uninstall|status`: a service of this machine.
+//! `vdvs-plugin install|uninstall|status`: a service of this machine. `vdvs-plugin doctor`: what is wrong here.
 //! `vdvs-plugin run`: reads settings, listens, connects later; at SIGTERM finishes or journals within 8 s.
 
 #![forbid(unsafe_code)]
@@ -24,9 +24,8 @@ use vdvs_plugin::agent::GrpcAgent;
 use vdvs_plugin::clock::SystemClock;
 use vdvs_plugin::docker::{Server, bind, resolve_group};
 use vdvs_plugin::dockerd;
-use vdvs_plugin::install::{
-    InstallArgs, StatusArgs, UninstallArgs, install, status, uninstall,
-};
+use vdvs_plugin::doctor::{Finding, Level, doctor};
+use vdvs_plugin::install::{InstallArgs, StatusArgs, UninstallArgs, install, status, uninstall};
 use vdvs_plugin::journal::FileJournal;
 use vdvs_plugin::log::{self, Console};
 use vdvs_plugin::notify;
@@ -54,13 +53,16 @@ struct Cli {
 enum Command {
     /// Serve Docker. Settings: flag, then environment, then file, then default.
     #[command(args_override_self = true)]
-    Run(Flags),
+    Run(Box<Flags>),
     /// Make the plugin a service of this machine, or bring it up to this version.
     Install(InstallArgs),
     /// Remove the service. Volumes stay.
     Uninstall(UninstallArgs),
     /// Is the service well? Exit code 0: yes; 1: something asks for attention; 2: no.
     Status(StatusArgs),
+    /// What is wrong on this machine, and what to do. Changes nothing; exit code as with status.
+    #[command(args_override_self = true)]
+    Doctor(Box<Flags>),
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +136,7 @@ fn main() -> ExitCode {
         Command::Install(args) => install(&args, &mut say),
         Command::Uninstall(args) => uninstall(&args, &mut say),
         Command::Status(args) => return ExitCode::from(status(&args, &mut say) as u8),
+        Command::Doctor(flags) => return examine(&flags),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -143,6 +146,35 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn examine(flags: &Flags) -> ExitCode {
+    // If standard output is gone there is nobody to tell.
+    let print = |line: String| drop(writeln!(io::stdout(), "{line}"));
+    let mut tell = |finding: &Finding| {
+        let mark = match finding.level {
+            Level::Fine => "ok",
+            Level::Attention => "WARNING",
+            Level::Broken => "BROKEN",
+        };
+        print(format!("{mark:<8} {:<8} {}", finding.about, finding.text));
+        if let Some(act) = &finding.act {
+            print(format!("{:<17} do: {act}", ""));
+        }
+    };
+    let level = match settings(flags) {
+        Ok(settings) => doctor(&settings, &mut tell),
+        Err(error) => {
+            tell(&Finding {
+                about: "settings",
+                level: Level::Broken,
+                text: format!("{error:#}"),
+                act: Some("correct the setting that is named".into()),
+            });
+            Level::Broken
+        }
+    };
+    ExitCode::from(level as u8)
 }
 
 fn run(flags: &Flags) -> anyhow::Result<()> {

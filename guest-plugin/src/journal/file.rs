@@ -45,6 +45,18 @@ pub struct FileJournal {
     _lock: File,
 }
 
+/// What a journal in this folder holds now. Changes nothing, and works while a plugin uses it.
+///
+/// # Errors
+/// It cannot be read, or is damaged. None written yet is an empty one.
+pub fn peek(folder: &Path) -> io::Result<Vec<Held>> {
+    match fs::read(folder.join(HELD)) {
+        Ok(bytes) => parse_held(&bytes).map_err(io::Error::other),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}
+
 impl FileJournal {
     /// Takes the folder, making it if it is not there.
     ///

@@ -22,9 +22,9 @@ use vdvs_blockdev::{Device, MountOptions};
 use vdvs_domain::ownership::Locator;
 use vdvs_domain::{Epoch, FsType, Layout, Timestamp, VolumeId};
 
-pub use file::FileJournal;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use file::fuzzing::journal;
+pub use file::{FileJournal, peek};
 
 use crate::agent::Volume;
 

@@ -59,6 +59,7 @@ use uuid::Uuid;
 use vdvs_blockdev::{DATA_DIR, Devices};
 use vdvs_domain::{Layout, VolumeId};
 
+pub use stale::stale_mounts;
 pub(crate) use status::utf8;
 pub use status::{Shown, VdvsStatus, View};
 

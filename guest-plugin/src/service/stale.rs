@@ -22,7 +22,7 @@ use vdvs_domain::VolumeId;
 use super::book::Book;
 use super::reality::{device_of, found};
 use super::{Volumes, volume_at};
-use crate::journal::{Node, Stage};
+use crate::journal::{Held, Node, Stage};
 
 /// The name of a place where a file system is mounted before the record says `ready`.
 const PRIVATE: &str = ".new-";
@@ -105,6 +105,15 @@ pub(super) fn differences(book: &Book, table: &[MountEntry], root: &Path) -> Vec
     all
 }
 
+/// Every difference between what a journal says and a table of mounts, by name; for looking from outside.
+#[must_use]
+pub fn stale_mounts(held: &[Held], table: &[MountEntry], root: &Path) -> Vec<String> {
+    let mut book = Book::default();
+    book.held = held.iter().map(|h| (h.volume, h.clone())).collect();
+    let all = differences(&book, table, root);
+    all.iter().map(Stale::to_string).collect()
+}
+
 impl Volumes {
     /// Where a file system is mounted before the record says `ready`; never told to anybody.
     pub(super) fn staging(&self, volume: VolumeId) -> PathBuf {
@@ -183,7 +192,6 @@ mod tests {
     use vdvs_domain::{Epoch, FsType, Layout};
 
     use super::*;
-    use crate::journal::Held;
 
     const ROOT: &str = "/mnt/vdvs";
 
