@@ -97,7 +97,11 @@ impl Inner {
     }
 
     /// A small file; `None` when it is absent, or too large to be one.
-    async fn read_small(&self, ds: &DatastoreName, path: &DsPath) -> Result<Option<Vec<u8>>, Error> {
+    async fn read_small(
+        &self,
+        ds: &DatastoreName,
+        path: &DsPath,
+    ) -> Result<Option<Vec<u8>>, Error> {
         match self.ports.datastores.read(ds, path, MAX_FILE).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(StorageError::NotFound(_) | StorageError::TooLarge(_)) => Ok(None),

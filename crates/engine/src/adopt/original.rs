@@ -196,7 +196,12 @@ mod tests {
         assert_eq!(millis("Thu Jan  1 00:00:00 1970"), Some(0));
         assert_eq!(millis("Tue Feb 29 12:00:00 2000"), Some(951_825_600_000));
         assert_eq!(millis("Mon Aug 21 04:36:08 2017"), Some(1_503_290_168_000));
-        for bad in ["", "Mon Foo 21 04:36:08 2017", "Mon Aug 21 2017", "Mon Aug 32 04:36:08 2017"] {
+        for bad in [
+            "",
+            "Mon Foo 21 04:36:08 2017",
+            "Mon Aug 21 2017",
+            "Mon Aug 32 04:36:08 2017",
+        ] {
             assert_eq!(millis(bad), None, "{bad}");
         }
     }

@@ -19,7 +19,9 @@ postgres_into() {
         "$root"/usr/share/{postgresql,zoneinfo} "$root$pg"/{bin,lib}
     ln -s ../run "$root/var/run"
     chmod 1777 "$root/tmp"
-    for file in postgres initdb psql pg_ctl pg_isready; do cp "$pg/bin/$file" "$root$pg/bin/"; done
+    for file in postgres initdb psql pg_ctl pg_isready pg_dump; do cp "$pg/bin/$file" "$root$pg/bin/"; done
+    # On everybody's search path, as in the official image.
+    for file in psql pg_dump; do ln -s "$pg/bin/$file" "$root/usr/bin/$file"; done
     cp "$pg"/lib/{plpgsql,dict_snowball,libpqwalreceiver}.so "$root$pg/lib/"
     cp -r /usr/share/postgresql/15 "$root/usr/share/postgresql/"
     # Time zones come from the machine's own copy; the two that are used whatever the machine is set to.

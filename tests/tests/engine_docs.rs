@@ -1,0 +1,147 @@
+//! The documentation, command by command: every `console` block of the pages is run where it says, in one lab, and
+//! what the pages show is compared with what the programs say.
+
+#[path = "engine_docs/page.rs"]
+mod page;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use page::{End, Place, Step};
+use vdvs_testkit::lab::{BUSYBOX, DEFAULT_DATASTORE, Images, POSTGRES, workspace_dir};
+use vdvs_testkit::process::{Cmd, tool};
+use vdvs_testkit::wait::until;
+use vdvs_tests::rig::{Rig, Setup};
+
+/// The pages, in the order a person meets them.
+const PAGES: [&str; 4] = ["volumes.md", "failover.md", "backup.md", "uninstall.md"];
+/// One command; some wait for an orderly stop of a container.
+const COMMAND: Duration = Duration::from_secs(120);
+/// Until something shows at last.
+const AT_LAST: Duration = Duration::from_secs(120);
+
+struct Lab {
+    rig: Rig,
+    /// Where a reader's files are; the nodes see it too.
+    folder: PathBuf,
+}
+
+impl Lab {
+    fn command(&self, place: Place, line: &str) -> Result<Cmd> {
+        let folder = self.folder.display();
+        let line = format!("cd {folder} && {{ {line}\n}} 2>&1");
+        let node = match place {
+            Place::Guest => self.rig.node("swarm01")?,
+            Place::OtherGuest => self.rig.node("swarm02")?,
+            Place::Host => {
+                let bin = self.rig.lab().layout().bin_dir();
+                let system = Path::new("/usr/bin");
+                let path = env::join_paths([&bin, Path::new("/usr/sbin"), system])?;
+                let socket = self.rig.lab().layout().admin_socket(self.rig.host().name());
+                return Ok(Cmd::new(tool::BASH)
+                    .args(["-c", &line])
+                    .clean_env()
+                    .env("PATH", path)
+                    .env("VDVS_ADMIN_SOCKET", socket)
+                    .env(
+                        "VDVS_DATASTORE",
+                        self.rig.host().datastore(DEFAULT_DATASTORE),
+                    ));
+            }
+        };
+        let bin = self.rig.lab().layout().bin_dir();
+        let line = format!("PATH={}:$PATH; {line}", bin.display());
+        node.exec(tool::BASH, ["-c", &line])
+    }
+
+    fn run(&self, step: &Step) -> Result<()> {
+        let Step::Run {
+            place,
+            end,
+            command,
+            shown,
+            ..
+        } = step
+        else {
+            return Ok(());
+        };
+        let once = || -> Result<(bool, String)> {
+            let done = self.command(*place, command)?.limit(COMMAND).output()?;
+            Ok((done.success(), done.stdout))
+        };
+        let good = |(succeeded, said): &(bool, String)| {
+            *succeeded == (*end != End::Refused) && page::matches(shown, said)
+        };
+        let mut last = once()?;
+        if *end == End::Until && !good(&last) {
+            let seen = until(AT_LAST, "what the page shows", || {
+                last = once()?;
+                Ok(good(&last).then_some(()))
+            });
+            seen.with_context(|| format!("last: {}", last.1))?;
+        }
+        ensure!(
+            good(&last),
+            "it {}, and said:\n{}\nthe page shows:\n{}",
+            if last.0 { "succeeded" } else { "failed" },
+            last.1,
+            shown.join("\n")
+        );
+        Ok(())
+    }
+
+    fn page(&self, name: &str) -> Result<()> {
+        let path = workspace_dir()?.join("docs").join(name);
+        let text = fs::read_to_string(&path).with_context(|| format!("docs/{name}"))?;
+        let steps = page::steps(&text).with_context(|| format!("docs/{name}"))?;
+        let begun = Instant::now();
+        let mut skipped = 0;
+        for step in &steps {
+            match step {
+                Step::File { name, text } => fs::write(self.folder.join(name), text)?,
+                Step::Skip { line, why } => {
+                    skipped += 1;
+                    eprintln!("docs/{name}:{line}: skipped: {why}");
+                }
+                Step::Run { line, command, .. } => self
+                    .run(step)
+                    .with_context(|| format!("docs/{name}:{line}: $ {command}"))?,
+            }
+        }
+        let ran = steps.len() - skipped;
+        ensure!(ran > 0, "docs/{name}: nothing was run");
+        eprintln!(
+            "docs/{name}: {ran} steps, {skipped} skipped, {:?}",
+            begun.elapsed()
+        );
+        Ok(())
+    }
+}
+
+#[test]
+fn every_command_of_the_documentation_does_what_the_page_shows() -> Result<()> {
+    let Some(rig) = Rig::up_with("t-docs", 2, Setup::default())? else {
+        return Ok(());
+    };
+    let images = Images::prepare()?;
+    for name in ["swarm01", "swarm02"] {
+        let docker = rig.docker(name);
+        images.import_postgres(&docker)?;
+        // By the names that a reader knows from a registry.
+        docker.run(&["tag", BUSYBOX, "busybox"])?;
+        docker.run(&["tag", POSTGRES, "postgres:15"])?;
+    }
+    let address = rig.node("swarm01")?.address()?;
+    rig.docker("swarm01")
+        .run(&["swarm", "init", "--advertise-addr", &address])?;
+    let folder = rig.lab().layout().root().join("reader");
+    fs::create_dir_all(&folder)?;
+    let lab = Lab { rig, folder };
+    for page in PAGES {
+        lab.page(page)?;
+    }
+    lab.rig.finish_empty()
+}
