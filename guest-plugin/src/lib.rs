@@ -19,7 +19,7 @@
 //! | [`clock`] | the doors to time and fresh ids |
 //! | [`dockerd`] | the plugin's own call to dockerd |
 //! | [`settings`] | flags, environment, configuration file: one precedence |
-//! | [`log`] | where log lines go |
+//! | [`log`], [`folding`] | where log lines go; the same one again is a count |
 //! | [`install`] | the service of a machine: install, uninstall, status |
 //! | [`checks`] | looking at this machine from outside the running plugin |
 //! | [`doctor`] | what is wrong on this machine, and what to do |
@@ -34,6 +34,7 @@ pub mod dockerd;
 pub mod doctor;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+pub mod folding;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

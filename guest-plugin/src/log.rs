@@ -2,6 +2,8 @@
 //! file, turned over by size as the
 //! original's was.
 //!
+//! Lines that only repeat are folded on their way ([`Folding`]).
+//!
 //! A file that cannot be written loses lines and stops nothing: a full log file system must not stop a database.
 
 use std::fs::{self, File, OpenOptions};
@@ -22,6 +24,7 @@ use tracing_subscriber::registry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::clock::{Clock, SystemClock};
+use crate::folding::Folding;
 use crate::settings::LogFile;
 
 const DAY_MS: u64 = 86_400_000;
@@ -48,7 +51,11 @@ pub fn start(level: LevelFilter, file: Option<&LogFile>, console: Console) -> io
     match file {
         None => registry()
             .with(targets)
-            .with(layer.with_writer(console.writer()).with_ansi(false))
+            .with(
+                layer
+                    .with_writer(Folding::new(console.writer()))
+                    .with_ansi(false),
+            )
             .init(),
         Some(file) => {
             let turned = Turned::open(file.clone())?;
@@ -56,7 +63,7 @@ pub fn start(level: LevelFilter, file: Option<&LogFile>, console: Console) -> io
                 .with(targets)
                 .with(
                     layer
-                        .with_writer(Shared(Arc::new(Mutex::new(turned))))
+                        .with_writer(Folding::new(Shared(Arc::new(Mutex::new(turned)))))
                         .with_ansi(false),
                 )
                 .init();
