@@ -8,10 +8,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::devices::CLOSE_LIMIT;
 use super::leases::Store;
+use super::suspend::thaw_left_behind;
 use super::vm::{Cut, Device};
 use super::world::World;
 use crate::sys::{self, LoopState};
@@ -128,6 +129,11 @@ impl World {
             }
         }
         info!(number = orphan.number, vm, backing = %orphan.backing.display(), "closing a device nobody names");
+        if orphan.is_cut()
+            && let Err(e) = thaw_left_behind(orphan.number, &self.host_dir.join("thaw"))
+        {
+            warn!(number = orphan.number, error = %e, "cannot let a file system go on");
+        }
         let datastore = self.datastore_of(&orphan.backing);
         self.unbind(orphan.number, &orphan.backing, &datastore, &vm, CLOSE_LIMIT);
     }

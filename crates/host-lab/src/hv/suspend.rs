@@ -16,14 +16,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs::{File, read_to_string};
+use std::fs::{File, create_dir_all, read_to_string};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::from_utf8;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::major;
 use tracing::{error, info, warn};
 
@@ -214,6 +215,31 @@ impl Vm {
     }
 }
 
+/// Lets a file system go on that was held still for a VM that died while nobody watched. It has no mount any more and
+/// would keep its device for ever; whoever mounts the device gets that very file system.
+pub(super) fn thaw_left_behind(number: u32, place: &Path) -> io::Result<()> {
+    create_dir_all(place)?;
+    let device = PathBuf::from(format!("/dev/loop{number}"));
+    // Without capacity the device cannot be mounted anew: what succeeds is what was there.
+    for kind in ["ext4", "xfs"] {
+        if mount(
+            Some(&device),
+            place,
+            Some(kind),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .is_err()
+        {
+            continue;
+        }
+        let thawed = File::open(place).and_then(|file| sys::thaw(&file));
+        umount2(place, MntFlags::MNT_DETACH)?;
+        return thawed;
+    }
+    Ok(())
+}
+
 /// Every file system on these devices that any process of the VM sees mounted, opened once.
 fn file_systems(init: i32, devices: &BTreeSet<u32>) -> io::Result<Vec<File>> {
     let mut found: BTreeMap<u32, File> = BTreeMap::new();
@@ -221,7 +247,7 @@ fn file_systems(init: i32, devices: &BTreeSet<u32>) -> io::Result<Vec<File>> {
         let Ok(mounts) = read_to_string(format!("/proc/{pid}/mountinfo")) else {
             continue;
         };
-        for (number, place) in mounts.lines().filter_map(mount) {
+        for (number, place) in mounts.lines().filter_map(mounted) {
             if !devices.contains(&number) || found.contains_key(&number) {
                 continue;
             }
@@ -244,7 +270,7 @@ fn file_systems(init: i32, devices: &BTreeSet<u32>) -> io::Result<Vec<File>> {
 }
 
 /// The loop device and the place of a mount, relative to the root: field 3 or the source, and field 5 of mountinfo.
-fn mount(line: &str) -> Option<(u32, PathBuf)> {
+fn mounted(line: &str) -> Option<(u32, PathBuf)> {
     let (head, tail) = line.split_once(" - ")?;
     let mut fields = head.split(' ').skip(2);
     let (dev, place) = (fields.next()?, fields.nth(1)?);
@@ -284,10 +310,10 @@ mod tests {
     #[test]
     fn mounts_of_loop_devices_are_found_by_number_or_source() {
         let ext4 = "812 790 7:3 / /mnt/vdvs/a\\040b rw,relatime shared:9 - ext4 /dev/loop3 rw";
-        assert_eq!(mount(ext4), Some((3, PathBuf::from("mnt/vdvs/a b"))));
+        assert_eq!(mounted(ext4), Some((3, PathBuf::from("mnt/vdvs/a b"))));
         let btrfs = "813 790 0:61 / /mnt/vdvs/c rw - btrfs /dev/loop12 rw,space_cache=v2";
-        assert_eq!(mount(btrfs), Some((12, PathBuf::from("mnt/vdvs/c"))));
-        assert_eq!(mount("814 790 0:5 / /proc rw - proc proc rw"), None);
-        assert_eq!(mount("rubbish"), None);
+        assert_eq!(mounted(btrfs), Some((12, PathBuf::from("mnt/vdvs/c"))));
+        assert_eq!(mounted("814 790 0:5 / /proc rw - proc proc rw"), None);
+        assert_eq!(mounted("rubbish"), None);
     }
 }

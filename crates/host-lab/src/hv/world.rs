@@ -31,7 +31,7 @@ pub(super) type LeftBehind = (String, String, String, String);
 
 #[derive(Debug)]
 pub(crate) struct World {
-    host_dir: PathBuf,
+    pub(super) host_dir: PathBuf,
     pub(super) config: HostConfig,
     pub(super) vms: BTreeMap<String, Vm>,
     pub(super) closing: Vec<Closing>,

@@ -13,7 +13,7 @@ use vdvs_domain::ownership::Locator;
 use vdvs_domain::{Capacity, DatastoreName, DiskFormat, VmId};
 use vdvs_engine::ports::{
     DatastoreKind, Datastores, Detached, DiskLock, DiskPath, DiskSpec, DsPath, Host, HostError,
-    Power, StorageError,
+    Power, Progress, StorageError,
 };
 use vdvs_host_lab::{LabDatastores, LabHost};
 
@@ -29,6 +29,15 @@ fn path(text: &str) -> DsPath {
 
 fn soon() -> Instant {
     Instant::now() + PATIENCE
+}
+
+/// A list may be a moment old.
+async fn not_accessible(stores: &LabDatastores) {
+    let deadline = soon();
+    while stores.list().await.unwrap()[0].accessible {
+        assert!(Instant::now() < deadline, "it is listed as accessible");
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 fn spec(format: DiskFormat) -> DiskSpec {
@@ -94,7 +103,7 @@ async fn a_datastore_that_is_not_there_never_says_not_found() {
     );
     assert!(known[0].free_bytes > 0 && known[0].capacity_bytes >= known[0].free_bytes);
     fs::remove_dir_all(rig.dir.path().join("datastores/vsanDatastore")).unwrap();
-    assert!(!stores.list().await.unwrap()[0].accessible);
+    not_accessible(&stores).await;
     let file = path("dockvols/a");
     assert!(matches!(
         stores.read(&ds(), &file, 9).await,
@@ -165,14 +174,14 @@ async fn disks_are_made_seen_and_removed_also_half_made_ones() {
     assert_eq!(stores.stat_disk(&ds(), &disk).await.unwrap(), None);
     assert!(!stores.delete_disk(&ds(), &disk).await.unwrap());
     stores
-        .create_disk(&ds(), &disk, &spec(DiskFormat::Thin), soon())
+        .create_disk(&ds(), &disk, &spec(DiskFormat::Thin), &Arc::default())
         .await
         .unwrap();
     let stat = stores.stat_disk(&ds(), &disk).await.unwrap().unwrap();
     assert_eq!(stat.capacity.bytes(), 16 << 20);
     assert!(stat.allocated_bytes < 1 << 20);
     let again = stores
-        .create_disk(&ds(), &disk, &spec(DiskFormat::Thin), soon())
+        .create_disk(&ds(), &disk, &spec(DiskFormat::Thin), &Arc::default())
         .await;
     assert!(
         matches!(again, Err(StorageError::AlreadyExists(_))),
@@ -194,11 +203,89 @@ async fn disks_are_made_seen_and_removed_also_half_made_ones() {
             .await
             .unwrap()
     );
-    let late = Instant::now() - Duration::from_millis(1);
+    let unwanted = Arc::new(Progress::default());
+    unwanted.stop();
     stores
-        .create_disk(&ds(), &disk, &spec(DiskFormat::EagerZeroedThick), late)
+        .create_disk(&ds(), &disk, &spec(DiskFormat::EagerZeroedThick), &unwanted)
         .await
         .unwrap_err();
+    assert_eq!(stores.stat_disk(&ds(), &disk).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_disk_is_cloned_unless_somebody_has_it() {
+    if !can_run() {
+        return;
+    }
+    let mut rig = Rig::new();
+    rig.vm("swarm01");
+    let host = LabHost::new(&rig.host_dir()).unwrap();
+    let stores = LabDatastores::new(&rig.host_dir()).unwrap();
+    let at = |file: &str| DiskPath {
+        datastore: ds(),
+        path: path(file),
+    };
+    let (source, target) = (at("dockvols/v.1234.vmdk"), at("dockvols/w.5678.vmdk"));
+    let progress = Arc::new(Progress::default());
+    let zeroed = spec(DiskFormat::EagerZeroedThick);
+    stores
+        .create_disk(&source.datastore, &source.path, &zeroed, &progress)
+        .await
+        .unwrap();
+    assert_eq!(progress.get(), (16 << 20, 16 << 20));
+    let extent = rig
+        .dir
+        .path()
+        .join("datastores/vsanDatastore/dockvols/v.1234-flat.vmdk");
+    let mut bytes = fs::read(&extent).unwrap();
+    bytes[5 << 20..(5 << 20) + 5].copy_from_slice(b"hello");
+    fs::write(&extent, &bytes).unwrap();
+    let (thin, unheard) = (spec(DiskFormat::Thin), Arc::default());
+    let cloned = stores.clone_disk(&source, &target, &thin, &unheard);
+    cloned.await.unwrap();
+    let copy = extent.with_file_name("w.5678-flat.vmdk");
+    assert!(fs::read(copy).unwrap() == bytes);
+    let stat = stores.stat_disk(&ds(), &target.path).await.unwrap();
+    assert!(
+        stat.unwrap().allocated_bytes < 1 << 20,
+        "zeros take no room"
+    );
+    stores.delete_disk(&ds(), &target.path).await.unwrap();
+    let vm = host.vms().await.unwrap().remove(0).id;
+    host.attach(&vm, &source, false, soon()).await.unwrap();
+    let held = stores.clone_disk(&source, &target, &thin, &unheard).await;
+    assert_eq!(held, Err(StorageError::Busy("swarm01".to_owned())));
+    assert_eq!(stores.stat_disk(&ds(), &target.path).await.unwrap(), None);
+    host.detach(&vm, &source, soon()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_is_cut_off_from_a_datastore_says_nothing_about_it() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new();
+    let host = LabHost::new(&rig.host_dir()).unwrap();
+    let stores = LabDatastores::new(&rig.host_dir()).unwrap();
+    rig.disk("v");
+    let disk = path("dockvols/v.vmdk");
+    let there = DiskPath {
+        datastore: ds(),
+        path: disk.clone(),
+    };
+    assert!(stores.list().await.unwrap()[0].accessible);
+    rig.isolate("esx01", "vsanDatastore", true);
+    not_accessible(&stores).await;
+    for file in [&disk, &path("dockvols/none.vmdk")] {
+        let stat = stores.stat_disk(&ds(), file).await;
+        assert!(matches!(stat, Err(StorageError::Io(_))), "{stat:?}");
+    }
+    let gone = stores.delete_disk(&ds(), &disk).await;
+    assert!(matches!(gone, Err(StorageError::Io(_))), "{gone:?}");
+    assert!(matches!(host.lock(&there).await, DiskLock::Unknown { .. }));
+    rig.isolate("esx01", "vsanDatastore", false);
+    assert!(stores.stat_disk(&ds(), &disk).await.unwrap().is_some());
+    assert_eq!(host.lock(&there).await, DiskLock::Free);
 }
 
 #[tokio::test]
@@ -235,7 +322,7 @@ async fn the_host_port_attaches_locks_and_detaches() {
         "{missing:?}"
     );
     stores
-        .create_disk(&ds(), &file, &spec(DiskFormat::Thin), soon())
+        .create_disk(&ds(), &file, &spec(DiskFormat::Thin), &Arc::default())
         .await
         .unwrap();
     assert_eq!(host.lock(&disk).await, DiskLock::Free);
@@ -308,7 +395,7 @@ async fn without_labhv_nothing_happened_and_no_lock_is_known() {
     assert!(!error.outcome_is_unknown(), "{error}");
     assert!(matches!(host.lock(&disk).await, DiskLock::Unknown { .. }));
     stores
-        .create_disk(&ds(), &file, &spec(DiskFormat::Thin), soon())
+        .create_disk(&ds(), &file, &spec(DiskFormat::Thin), &Arc::default())
         .await
         .unwrap();
     stores.delete_disk(&ds(), &file).await.unwrap_err();

@@ -172,6 +172,25 @@ fn wherever_labhv_is_killed_a_vm_is_suspended_or_runs() {
 }
 
 #[test]
+fn a_suspended_vm_that_dies_while_nobody_watches_leaves_nothing() {
+    if !can_run() {
+        return;
+    }
+    for kind in ["ext4", "xfs"] {
+        let (mut rig, disk) = busy(kind);
+        rig.on("esx01").suspend("swarm01").unwrap();
+        rig.crash("esx01", &["swarm01"]);
+        assert!(vmx(&rig, "swarm01").contains("vmState"));
+        rig.start("esx01");
+        assert_eq!(power(&rig), Power::Off);
+        assert!(!vmx(&rig, "swarm01").contains("vmState"));
+        until("its device goes", || rig.loops().is_empty());
+        assert_eq!(rig.on("esx02").lock(&disk).unwrap().0, LockState::Free);
+        rig.on("esx02").attach("swarm02", &disk, false).unwrap();
+    }
+}
+
+#[test]
 fn the_configuration_file_names_the_vm_and_its_disks() {
     if !can_run() {
         return;
