@@ -12,7 +12,7 @@
 //! * It is rebuilt from the datastores: a folder's first look lists it and reads every record.
 //! * Entries hold the record without the answers it keeps for retries, so an entry never equals a record.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -188,7 +188,10 @@ impl Index {
         let Some(shelf) = tables.shelf(ds, group) else {
             return Vec::new();
         };
-        let places = shelf.entries.range::<Place, _>(first..).map(|(place, _)| &**place);
+        let places = shelf
+            .entries
+            .range::<Place, _>(first..)
+            .map(|(place, _)| &**place);
         places.take_while(|p| p.name == *name).cloned().collect()
     }
 
@@ -225,6 +228,18 @@ impl Index {
         let places = unread.map(|(place, _)| (**place).clone()).collect();
         let alone = shelf.look.as_ref().map(|l| l.alone.clone());
         (places, alone.unwrap_or_default())
+    }
+
+    /// Claims on names that no finished record bears.
+    fn claims_alone(&self, folder: &Folder) -> Vec<VolumeName> {
+        let tables = locked(&self.0);
+        let Some(shelf) = tables.shelf(&folder.ds, folder.group) else {
+            return folder.claims.iter().cloned().collect();
+        };
+        let finished = shelf.entries.iter().filter(|(_, e)| e.record.is_some());
+        let borne: HashSet<&VolumeName> = finished.map(|(place, _)| &place.name).collect();
+        let alone = folder.claims.iter().filter(|name| !borne.contains(name));
+        alone.cloned().collect()
     }
 
     fn look(&self, ds: &DatastoreName, group: GroupId) -> Option<Look> {
@@ -311,7 +326,7 @@ impl Inner {
         let moved = self.moved(&folder, before);
         self.read_moved(ds, moved).await?;
         self.take_in_originals(&folder).await;
-        let alone = folder.claims_alone();
+        let alone = self.index.claims_alone(&folder);
         self.index.looked(ds, group, Look { at, stamp, alone });
         Ok(())
     }
@@ -418,7 +433,8 @@ impl Inner {
         };
         let new = folder.originals.iter().filter(is_new).cloned();
         for original in self.originals(ds, group, new.collect::<Vec<_>>()).await {
-            self.index.saw(&original.place, &original.record, original.seq);
+            self.index
+                .saw(&original.place, &original.record, original.seq);
         }
     }
 

@@ -131,17 +131,42 @@ impl Inner {
         asked: &DatastoreName,
     ) -> Result<DatastoreInfo, Error> {
         let known = self.datastores().await?;
-        let exact = known.iter().find(|ds| ds.name == *asked);
-        match exact.or_else(|| known.iter().find(|ds| ds.name.matches(asked))) {
-            Some(ds) => Ok(ds.clone()),
-            None => Err(Error::NoSuchDatastore {
+        if let Some(exact) = known.iter().find(|ds| ds.name == *asked) {
+            return Ok(exact.clone());
+        }
+        let alike: Vec<_> = known.iter().filter(|ds| ds.name.matches(asked)).collect();
+        match alike.as_slice() {
+            [one] => Ok((*one).clone()),
+            [] => Err(Error::NoSuchDatastore {
                 asked: asked.clone(),
-                known: known
-                    .iter()
-                    .map(|d| d.name.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", "),
+                known: names_of(known.iter().map(|d| &d.name)),
             }),
+            several => Err(Error::DatastoresAlike {
+                found: several.iter().map(|d| d.name.to_string()).collect(),
+            }),
+        }
+    }
+
+    /// The same for a VM: it is told of the datastores it may use, not of all there are.
+    async fn datastore_for(
+        &self,
+        caller: &Caller,
+        asked: &DatastoreName,
+    ) -> Result<DatastoreInfo, Error> {
+        match self.datastore_named(asked).await {
+            Err(Error::NoSuchDatastore { asked, known }) => {
+                let open = self
+                    .survey(caller)
+                    .await
+                    .map(|s| s.open)
+                    .unwrap_or_default();
+                let known = match open.as_slice() {
+                    [] => known,
+                    open => names_of(open.iter().map(|o| &o.ds)),
+                };
+                Err(Error::NoSuchDatastore { asked, known })
+            }
+            other => other,
         }
     }
 
@@ -163,7 +188,7 @@ impl Inner {
 
     /// The rules of `ds` for this caller, whether or not it has a privilege there.
     async fn open_to(&self, caller: &Caller, ds: &DatastoreName) -> Result<Open, Error> {
-        let info = self.datastore_named(ds).await?;
+        let info = self.datastore_for(caller, ds).await?;
         let governed = self.governed_in_time(&info).await?;
         let Some(rules) = governed.rules() else {
             let Governed::Not(why) = governed else {
@@ -182,8 +207,20 @@ impl Inner {
     /// The rules of `ds`, checked for this caller's privilege to use it.
     pub(crate) async fn usable(&self, caller: &Caller, ds: &DatastoreName) -> Result<Open, Error> {
         let open = self.open_to(caller, ds).await?;
-        access::decide(&open.rules.access, &caller.access(), Verb::Use, &open.ds)?;
-        Ok(open)
+        match access::decide(&open.rules.access, &caller.access(), Verb::Use, &open.ds) {
+            Ok(_) => Ok(open),
+            Err(denied @ Denied::NoPrivilege { .. }) => {
+                let survey = self.survey(caller).await?;
+                match survey.open.as_slice() {
+                    [] => Err(denied.into()),
+                    open => Err(Error::NotPermittedThere {
+                        denied,
+                        permitted: names_of(open.iter().map(|o| &o.ds)),
+                    }),
+                }
+            }
+            Err(denied) => Err(denied.into()),
+        }
     }
 
     /// The volume of that name in one vmgroup on one datastore, read now. Volumes being made or removed do not exist.
@@ -316,6 +353,11 @@ impl Inner {
         let group = access::group_of(&open.rules.access, &caller.access()).ok()?;
         privilege_on(group, &caller.access(), &open.ds)?.total_bytes
     }
+}
+
+fn names_of<'a>(datastores: impl Iterator<Item = &'a DatastoreName>) -> String {
+    let names: Vec<&str> = datastores.map(DatastoreName::as_str).collect();
+    names.join(", ")
 }
 
 /// Why no datastore at all is open to a caller.

@@ -161,7 +161,7 @@ impl Inner {
         let here = self.here().await?;
         stream::iter(&records)
             .for_each_concurrent(AT_ONCE, async |stored| {
-                self.sweep_volume(stored, &here).await
+                self.sweep_volume(stored, &here).await;
             })
             .await;
         for group in self.groups_on(ds).await? {

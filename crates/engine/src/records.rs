@@ -1,6 +1,6 @@
 //! Reading and changing records and claims, and finding them on a datastore.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vdvs_domain::error::{by_id, full_name};
@@ -77,13 +77,6 @@ impl Folder {
         let original = place.is_adopted() && self.originals.contains(&place.name);
         original || self.slots.contains_key(place)
     }
-
-    /// Claims on names that no record bears.
-    pub(crate) fn claims_alone(&self) -> Vec<VolumeName> {
-        let borne: HashSet<&VolumeName> = self.slots.keys().map(|p| &p.name).collect();
-        let alone = self.claims.iter().filter(|name| !borne.contains(name));
-        alone.cloned().collect()
-    }
 }
 
 impl Inner {
@@ -140,7 +133,11 @@ impl Inner {
     }
 
     /// As [`Inner::read_record`], of a record whose slots a listing has just shown.
-    pub(crate) async fn read_listed(&self, place: &Place, slots: &[u64]) -> Result<Option<Stored>, Error> {
+    pub(crate) async fn read_listed(
+        &self,
+        place: &Place,
+        slots: &[u64],
+    ) -> Result<Option<Stored>, Error> {
         let seen = place
             .record()
             .read_listed(&*self.ports.datastores, slots)

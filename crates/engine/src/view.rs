@@ -111,7 +111,8 @@ impl Inner {
             };
             for (at, volume) in some.iter().enumerate() {
                 let (place, record) = (&volume.place, &volume.record);
-                let known = |(p, _): &&(&Place, GroupName)| p.ds == place.ds && p.group == place.group;
+                let known =
+                    |(p, _): &&(&Place, GroupName)| p.ds == place.ds && p.group == place.group;
                 let name = match group.as_ref().filter(known) {
                     Some((_, name)) => name.clone(),
                     None => {
@@ -133,9 +134,17 @@ impl Inner {
         for run in volumes.chunk_by(|a, b| a.place.ds == b.place.ds) {
             let files: Vec<_> = run.iter().map(|v| v.place.disk().path).collect();
             let Some(first) = run.first() else { continue };
-            let stats = self.ports.datastores.stat_each(&first.place.ds, &files).await;
+            let stats = self
+                .ports
+                .datastores
+                .stat_each(&first.place.ds, &files)
+                .await;
             match stats {
-                Ok(stats) => allocated.extend(stats.iter().map(|s| s.as_ref().map_or(0, |s| s.allocated_bytes))),
+                Ok(stats) => allocated.extend(
+                    stats
+                        .iter()
+                        .map(|s| s.as_ref().map_or(0, |s| s.allocated_bytes)),
+                ),
                 Err(_) => allocated.extend(files.iter().map(|_| 0)),
             }
         }

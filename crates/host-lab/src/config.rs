@@ -228,8 +228,8 @@ impl Watched {
     }
 }
 
-/// Whether any later change shows in the stamp.
-fn is_settled(found: &Metadata) -> bool {
+/// Whether any later change shows in the time stamp.
+pub(crate) fn is_settled(found: &Metadata) -> bool {
     found
         .modified()
         .ok()

@@ -2,6 +2,7 @@
 //! have done what was asked, and only looking tells.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use vdvs_engine::ports::{
 
 use crate::client::{ClientError, LabClient};
 use crate::config::{ConfigError, HostConfig};
+use crate::known::Known;
 use crate::protocol::{self, Disk, LabErrorKind, LockState};
 
 /// For calls without a deadline of their own. labhv answers such calls in less than a millisecond, behind an attach
@@ -26,6 +28,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub struct LabHost {
     identity: HostIdentity,
     labhv: LabClient,
+    known: Known,
 }
 
 impl LabHost {
@@ -43,6 +46,7 @@ impl LabHost {
         Ok(Self {
             identity,
             labhv: client(host_dir),
+            known: Known::default(),
         })
     }
 
@@ -168,6 +172,17 @@ impl Host for LabHost {
         Ok(vms.into_iter().map(vm).collect())
     }
 
+    async fn known_vms(&self) -> Result<Arc<Vec<Vm>>, HostError> {
+        if let Some(vms) = self.known.now() {
+            return Ok(vms);
+        }
+        // First the generation, then the list: a change in between makes the list too new for it, never too old.
+        let generation = self.changed(0, Instant::now()).await?;
+        let vms = Arc::new(self.vms().await?);
+        self.known.learn(generation, &vms);
+        Ok(vms)
+    }
+
     async fn disks(&self, vm: &VmId) -> Result<Vec<VmDisk>, HostError> {
         let deadline = Instant::now() + LIMIT;
         let name = self.name(vm, deadline).await?;
@@ -237,10 +252,13 @@ impl Host for LabHost {
     }
 
     async fn changed(&self, generation: u64, deadline: Instant) -> Result<u64, HostError> {
-        self.labhv
-            .wait_change(generation, deadline)
-            .await
-            .map_err(|e| fault(e, "", ""))
+        let wait = self.known.wait(generation);
+        let now = self.labhv.wait_change(generation, deadline).await;
+        if now.as_ref().ok() != Some(&generation) {
+            self.known.forget();
+        }
+        drop(wait);
+        now.map_err(|e| fault(e, "", ""))
     }
 }
 

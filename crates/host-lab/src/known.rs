@@ -81,7 +81,10 @@ mod tests {
         known.learn(7, &Arc::default());
         assert!(known.now().is_none(), "nobody would hear of a change");
         let other = known.wait(6);
-        assert!(known.now().is_none(), "that wait ends at once, for an older change");
+        assert!(
+            known.now().is_none(),
+            "that wait ends at once, for an older change"
+        );
         let (first, second) = (known.wait(7), known.wait(7));
         assert!(known.now().is_some());
         drop((first, other));

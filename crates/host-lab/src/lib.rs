@@ -24,11 +24,13 @@ pub mod client;
 pub mod config;
 pub mod datastores;
 mod files;
+mod folder;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod host;
 pub mod hv;
+mod known;
 pub mod protocol;
 mod sys;
 

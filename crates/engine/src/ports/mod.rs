@@ -12,8 +12,8 @@ mod local;
 mod progress;
 
 pub use datastores::{
-    DatastoreInfo, DatastoreKind, Datastores, DiskSpec, DiskStat, DsPath, DsPathError, Entry, FolderStamp,
-    StorageError,
+    DatastoreInfo, DatastoreKind, Datastores, DiskSpec, DiskStat, DsPath, DsPathError, Entry,
+    FolderStamp, StorageError,
 };
 pub use host::{
     AttachedDisk, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power, Vm, VmDisk,
