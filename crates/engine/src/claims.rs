@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use vdvs_domain::record::Claim;
 use vdvs_domain::{
     Error, Failover, HostId, RequestId, Timestamp, VmId, VmRef, VolumeId, VolumeRecord,
@@ -27,6 +27,8 @@ use crate::records::{Change, Stored};
 
 /// Renewed when a quarter of its time is over: a few slow calls do not make it look abandoned.
 const RENEWALS_PER_LEASE: u32 = 4;
+/// A datastore that takes longer for a claim does not keep the request from looking: the claim is made meanwhile.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A claim as one observer saw it, by the observer's clock.
 #[derive(Debug, Default, Clone)]
@@ -107,16 +109,18 @@ impl Claiming {
     pub(crate) async fn claim(&mut self, seen: &Stored) {
         let now = self.inner.instant();
         let lease = self.inner.settings.claim_lease;
+        let renewed = self.stands.as_ref().is_some_and(|s| now < s.renew);
         match &seen.record.claim {
-            Some(claim) if self.is_mine(claim) => {
-                if self.stands.as_ref().is_some_and(|s| now < s.renew) {
-                    return;
-                }
-            }
+            Some(claim) if self.is_mine(claim) && renewed => return,
+            Some(claim) if self.is_mine(claim) => {}
             Some(other) if self.sight.is_alive(other, now, lease) => return,
             _ => {}
         }
-        match self.write(seen).await {
+        let late = Err(Error::DeadlinePassed {
+            doing: "writing a claim",
+        });
+        let written = timeout(ANSWER, self.write(seen)).await.unwrap_or(late);
+        match written {
             Ok(stored)
                 if stored
                     .record
@@ -185,7 +189,8 @@ impl Drop for Claiming {
         let (inner, request) = (Arc::clone(&self.inner), self.request);
         drop(self.inner.task(async move {
             let host = inner.host;
-            if let Err(why) = inner.withdraw(&stands.place, request, host).await {
+            let withdrawn = inner.withdraw(&stands.place, request, host);
+            if let Err(why) = inner.answering(&stands.place.ds, withdrawn).await {
                 tracing::debug!(volume = %stands.volume, %why, "a claim is left to end by itself");
             }
         }));

@@ -8,12 +8,14 @@ use vdvs_domain::{Epoch, Ownership};
 use vdvs_engine::api::Outcome;
 use vdvs_host_sim::{Fault, When};
 
-use crate::support::{WAIT, disk, rand_request, until};
-use crate::two_hosts::{FENCE, Two};
+use crate::support::{WAIT, call, disk, rand_request, until, volume};
+use crate::two_hosts::Two;
 
 const WHENS: [When; 3] = [When::Before, When::Half, When::After];
+/// As short as it can be, so that the matrix is.
+const FENCE: &[(&str, &str)] = &[("failover", "fence"), ("fence-after", "1s")];
 /// When the matrix of the fence begins: shortly before it is due.
-const NEARLY: Duration = Duration::from_millis(14_400);
+const NEARLY: Duration = Duration::from_millis(800);
 
 /// What the claimant does when the owner's agent died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,17 +43,16 @@ async fn fence_dies(at: u64, when: When, claimant: Claimant) {
     let (made, _) = two.held(FENCE).await;
     let wait = match claimant {
         Claimant::Waits => WAIT,
-        Claimant::Leaves => Duration::from_secs(17),
+        Claimant::Leaves => Duration::from_secs(3),
     };
     let (near, far) = (two.near.session.clone(), two.far.clone());
     let request = rand_request();
-    let (caller, call) = (two.far_caller(1), crate::support::call(request));
-    let address = crate::support::volume("db");
-    let attach = far.attach(&caller, &call, &address, false, wait);
+    let (caller, once, address) = (two.far_caller(1), call(request), volume("db"));
+    let attach = far.attach(&caller, &once, &address, false, wait);
     let story = async {
         sleep(NEARLY).await;
         near.plan(at, Fault::Crash(when));
-        drop(timeout(Duration::from_secs(4), near.died()).await);
+        drop(timeout(Duration::from_secs(2), near.died()).await);
         sleep(Duration::from_secs(1)).await;
         two.kill_near();
         two.start_near();
@@ -63,7 +64,7 @@ async fn fence_dies(at: u64, when: When, claimant: Claimant) {
         let got = got.unwrap_or_else(|why| panic!("{text}: {why}"));
         assert_eq!(got.epoch, Epoch::new(2), "{text}");
     }
-    sleep(Duration::from_secs(70)).await;
+    sleep(Duration::from_secs(35)).await;
     let view = two.near.get(1, "db").await.unwrap();
     let record = two.record().await;
     assert!(
@@ -129,7 +130,7 @@ async fn a_claim_survives_a_crash_of_its_writer_at_every_call() {
         let two = Two::new();
         two.held(&[]).await;
         let before = two.far_session.calls();
-        drop(two.attach_far(1, Duration::from_secs(4)).await);
+        drop(two.attach_far(1, Duration::from_secs(1)).await);
         two.far_session.calls() - before
     };
     for at in 0..calls {
@@ -140,13 +141,13 @@ async fn a_claim_survives_a_crash_of_its_writer_at_every_call() {
             two.far_session.plan(at, Fault::Crash(when));
             tokio::select! {
                 biased;
-                _ = two.attach_far_as(1, 99, Duration::from_secs(4)) => {}
+                _ = two.attach_far_as(1, 99, Duration::from_secs(1)) => {}
                 () = two.far_session.died() => {}
             }
             two.kill_far();
             two.start_far();
             let leave = async {
-                sleep(Duration::from_secs(6)).await;
+                sleep(Duration::from_secs(2)).await;
                 two.near.detach(1, &held).await
             };
             let (got, left) = tokio::join!(two.attach_far_as(1, 99, WAIT), leave);
@@ -170,7 +171,7 @@ async fn an_old_fence_is_taken_back_and_the_owner_keeps_the_volume() {
             two.near.session.plan(at, Fault::Crash(When::After));
             sleep(Duration::from_secs(2)).await;
         };
-        let (_, ()) = tokio::join!(two.attach_far(1, Duration::from_secs(16)), spoil);
+        let (_, ()) = tokio::join!(two.attach_far(1, Duration::from_secs(2)), spoil);
         let record = two.far_record().await;
         if record["operation"]["kind"] != "fence"
             || two.near.world.devices(&two.near.vms[0]).is_empty()

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use vdvs_domain::{Epoch, VmId};
+use vdvs_domain::{Epoch, HostId, VmId};
 use vdvs_engine::Engine;
 use vdvs_engine::api::{Caller, VolumeView};
 use vdvs_engine::ports::Power;
@@ -220,7 +220,7 @@ impl Run {
         self.check(step);
     }
 
-    fn host(&self, far: bool) -> vdvs_domain::HostId {
+    fn host(&self, far: bool) -> HostId {
         match far {
             false => self.two.near.host,
             true => self.two.far_host,
@@ -311,7 +311,12 @@ async fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    // Each case is minutes of two agents' lives.
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        cases: ProptestConfig::default().cases / 5,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn two_hosts_have_one_writer_and_every_wait_ends(steps in prop::collection::vec(step(), 1..30)) {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

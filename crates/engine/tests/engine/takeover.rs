@@ -150,6 +150,11 @@ async fn the_hypervisors_lock_has_the_last_word() {
     lab.detach(1, &attached).await;
     let got = lab.try_attach(2, 1, "db", WAIT).await.unwrap();
     assert_eq!(got.waited.as_secs(), 4);
+    assert_eq!(
+        got.epoch,
+        Epoch::new(3),
+        "refused once, then looked at until it was free"
+    );
     assert_eq!(lab.world.writers(&disk(&made)), ["vm2"]);
     assert!(
         lab.session.calls() < 2000,
