@@ -82,13 +82,16 @@ pub(crate) fn plan_attach(record: &VolumeRecord, asked: &Asked<'_>, owner: Owner
     }
 }
 
-/// Whether the disk is attached read-only: when asked, and for a read-only volume as soon as it is formatted.
+/// Whether the disk is attached read-only: when asked, and for a read-only volume as soon as it is formatted. A clone
+/// came formatted, with its source's identity: its guest gives it its own once, attached writable, and asks for
+/// read-only from then on.
 pub(crate) fn attach_read_only(record: &VolumeRecord, asked: bool) -> bool {
     let formatted = !matches!(
         record.filesystem.state,
         FilesystemState::Never | FilesystemState::Formatting { .. }
     );
-    asked || (record.options.access == Access::ReadOnly && formatted)
+    let clone = record.options.clone_from.is_some();
+    asked || (record.options.access == Access::ReadOnly && formatted && !clone)
 }
 
 #[cfg(test)]
@@ -242,5 +245,7 @@ pub(crate) mod tests {
         assert!(!attach_read_only(&volume, false));
         volume.filesystem.state = FilesystemState::Ready { uuid: Uuid::nil() };
         assert!(attach_read_only(&volume, false));
+        volume.options.clone_from = Some("source@ds".into());
+        assert!(!attach_read_only(&volume, false) && attach_read_only(&volume, true));
     }
 }
