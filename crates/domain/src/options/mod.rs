@@ -76,6 +76,16 @@ pub enum OptionError {
         /// Both sizes.
         texts: [String; 2],
     },
+    /// The file system does not fit.
+    #[error(
+        "Invalid volume size specified. {fstype} needs at least {mib}MB; give -o size={mib}mb or more, or another fstype"
+    )]
+    TooSmall {
+        /// The file system.
+        fstype: FsType,
+        /// The least size in MiB.
+        mib: u64,
+    },
     /// `fstype`, `vsan-policy-name` or `VolumeStore` is malformed.
     #[error(transparent)]
     Name(#[from] NameError),

@@ -276,3 +276,15 @@ proptest! {
         prop_assert_eq!(GivenOptions::parse(&shown).unwrap().resolve(), options);
     }
 }
+
+#[test]
+fn a_volume_too_small_for_its_file_system_is_refused_before_it_is_made() {
+    for (fstype, size) in [("xfs", "299mb"), ("btrfs", "100mb")] {
+        let text = parse(&[("fstype", fstype), ("size", size)])
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains(&format!("{fstype} needs at least")), "{text}");
+    }
+    assert!(parse(&[("fstype", "xfs"), ("size", "300mb")]).is_ok());
+    assert!(parse(&[("fstype", "xfs")]).is_ok());
+}

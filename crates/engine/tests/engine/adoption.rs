@@ -183,7 +183,7 @@ async fn crashed_attach_loses_nothing(step: u64, when: When) -> bool {
     };
     lab.restart();
     let sweeps = lab.reconcile();
-    sleep(Duration::from_secs(300)).await;
+    sleep(Duration::from_secs(130)).await;
     drop(sweeps);
     let at = format!("{when:?} call {step}");
     let id = lab.get(1, "db").await.unwrap().id;
