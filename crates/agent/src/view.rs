@@ -59,15 +59,6 @@ pub fn attached(attached: api::Attached) -> model::Attached {
     }
 }
 
-/// A listing.
-#[must_use]
-pub fn listing(listing: api::Listing) -> model::Listing {
-    model::Listing {
-        volumes: listing.volumes.into_iter().map(volume).collect(),
-        unreadable: listing.unreadable,
-    }
-}
-
 /// What the records say to an inventory.
 #[must_use]
 pub fn inventory(answer: api::InventoryAnswer) -> model::InventoryAnswer {

@@ -288,14 +288,17 @@ impl VolumeService for VolumeFront {
     ) -> Result<Response<v1::ListVolumesReply>, Status> {
         let Asked { from, .. } = self.open(request)?;
         let engine = &self.engine;
-        let listing = self
-            .look(
-                "list",
-                &from,
-                |caller| async move { engine.list(&caller).await },
-            )
+        let wire = |view| v1::Volume::from(view::volume(view));
+        let (volumes, unreadable) = self
+            .look("list", &from, |caller| async move {
+                engine.list_as(&caller, wire).await
+            })
             .await?;
-        Ok(Response::new(view::listing(listing).into()))
+        let unreadable = unreadable.into_iter().map(String::from);
+        Ok(Response::new(v1::ListVolumesReply {
+            volumes,
+            unreadable_datastores: unreadable.collect(),
+        }))
     }
 
     async fn attach_volume(
