@@ -13,8 +13,9 @@ use crate::access::Denied;
 use crate::capacity::Capacity;
 use crate::ids::{Epoch, Timestamp, VolumeId};
 use crate::names::{DatastoreName, NameError, VolumeAddress, VolumeName};
-use crate::options::OptionError;
+use crate::options::{OptionError, listed};
 use crate::ownership::Forbidden;
+use crate::suggest;
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,6 +179,22 @@ pub enum Error {
     /// Access control said no.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// Access control said no, and there are datastores where it would not have.
+    #[error("{denied}. Datastores this VM may use: {permitted}")]
+    NotPermittedThere {
+        /// What it said.
+        denied: Denied,
+        /// Comma-separated.
+        permitted: String,
+    },
+    /// A datastore's name fits several, and none exactly.
+    #[error(
+        "Found multiple datastores with same name (ignoring case difference): {}; write the one you mean exactly", listed(.found)
+    )]
+    DatastoresAlike {
+        /// Their names.
+        found: Vec<String>,
+    },
     /// The transport could not say who calls.
     #[error("the caller is not known ({why}); access is closed to it")]
     UnknownCaller {
@@ -196,7 +213,8 @@ pub enum Error {
     },
     /// No such datastore.
     #[error(
-        "Invalid datastore '{asked}'.\nKnown datastores: {known}.\nName one of these, as in volume@datastore, or none"
+        "Invalid datastore '{asked}'.\nKnown datastores: {known}.\nName one of these, as in volume@datastore, or none.{}",
+        suggest::did_you_mean(.asked.as_str(), .known.split(", "))
     )]
     NoSuchDatastore {
         /// As asked.
@@ -296,7 +314,8 @@ pub enum Error {
     },
     /// Two claimants.
     #[error(
-        "volume name {name} is ambiguous: it exists on {datastores}; name one, as in {name}@datastore"
+        "volume name {name} is ambiguous: it exists on {datastores}; name one in full: {}",
+        in_full(.name, .datastores)
     )]
     Ambiguous {
         /// Short name.
@@ -429,6 +448,16 @@ pub enum Error {
     Internal(String),
 }
 
+/// `v@ds1 or v@ds2`; what stands in brackets behind a datastore is for people.
+fn in_full(name: &VolumeName, datastores: &str) -> String {
+    let plain = |ds: &str| ds.split(" (").next().unwrap_or(ds).to_owned();
+    let full: Vec<String> = datastores
+        .split(", ")
+        .map(|ds| format!("{name}@{}", plain(ds)))
+        .collect();
+    full.join(" or ")
+}
+
 impl From<Forbidden> for Error {
     fn from(edge: Forbidden) -> Self {
         Self::Internal(edge.to_string())
@@ -446,8 +475,9 @@ impl Error {
             | Self::Options(_)
             | Self::Invalid { .. }
             | Self::NoCloneSource { .. }
+            | Self::DatastoresAlike { .. }
             | Self::NoSuchDatastore { .. } => ErrorKind::InvalidArgument,
-            Self::Denied(_) => ErrorKind::PermissionDenied,
+            Self::Denied(_) | Self::NotPermittedThere { .. } => ErrorKind::PermissionDenied,
             Self::UnknownCaller { .. } => ErrorKind::UnknownCaller,
             Self::NotConfigured { .. } => ErrorKind::NotConfigured,
             Self::InUse { .. } | Self::NotAttached { .. } | Self::BeingCloned { .. } => {

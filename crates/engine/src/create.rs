@@ -220,6 +220,9 @@ impl Inner {
             let Some((place, record)) = self.begin(&job).await? else {
                 continue;
             };
+            if record.short_name && !self.keeps_short_name(&job, &place, &record).await? {
+                return Ok(Tried::Elsewhere(None));
+            }
             // From here on the record keeps others away; making the disk may take long.
             let stored = self.make(&job, &place, &record, key).await?;
             let format = stored.record.options.diskformat;
@@ -287,6 +290,23 @@ impl Inner {
                 Err(why)
             }
         }
+    }
+
+    /// Nobody else makes a volume of this short name on another datastore. If somebody does, or nobody can say,
+    /// everything is taken back.
+    async fn keeps_short_name(
+        &self,
+        job: &Job,
+        place: &Place,
+        record: &VolumeRecord,
+    ) -> Result<bool, Error> {
+        let sole = self.is_sole_claimant(&job.caller, place, record.id).await;
+        if !matches!(sole, Ok(true))
+            && let Err(left) = self.undo_create(place, record.id).await
+        {
+            tracing::warn!(volume = %place.what(), why = %left, "a failed create is cleaned up later");
+        }
+        sole
     }
 
     /// Makes the disk, or takes everything back.

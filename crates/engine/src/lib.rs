@@ -7,7 +7,7 @@
 //! | `swap` | the one way a shared file changes |
 //! | `layout`, `records`, `governance`, `ledger` | what lies on a datastore |
 //! | `lookup`, `view`, `identity`, `inventory` | finding, showing, knowing who asks |
-//! | `works`, `cloning`, `unmake`, `policies` | parts of a create: long work, sources, its ends, vSAN policies |
+//! | `works`, `cloning`, `rivals`, `unmake`, `policies` | parts of a create: long work, sources, other creators, its ends, vSAN policies |
 //! | `create`, `delete`, `attach`, `detach`, `format`, `release` | the changes: operation in the record → act → result |
 //! | `plan`, `proof` | the decisions of an attach |
 //! | `claims`, `wanted`, `fence` | volumes that VMs of other hosts want, and what is done about it |
@@ -58,6 +58,7 @@ mod reconcile;
 mod records;
 mod release;
 mod resolve;
+mod rivals;
 mod swap;
 mod unmake;
 mod view;

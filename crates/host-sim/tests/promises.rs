@@ -1,6 +1,7 @@
 //! The simulated world keeps the promises written on the engine's ports.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};

@@ -5,15 +5,18 @@
     reason = "a test that cannot go on may panic"
 )]
 
+mod adoption;
 mod attachments;
 mod clones;
 mod consistency;
 mod crashes;
 mod hosts_crashes;
 mod hosts_random;
+mod mistakes;
 mod original_defects;
 mod random;
 mod reviewed;
+mod stress;
 mod support;
 mod takeover;
 mod two_hosts;

@@ -5,10 +5,12 @@ use std::time::Duration;
 use crate::support::{Lab, call, ds, given, rand_request, volume};
 use futures_util::future::join_all;
 use serde_json::Value;
+use tokio::task::yield_now;
 use tokio::time::advance;
 use vdvs_domain::access::{AccessConfig, DatastoreScope};
 use vdvs_domain::{Capacity, Error, ErrorKind, FilesystemState, Ownership};
-use vdvs_engine::api::Outcome;
+use vdvs_engine::api::{Caller, Outcome};
+use vdvs_engine::ports::DatastoreKind;
 
 #[tokio::test(start_paused = true)]
 async fn a_created_volume_is_found_listed_and_free() {
@@ -243,29 +245,62 @@ async fn a_short_name_belongs_to_the_volume_created_under_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_nodes_with_different_homes_and_one_short_name_make_one_volume() {
+    for steps in 0..60 {
+        let lab = Lab::with_datastores(&["ds", "ds2"]);
+        let (host, other) = lab.second_host();
+        let far = lab.world.add_vm(host, "far", &ds("ds2"));
+        let far = other
+            .caller(far.instance_uuid, &far.config_path)
+            .await
+            .unwrap();
+        let address = volume("db");
+        let (one, two, none) = (call(1), call(2), given(&[]));
+        let caller = lab.caller(1);
+        let late = async {
+            // Every call to a port is one step of the other.
+            for _ in 0..steps {
+                yield_now().await;
+            }
+            other.create(&far, &two, &address, &none).await
+        };
+        let (a, b) = tokio::join!(lab.engine.create(&caller, &one, &address, &none), late);
+        let (a, b) = (a.unwrap().into_inner(), b.unwrap().into_inner());
+        assert_eq!(a.id, b.id, "after {steps} steps");
+        let left = lab.engine.admin_volumes().await.unwrap().volumes;
+        assert_eq!(
+            left.len(),
+            1,
+            "after {steps} steps: nothing is left of the loser"
+        );
+    }
+}
+
+/// A datastore that comes from somewhere else with a volume of the same short name.
+#[tokio::test(start_paused = true)]
 async fn two_claimants_of_a_short_name_are_refused_by_name() {
-    let mut lab = Lab::with_datastores(&["ds", "ds2"]);
-    let vm = lab.world.add_vm(lab.host, "vm4", &ds("ds2"));
-    lab.vms.push(vm);
-    // Each while the other's datastore is not reached by its host: the names are given twice.
-    let (host, other) = lab.second_host();
-    let far = lab.world.add_vm(host, "far", &ds("ds2"));
-    let far = other
-        .caller(far.instance_uuid, &far.config_path)
-        .await
-        .unwrap();
-    let address = volume("db");
-    let (one, two, none) = (call(1), call(2), given(&[]));
-    let caller = lab.caller(1);
-    let (a, b) = tokio::join!(
-        lab.engine.create(&caller, &one, &address, &none),
-        other.create(&far, &two, &address, &none)
-    );
-    assert!(a.unwrap().into_inner().id != b.unwrap().into_inner().id);
+    let elsewhere = Lab::with_datastores(&["ds2", "ds"]);
+    let caller = Caller {
+        home: Some(ds("ds2")),
+        ..elsewhere.caller(1)
+    };
+    let made = elsewhere
+        .engine
+        .create(&caller, &call(1), &volume("db"), &given(&[]))
+        .await;
+    made.unwrap();
+    let lab = Lab::with_datastores(&["ds"]);
+    lab.create(1, "db").await;
+    lab.world.add_datastore(&ds("ds2"), DatastoreKind::Vmfs);
+    for file in elsewhere.world.files(&ds("ds2")) {
+        if let Some(bytes) = elsewhere.world.file(&ds("ds2"), &file) {
+            lab.world.put_file(&ds("ds2"), &file, &bytes);
+        }
+    }
     let err = lab.get(1, "db").await.unwrap_err();
     assert_eq!(
         err.to_string(),
-        "volume name db is ambiguous: it exists on ds, ds2; name one, as in db@datastore"
+        "volume name db is ambiguous: it exists on ds, ds2; name one in full: db@ds or db@ds2"
     );
     assert!(lab.get(1, "db@ds2").await.is_ok());
 }
