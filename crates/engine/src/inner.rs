@@ -94,7 +94,7 @@ impl Inner {
             notices: Notices::default(),
             governed: Mutex::default(),
             ledgers: Combiner::default(),
-            said: Said::default(),
+            said: Said::new(Arc::clone(&ports.clock)),
             suspects: Suspects::default(),
             works: Works::default(),
             watched: Watched::default(),

@@ -1,6 +1,7 @@
 //! What can go wrong at a call.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Which part of a call's effect happens before things go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +23,8 @@ pub enum Fault {
     Fail,
     /// No answer. The effect took place or did not.
     NoAnswer(When),
+    /// The call takes so long before it has its effect.
+    Slow(Duration),
 }
 
 /// The faults of one session, by number of call, counted from 1.

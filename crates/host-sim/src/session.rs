@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio::task::yield_now;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 use vdvs_domain::{HostId, Timestamp, VolumeId};
 use vdvs_engine::api::Ports;
@@ -117,6 +117,10 @@ impl Session {
         };
         match fault {
             None => Ok(effect(&mut self.world.state(), When::After)),
+            Some(Fault::Slow(how)) => {
+                sleep(how).await;
+                Ok(effect(&mut self.world.state(), When::After))
+            }
             Some(Fault::Fail) => Err(Broken::Failed),
             Some(Fault::NoAnswer(When::Before)) => Err(Broken::NoAnswer),
             Some(Fault::NoAnswer(when)) => {

@@ -192,3 +192,40 @@ async fn an_old_fence_is_taken_back_and_the_owner_keeps_the_volume() {
     }
     assert!(found, "the moment was not found");
 }
+
+/// Two hosts change one record, each slow at one of its calls: whoever was told that his change is done finds it in the
+/// end. A host that takes its own readable value for settled, when another writer may have passed its last look before,
+/// fails this.
+#[tokio::test(start_paused = true)]
+async fn a_slow_writer_never_replaces_what_another_host_was_told_is_done() {
+    let (first, second) = (Duration::from_secs(1), Duration::from_secs(3));
+    for slow_here in 0..12 {
+        for slow_there in 0..24 {
+            let two = Two::new();
+            let (made, held) = two.held(&[]).await;
+            // Polls of the two agents would count among the calls.
+            let two = two.quiet();
+            let here = async {
+                two.near.session.plan(slow_here, Fault::Slow(first));
+                let (caller, once) = (two.near.caller(1), call(rand_request()));
+                let format = two
+                    .near
+                    .engine
+                    .begin_format(&caller, &once, made.id, held.epoch);
+                format.await.unwrap()
+            };
+            let there = async {
+                sleep(Duration::from_millis(100)).await;
+                two.far_session.plan(slow_there, Fault::Slow(second));
+                two.attach_far(1, Duration::from_secs(6)).await.unwrap_err();
+            };
+            let (uuid, ()) = tokio::join!(here, there);
+            let state = &two.far_record().await["filesystem"]["state"];
+            let kept = state.to_string().contains(&uuid.to_string());
+            assert!(
+                kept,
+                "slow at {slow_here} here and {slow_there} there: {state}"
+            );
+        }
+    }
+}

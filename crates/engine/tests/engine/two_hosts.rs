@@ -67,6 +67,15 @@ impl Two {
         self.near_runs = Some(self.near.reconcile());
     }
 
+    /// Without the agents' own work: only requests call.
+    pub(crate) fn quiet(self) -> Self {
+        Self {
+            near_runs: None,
+            far_runs: None,
+            ..self
+        }
+    }
+
     pub(crate) fn kill_far(&mut self) {
         self.far_session.crash();
         self.far_runs = None;
