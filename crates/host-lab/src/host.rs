@@ -177,7 +177,7 @@ impl Host for LabHost {
             return Ok(vms);
         }
         // First the generation, then the list: a change in between makes the list too new for it, never too old.
-        let generation = self.changed(0, Instant::now()).await?;
+        let generation = self.changed(0, Instant::now() + LIMIT).await?;
         let vms = Arc::new(self.vms().await?);
         self.known.learn(generation, &vms);
         Ok(vms)
