@@ -56,7 +56,7 @@ struct Job {
 
 /// What one try came to.
 enum Tried {
-    Done(Outcome<VolumeView>),
+    Done(Box<Outcome<VolumeView>>),
     /// This host is making it for another request.
     Here(Arc<Work>),
     /// Another host is making it; how far it is, where that is known.
@@ -94,7 +94,7 @@ impl Inner {
                 blueprint,
             };
             let far = match self.create_once(job, until).await? {
-                Some(Tried::Done(outcome)) => return Ok(outcome),
+                Some(Tried::Done(outcome)) => return Ok(*outcome),
                 Some(Tried::Here(work)) => {
                     self.ended_by(&work, until).await;
                     Some(work.words())
@@ -205,7 +205,7 @@ impl Inner {
                 Looked::Found(stored) => {
                     let before =
                         self.created_before(&stored, &job.call, &job.fingerprint, &job.given);
-                    return before.await.map(Tried::Done);
+                    return before.await.map(|o| Tried::Done(Box::new(o)));
                 }
                 Looked::Absent { known } => known?,
             }
@@ -233,7 +233,8 @@ impl Inner {
             let (actor, id) = (Actor::Vm(&job.caller), Some(stored.record.id));
             let name = stored.name().to_string();
             self.audit(actor, "create", name, id, detail).await;
-            return Ok(Tried::Done(Outcome::Created(self.view(&stored).await)));
+            let outcome = Outcome::Created(self.view(&stored).await);
+            return Ok(Tried::Done(Box::new(outcome)));
         }
         Ok(Tried::Elsewhere(None))
     }
