@@ -97,7 +97,7 @@ impl World {
             return Err(refused);
         }
         // Only the hint is new; without it the device is found again all the same.
-        if let Err(e) = self.save(name) {
+        if let Err(e) = self.vm(name)?.save_hints() {
             warn!(vm = name, error = %e, "cannot note the device's number");
         }
         self.bump(Some(name));

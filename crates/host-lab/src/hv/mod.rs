@@ -106,7 +106,7 @@ impl Hypervisor {
         }
         self.with(|world| {
             world.refresh();
-            let result = match call {
+            match call {
                 Call::ListVms => Ok(Answer::Vms(world.list())),
                 Call::ListDevices { vm } => world.devices(&vm).map(Answer::Devices),
                 Call::Attach {
@@ -125,9 +125,7 @@ impl Hypervisor {
                 Call::Suspend { vm } => world.suspend(&vm),
                 Call::Resume { vm } => world.resume(&vm),
                 Call::WaitChange { .. } => Ok(Answer::Generation(world.generation())),
-            };
-            world.publish();
-            result
+            }
         })
     }
 

@@ -135,14 +135,27 @@ pub(crate) fn stop(init: i32) -> io::Result<()> {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            let pids: Vec<i32> = running.iter().map(|(pid, _)| *pid).collect();
+            let awake: Vec<(i32, char)> = running.iter().map(|(pid, p)| (*pid, p.state)).collect();
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("processes {pids:?} do not stop"),
+                format!("processes do not stop: {awake:?}"),
             ));
         }
+        let sleeping: BTreeSet<i32> = running
+            .iter()
+            .filter(|(_, p)| p.state == 'D')
+            .map(|(pid, _)| *pid)
+            .collect();
         for (pid, process) in running {
             signal(pid, &process.namespace, libc::SIGSTOP)?;
+        }
+        // Who has begun another program with vfork sleeps until that one is under way; stopped before, it never would
+        // be. It gets until the next look.
+        for (pid, process) in &all {
+            let child = inside.contains(pid) && sleeping.contains(&process.parent);
+            if child && process.state == 'T' {
+                signal(*pid, &process.namespace, libc::SIGCONT)?;
+            }
         }
         sleep(LOOK_AGAIN);
     }

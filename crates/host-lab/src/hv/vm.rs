@@ -183,6 +183,19 @@ impl Vm {
 
     /// Writes the configuration as it stands in memory.
     pub(crate) fn save_devices(&self) -> io::Result<()> {
+        files::replace(&self.devices_path(), &self.devices_file()?)
+    }
+
+    /// As [`Vm::save_devices`], when only hints are new: after a power failure there are no devices to be found again.
+    pub(crate) fn save_hints(&self) -> io::Result<()> {
+        files::put(&self.devices_path(), &self.devices_file()?)
+    }
+
+    fn devices_path(&self) -> PathBuf {
+        self.dir.join("devices.json")
+    }
+
+    fn devices_file(&self) -> io::Result<Vec<u8>> {
         let devices = self
             .devices
             .iter()
@@ -191,7 +204,7 @@ impl Vm {
                 ..d.configured.clone()
             })
             .collect();
-        write_json(&self.dir.join("devices.json"), &DevicesFile { devices })
+        Ok(serde_json::to_vec_pretty(&DevicesFile { devices })?)
     }
 
     /// Its init lives and is not stopped.

@@ -92,7 +92,8 @@ impl World {
         Ok(())
     }
 
-    /// Brings the configuration files up to date. What cannot be written is told once and tried again.
+    /// Brings the configuration files up to date, a moment after the change: only a saved state must be there before
+    /// anything follows from it. What cannot be written is told once and tried again.
     pub(super) fn publish(&mut self) {
         let mut stale = Vec::new();
         for (name, vm) in &mut self.vms {

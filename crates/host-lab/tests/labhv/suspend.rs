@@ -102,7 +102,7 @@ fn a_vm_is_not_resumed_on_a_disk_that_is_or_was_anothers() {
     }
     let (rig, disk) = busy("ext4");
     rig.on("esx01").suspend("swarm01").unwrap();
-    let (device, _) = rig.on("esx02").attach("swarm02", &disk, false).unwrap();
+    rig.on("esx02").attach("swarm02", &disk, false).unwrap();
     match rig.on("esx01").resume("swarm01") {
         Err(ClientError::Refused(e)) => {
             assert_eq!(
@@ -119,7 +119,7 @@ fn a_vm_is_not_resumed_on_a_disk_that_is_or_was_anothers() {
     let count = lines(&rig);
     until("it goes on", || lines(&rig) > count);
     rig.on("esx01").suspend("swarm01").unwrap();
-    rig.on("esx02").attach("swarm02", &disk, false).unwrap();
+    let (device, _) = rig.on("esx02").attach("swarm02", &disk, false).unwrap();
     let node = device.locator.unwrap();
     assert!(rig.inside("swarm02", &format!("echo other > {node} && sync {node}")));
     rig.on("esx02").detach("swarm02", &disk).unwrap();
@@ -201,7 +201,11 @@ fn the_configuration_file_names_the_vm_and_its_disks() {
     let uuid = client.vms().unwrap()[0].instance_uuid;
     let disk = rig.disk_on("shared", "v", 16);
     client.attach("swarm01", &disk, false).unwrap();
-    let text = vmx(&rig, "swarm01");
+    let mut text = String::new();
+    until("it is written", || {
+        text = vmx(&rig, "swarm01");
+        text.contains("fileName")
+    });
     for line in [
         "displayName = \"swarm01\"".to_owned(),
         format!("uuid.instance = \"{uuid}\""),
@@ -210,5 +214,7 @@ fn the_configuration_file_names_the_vm_and_its_disks() {
         assert!(text.lines().any(|l| l == line), "{line} in {text}");
     }
     client.detach("swarm01", &disk).unwrap();
-    assert!(!vmx(&rig, "swarm01").contains("fileName"));
+    until("it is written", || {
+        !vmx(&rig, "swarm01").contains("fileName")
+    });
 }
