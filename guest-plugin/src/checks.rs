@@ -97,6 +97,8 @@ pub struct Engine {
     pub version: String,
     /// Volume drivers it knows.
     pub drivers: Vec<String>,
+    /// Managed plugins that are enabled. Engines do not list them as drivers.
+    pub managed: Vec<String>,
 }
 
 /// Asks dockerd.
@@ -107,16 +109,24 @@ pub fn engine(socket: &Path) -> io::Result<Engine> {
     let info = ask(socket, "GET", "/info", "")?;
     let drivers = info.pointer("/Plugins/Volume").and_then(Value::as_array);
     let drivers = drivers.ok_or_else(|| io::Error::other("no answer of a dockerd"))?;
+    let texts = |list: &[Value]| -> Vec<String> {
+        list.iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
+    };
+    let plugins = ask(socket, "GET", "/plugins", "")?;
+    let enabled = plugins.as_array().into_iter().flatten();
+    let enabled = enabled.filter(|plugin| plugin.get("Enabled") == Some(&Value::Bool(true)));
     Ok(Engine {
         version: info
             .get("ServerVersion")
             .and_then(Value::as_str)
             .unwrap_or("?")
             .to_owned(),
-        drivers: drivers
-            .iter()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
+        drivers: texts(drivers),
+        managed: enabled
+            .filter_map(|plugin| plugin.get("Name")?.as_str().map(str::to_owned))
             .collect(),
     })
 }

@@ -178,7 +178,7 @@ fn engine(settings: &Settings) -> Vec<Finding> {
     let driver = &settings.driver;
     let mut all = Vec::new();
     let prefix = format!("{driver}:");
-    if let Some(name) = engine.drivers.iter().find(|name| name.starts_with(&prefix)) {
+    if let Some(name) = engine.managed.iter().find(|name| name.starts_with(&prefix)) {
         let text = format!("the managed plugin {name} is enabled beside this service");
         let act = format!("docker plugin disable -f {name}");
         all.push(Finding::bad("docker", Level::Attention, text, act));

@@ -1,7 +1,7 @@
 //! The managed plugin on a real engine (20.10.24 as packaged): Docker itself runs our program from the root file
 //! system that `cargo xtask dist` makes, starts it again when it dies, and replaces it by another version.
 //!
-//! Containers that run must notice none of it.
+//! Containers that run must notice none of it. The last test is of the other form, the service.
 
 use std::time::{Duration, Instant};
 
@@ -203,14 +203,19 @@ fn another_version_takes_over_from_the_one_before_while_containers_write() -> Re
         &newer,
     ];
     docker.run(&upgrade)?;
-    // All settings but the sources of mounts: those of the new version are as it brings them.
-    let format = "{{json .Settings.Env}} {{range .Settings.Mounts}}{{.Source}} {{end}}";
-    let settings = docker.run(&["plugin", "inspect", "--format", format, NAME])?;
+    // The environment's settings stay. So do, to look at, those of mounts; they work only once they are set again.
+    let settings = [
+        "plugin",
+        "inspect",
+        "--format",
+        "{{json .Settings.Env}}",
+        NAME,
+    ];
+    let settings = docker.run(&settings)?;
     ensure!(
         settings.contains("VDVS_AGENT=unix:/run/vdvs-agent/1019"),
         "{settings}"
     );
-    ensure!(!settings.contains("/run/vdvs-vsock"), "{settings}");
     plugin.configure()?;
     docker.run(&["plugin", "enable", NAME])?;
     ensure!(plugin.id()? == id, "the id is another");
@@ -245,5 +250,94 @@ fn another_version_takes_over_from_the_one_before_while_containers_write() -> Re
         rig.wait_detached(volume)?;
         docker.run(&["volume", "rm", volume])?;
     }
+    rig.finish_empty()
+}
+
+#[test]
+fn the_service_is_installed_looked_at_and_uninstalled_and_never_from_under_a_volume() -> Result<()>
+{
+    let Some(rig) = Rig::up("m-service", 1)? else {
+        return Ok(());
+    };
+    let docker = rig.docker("swarm01");
+    let node = rig.node("swarm01")?;
+    let plugin = |args: &[&str]| node.exec("/opt/vdvs/vdvs-plugin", args)?.output();
+    let status = ["status", "--agent", "unix:/run/vdvs-vsock/1019"];
+    rig.create("v1")?;
+    writer(&docker, "first", "v1")?;
+    let said = plugin(&status)?;
+    for part in [
+        "vdvsd 0.1.0 on esx01, where this VM is swarm01",
+        "20.10.24",
+        "1 mounted: v1",
+    ] {
+        ensure!(
+            said.stdout.contains(part),
+            "no '{part}' in:\n{}{}",
+            said.stdout,
+            said.stderr
+        );
+    }
+    ensure!(said.status.code() == Some(0), "{}", said.stdout);
+
+    // No systemd in a lab's node: what can be done is done, and the rest is said.
+    let install = ["install", "--bin-dir", "/opt/bin"];
+    let said = plugin(&install)?;
+    ensure!(said.success(), "{}", said.stderr);
+    for part in [
+        "created   /opt/bin/vdvs-plugin",
+        "kept      /etc/vsphere-storage-for-docker.conf",
+        "skipped   systemd does not run here",
+        "to do     have whatever starts services here start '/opt/bin/vdvs-plugin run'",
+    ] {
+        ensure!(
+            said.stdout.contains(part),
+            "no '{part}' in:\n{}",
+            said.stdout
+        );
+    }
+    let said = plugin(&install)?;
+    ensure!(
+        said.stdout.contains("unchanged /opt/bin/vdvs-plugin"),
+        "{}",
+        said.stdout
+    );
+    node.exec("/opt/bin/vdvs-plugin", ["--version"])?.run()?;
+
+    let said = plugin(&["uninstall"])?;
+    ensure!(said.status.code() == Some(1), "{}", said.stdout);
+    ensure!(
+        said.stderr.contains("1 volume is mounted here: v1"),
+        "{}",
+        said.stderr
+    );
+    node.sh("test -x /opt/bin/vdvs-plugin")?;
+    docker.run(&["rm", "-f", "first"])?;
+    rig.wait_detached("v1")?;
+    let said = plugin(&["uninstall"])?;
+    ensure!(said.success(), "{}", said.stderr);
+    for part in [
+        "removed   /opt/bin/vdvs-plugin",
+        "a plugin still runs",
+        "remains   the journal",
+    ] {
+        ensure!(
+            said.stdout.contains(part),
+            "no '{part}' in:\n{}",
+            said.stdout
+        );
+    }
+    node.sh("test ! -e /opt/bin/vdvs-plugin && test -e /etc/vsphere-storage-for-docker.conf")?;
+
+    docker.run(&["volume", "rm", "v1"])?;
+    rig.hold_plugin("swarm01")?;
+    let said = plugin(&status)?;
+    ensure!(said.status.code() == Some(2), "{}", said.stdout);
+    ensure!(
+        said.stdout.contains("BROKEN: nothing answers at"),
+        "{}",
+        said.stdout
+    );
+    rig.release_plugin("swarm01")?;
     rig.finish_empty()
 }

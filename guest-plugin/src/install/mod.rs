@@ -227,7 +227,7 @@ fn prerequisites(root: &Path, settings: &Settings, say: Say<'_>) {
         .and_then(|socket| checks::engine(socket).ok());
     let other = engine.and_then(|engine| {
         engine
-            .drivers
+            .managed
             .into_iter()
             .find(|name| name.starts_with(&managed))
     });

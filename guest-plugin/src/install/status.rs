@@ -148,12 +148,9 @@ fn docker(settings: &Settings) -> Part {
         }
     };
     let driver = &settings.driver;
-    let managed: Vec<&String> = engine
-        .drivers
-        .iter()
-        .filter(|name| name.starts_with(&format!("{driver}:")))
-        .collect();
-    if let Some(name) = managed.first() {
+    let same = format!("{driver}:");
+    let mut managed = engine.managed.iter().filter(|name| name.starts_with(&same));
+    if let Some(name) = managed.next() {
         let text = format!(
             "{}: the managed plugin {name} is enabled beside this service",
             engine.version
