@@ -166,7 +166,8 @@ impl Inner {
             });
         };
         self.usable(caller, &stored.place.ds).await?;
-        Ok(stored)
+        // One of the original's gets its record now: the reading has to stand in it.
+        self.adopt(stored).await
     }
 
     /// `Free → Reading(target)`. Whoever has the source, or wants it, is named in the refusal.
@@ -189,10 +190,15 @@ impl Inner {
         let event = Event::BeginRead(target, self.host);
         let lease = self.settings.claim_lease;
         let begun = self.change(&source.place, |record| {
-            let ours =
-                matches!(record.ownership, Ownership::Reading { target: t, .. } if t == target);
-            if ours {
-                return Ok(Change::Keep);
+            match record.ownership {
+                Ownership::Reading { target: t, .. } if t == target => return Ok(Change::Keep),
+                // Another clone was faster since we looked.
+                Ownership::Reading { .. } => {
+                    return Err(Error::Contended {
+                        name: source.name(),
+                    });
+                }
+                _ => {}
             }
             if let Some(owner) = record.ownership.owner() {
                 return Err(in_use(source, self.holder(owner)));
@@ -232,7 +238,17 @@ impl Inner {
             next.epoch = record.epoch.next();
             Ok(next.into())
         });
-        Ok(begun.await?.record.epoch)
+        match begun.await {
+            Ok(begun) => Ok(begun.record.epoch),
+            Err(contended @ Error::Contended { .. }) => {
+                let now = self.read_existing(&source.place).await?;
+                if self.is_read(&now) {
+                    return Err(self.being_cloned("clone", &now).await);
+                }
+                Err(contended)
+            }
+            Err(why) => Err(why),
+        }
     }
 
     /// Success when nobody had the source since the reading of `epoch` began.
