@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use vdvs_testkit::lab::Node;
-use vdvs_testkit::postgres::VOLUME;
+use vdvs_testkit::postgres::{SERVICE, VOLUME};
 use vdvs_testkit::{mount_times, wait};
 use vdvs_tests::rig::{Program, lines, refusal, run_in};
 
@@ -21,16 +21,19 @@ const HEALED_WITHIN: Duration = Duration::from_secs(30);
 const TWINS: usize = 6;
 
 /// A node is cut off and goes on writing. The volume that waits stays with it; the one that is fenced is taken from it.
-pub(crate) fn a_partition_heals(story: &mut Story) -> Result<()> {
+pub(crate) fn a_partition_heals(story: &Story) -> Result<()> {
     let (from, to) = story.workers()?;
     expect_complaints(story);
     let fences = story.rig.fences()?;
+    let served = mount_times::served_of(&to, LINES_VOLUME)?.len();
     let moment = story.moment(&to)?;
     from.set_cable(false)?;
 
     let lines = story.wait_lines_on(&to, &moment)?;
+    // The longest, if the image's content was looked for first.
     let mounts = mount_times::served_of(&to, LINES_VOLUME)?;
-    let took = *mounts.last().context("a Mount was served")?;
+    let mounts = mounts.iter().skip(served);
+    let took = *mounts.max().context("a Mount was served")?;
     let text = format!("lines after {lines:?}, {took:?} of it the Mount");
     story.rig.note("partition, fence", &text);
     ensure!(took >= FENCE_AFTER, "fenced too early, after {took:?}");
@@ -48,18 +51,24 @@ pub(crate) fn a_partition_heals(story: &mut Story) -> Result<()> {
     })?;
     ensure!(story.rig.holders(VOLUME)? == [from.name()]);
     let epoch = story.epoch(LINES_VOLUME)?;
+    let stale = containers(&from, SERVICE)?;
     let healed = story.moment(&to)?;
     from.set_cable(true)?;
-    let rows = story.wait_rows(&healed)?;
+    wait::until_true(PATIENCE, "the old task ends", || {
+        let there = containers(&from, SERVICE)?;
+        Ok(stale.iter().all(|one| !there.contains(one)))
+    })?;
+    let ended = story.moment(&to)?;
+    story.wait_rows(&ended)?;
+    let rows = healed.at.elapsed();
     let text = format!("{} rejections, rows {rows:?} after the heal", refused(&to)?);
     story.rig.note("partition, wait", &text);
     ensure!(rows <= HEALED_WITHIN, "{rows:?}");
 
     // What the old node still believes and says changes nothing.
     story.is_back(&from)?;
-    let stale = ["ps", "--quiet", "--filter", &format!("name={LINES}")];
     wait::until_true(PATIENCE, "the old node's container is gone", || {
-        Ok(from.docker().run(&stale)?.is_empty())
+        Ok(containers(&from, LINES)?.is_empty())
     })?;
     wait::until_true(PATIENCE, "the old node has let go of the disk", || {
         let mounts = from.volume_mounts()?;
@@ -71,6 +80,13 @@ pub(crate) fn a_partition_heals(story: &mut Story) -> Result<()> {
     story.gather(to.name())?;
     story.goes_on(&to)?;
     story.all_there(&to, "a partition")
+}
+
+/// Containers of a service that run on a node, whatever the manager thinks.
+fn containers(node: &Node, service: &str) -> Result<Vec<String>> {
+    let filter = format!("name={service}");
+    let listed = node.docker().run(&["ps", "--quiet", "--filter", &filter])?;
+    Ok(listed.lines().map(str::to_owned).collect())
 }
 
 fn expect_complaints(story: &Story) {

@@ -23,6 +23,8 @@ const NOTES: &str = "acknowledged";
 /// A swarm gives a node up 10 to 16 s after it has gone silent, 33 s when its leader has just changed. Several times
 /// that on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two kills a hypervisor is away for less than a second.
+const SETTLE: Duration = Duration::from_secs(20);
 /// Locks of a dead host are held so long.
 const LAPSE: Duration = Duration::from_secs(3);
 /// As a managed plugin's: the agent waits 15 s for a volume, then the task is rejected and swarm makes another.
@@ -159,14 +161,18 @@ impl Story {
         Ok(since.at.elapsed())
     }
 
-    /// Both volumes' disks are in the configuration of this node's VM, and of no other.
+    /// Both volumes' disks are in the configuration of this node's VM, and of no other. Asked until it is so: a
+    /// hypervisor may have been killed just now.
     pub(crate) fn one_holder(&self, node: &Node) -> Result<()> {
         for volume in [VOLUME, LINES_VOLUME] {
-            let holders = self.rig.holders(volume)?;
-            ensure!(
-                holders == [node.name()],
-                "{volume} is attached to {holders:?}"
-            );
+            let mut last = String::new();
+            let what = format!("{volume} is attached to {} alone", node.name());
+            wait::until_true(SETTLE, &what, || {
+                let holders = self.rig.holders(volume);
+                last = format!("{holders:?}");
+                Ok(holders.is_ok_and(|holders| holders == [node.name()]))
+            })
+            .with_context(|| format!("it is attached to {last}"))?;
         }
         Ok(())
     }
