@@ -6,6 +6,20 @@
 //! {"id":2,"error":{"kind":"locked","text":"…","holder":"swarm02"}}
 //! ```
 //!
+//! | call | what it does to a disk |
+//! |---|---|
+//! | `attach` | locks it for this host and VM, binds a device, shows it to the guest. `locked` names the other VM, of whichever host |
+//! | `detach` | removes it unless the guest uses it (`busy`) |
+//! | `detach` with `force` | fences: what was flushed is kept, every further request fails; answered when no byte changes any more and the lock is free |
+//! | `lock` | `held`: open somewhere, being fenced, or locked by a host whose lease has not lapsed. `unknown`: the datastore cannot be read |
+//! | `power_on` | opens what is configured; one that is locked elsewhere keeps the VM off |
+//! | `power_off` | closes all, keeps the configuration |
+//! | `suspend` | closes all, lock `free`; the VM's `.vmx` names a saved state meanwhile |
+//! | `resume` | opens all again, or nothing: `locked`, or `invalid` when a disk was written since |
+//!
+//! A disk that a host lost with its lease stays in the VM's list, `open: false`, until it is attached again or the VM
+//! boots.
+//!
 //! A connection serves its requests one after the other; [`Call::WaitChange`] therefore wants one of its own. A line
 //! longer than [`MAX_LINE`] or that is not a request is answered with `invalid` (and id 0); after the former the
 //! connection ends.
