@@ -80,7 +80,10 @@ impl Volumes {
         }
         let supported: Vec<&str> = supported.iter().map(FsType::as_str).collect();
         let asked: String = asked.chars().take(32).collect();
-        let hint = did_you_mean(&asked, supported.iter().copied());
+        // Of several that are as near, the usual one.
+        let mut near = supported.clone();
+        near.sort_by_key(|kind| *kind != "ext4");
+        let hint = did_you_mean(&asked, near);
         let hint = hint.trim_start();
         let hint = if hint.is_empty() {
             String::new()
