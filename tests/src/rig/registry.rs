@@ -137,6 +137,10 @@ fn answer(store: &mut Store, stream: &TcpStream) -> Result<()> {
 
 fn read(stream: &TcpStream) -> Result<Option<Request>> {
     let mut reader = BufReader::new(stream);
+    // Engines try TLS first; its greeting begins with this byte.
+    if reader.fill_buf()?.first() == Some(&0x16) {
+        return Ok(None);
+    }
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut words = line.split_whitespace();
