@@ -43,6 +43,7 @@ pub fn init(filter: &str, file: Option<&Path>) -> Result<(), LogError> {
         None | Some(LevelFilter::OFF) => targets.with_default(LevelFilter::WARN),
         Some(_) => targets,
     };
+    let targets = hush_peers(targets);
     let file = file
         .map(|path| Rotating::open(path).map_err(|e| LogError::File(path.to_owned(), e)))
         .transpose()?;
@@ -53,6 +54,18 @@ pub fn init(filter: &str, file: Option<&Path>) -> Result<(), LogError> {
         .with(to_file)
         .try_init()?;
     Ok(())
+}
+
+/// The HTTP/2 library warns of every peer that breaks its rules, so one VM could fill the log with its own mistakes. What
+/// it does about them, closing the connection, does not depend on the line. A filter that names the library hears it.
+fn hush_peers(targets: Targets) -> Targets {
+    const LIBRARY: &str = "h2";
+    let named = targets.iter().any(|(target, _)| target.starts_with(LIBRARY));
+    if named {
+        targets
+    } else {
+        targets.with_target(LIBRARY, LevelFilter::OFF)
+    }
 }
 
 /// A file that is renamed to `<name>.1` when it is full.
@@ -142,5 +155,18 @@ mod tests {
         assert!(format!("{before}{now}").contains("line 98\nline 99\nafter"));
         assert!(now.len() <= 100 && before.len() <= 100);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_peers_mistakes_are_heard_only_by_those_who_listen_for_them() {
+        use tracing::Level;
+        let hears = |filter: &str| {
+            let targets = hush_peers(filter.parse().unwrap());
+            targets.would_enable("h2::proto::streams::recv", &Level::WARN)
+        };
+        assert!(!hears("info"));
+        assert!(!hears("debug"));
+        assert!(hears("info,h2=debug"));
+        assert!(hush_peers("info".parse().unwrap()).would_enable("vdvsd", &Level::INFO));
     }
 }
