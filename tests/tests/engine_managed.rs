@@ -153,6 +153,13 @@ fn a_plugin_or_an_engine_that_dies_costs_no_container_its_volume() -> Result<()>
     docker.run(&["start", "first"])?;
     rig.restart_dockerd("swarm01", Signal::SIGKILL)?;
     docker.run(&run_in("v1", "test -s /data/log"))?;
+
+    // A machine that loses its power comes back with the plugin enabled, and with what was on disk.
+    docker.run(&["start", "first"])?;
+    goes_on(&docker, "first")?;
+    rig.power_cut("swarm01")?;
+    rig.node("swarm01")?.power_on()?;
+    docker.run(&run_in("v1", "test -s /data/log"))?;
     docker.run(&["rm", "-f", "first"])?;
     rig.wait_detached("v1")?;
     docker.run(&["volume", "rm", "v1"])?;
