@@ -14,10 +14,16 @@ use page::{End, Place, Step};
 use vdvs_testkit::lab::{BUSYBOX, DEFAULT_DATASTORE, Images, POSTGRES, workspace_dir};
 use vdvs_testkit::process::{Cmd, tool};
 use vdvs_testkit::wait::until;
-use vdvs_tests::rig::{Rig, Setup};
+use vdvs_tests::rig::{Program, Rig, Setup};
 
 /// The pages, in the order a person meets them.
-const PAGES: [&str; 4] = ["volumes.md", "failover.md", "backup.md", "uninstall.md"];
+const PAGES: [&str; 5] = [
+    "install-guest.md",
+    "volumes.md",
+    "failover.md",
+    "backup.md",
+    "uninstall.md",
+];
 /// One command; some wait for an orderly stop of a container.
 const COMMAND: Duration = Duration::from_secs(120);
 /// Until something shows at last.
@@ -25,14 +31,21 @@ const AT_LAST: Duration = Duration::from_secs(120);
 
 struct Lab {
     rig: Rig,
-    /// Where a reader's files are; the nodes see it too.
+    /// Where a reader's files are on the host.
     folder: PathBuf,
 }
 
+/// Where they are in a node, whose other folders cannot be written to.
+const IN_NODE: &str = "/run/reader";
+const NODES: [&str; 2] = ["swarm01", "swarm02"];
+
 impl Lab {
     fn command(&self, place: Place, line: &str) -> Result<Cmd> {
-        let folder = self.folder.display();
-        let line = format!("cd {folder} && {{ {line}\n}} 2>&1");
+        let folder = match place {
+            Place::Host => self.folder.as_path(),
+            Place::Guest | Place::OtherGuest => Path::new(IN_NODE),
+        };
+        let line = format!("cd {} && {{ {line}\n}} 2>&1", folder.display());
         let node = match place {
             Place::Guest => self.rig.node("swarm01")?,
             Place::OtherGuest => self.rig.node("swarm02")?,
@@ -55,6 +68,15 @@ impl Lab {
         let bin = self.rig.lab().layout().bin_dir();
         let line = format!("PATH={}:$PATH; {line}", bin.display());
         node.exec(tool::BASH, ["-c", &line])
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        fs::write(self.folder.join(name), text)?;
+        for node in NODES {
+            let folder = self.rig.node(node)?.path_inside(IN_NODE)?;
+            fs::write(folder.join(name), text)?;
+        }
+        Ok(())
     }
 
     fn run(&self, step: &Step) -> Result<()> {
@@ -101,7 +123,7 @@ impl Lab {
         let mut skipped = 0;
         for step in &steps {
             match step {
-                Step::File { name, text } => fs::write(self.folder.join(name), text)?,
+                Step::File { name, text } => self.write(name, text)?,
                 Step::Skip { line, why } => {
                     skipped += 1;
                     eprintln!("docs/{name}:{line}: skipped: {why}");
@@ -123,11 +145,17 @@ impl Lab {
 
 #[test]
 fn every_command_of_the_documentation_does_what_the_page_shows() -> Result<()> {
-    let Some(rig) = Rig::up_with("t-docs", 2, Setup::default())? else {
+    // Above the time after which the page's volume is fenced, and short where a page shows a wait in vain.
+    let setup = Setup {
+        mount_budget: Some(25),
+        ..Setup::default()
+    };
+    let Some(rig) = Rig::up_with("t-docs", 2, setup)? else {
         return Ok(());
     };
     let images = Images::prepare()?;
-    for name in ["swarm01", "swarm02"] {
+    for name in NODES {
+        fs::create_dir_all(rig.node(name)?.path_inside(IN_NODE)?)?;
         let docker = rig.docker(name);
         images.import_postgres(&docker)?;
         // By the names that a reader knows from a registry.
@@ -139,6 +167,16 @@ fn every_command_of_the_documentation_does_what_the_page_shows() -> Result<()> {
         .run(&["swarm", "init", "--advertise-addr", &address])?;
     let folder = rig.lab().layout().root().join("reader");
     fs::create_dir_all(&folder)?;
+    rig.expect_complaint(
+        Program::Plugin,
+        "volume is lost to this guest",
+        "the page on failover shows a fence",
+    );
+    rig.expect_complaint(
+        Program::Plugin,
+        "mount failed volume=papers",
+        "the page on failover shows a wait in vain",
+    );
     let lab = Lab { rig, folder };
     for page in PAGES {
         lab.page(page)?;
