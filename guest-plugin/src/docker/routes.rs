@@ -1,7 +1,7 @@
 //! From a request to the service and back.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE as LABEL, HeaderValue};
 use hyper::{Request, Response, StatusCode};
@@ -96,13 +96,26 @@ enum Body {
 }
 
 async fn read(request: Request<Incoming>) -> Result<Body, HangUp> {
-    let limited = Limited::new(request.into_body(), wire::MAX_BODY);
-    match timeout(REQUEST_TIME, limited.collect()).await {
-        Ok(Ok(body)) => Ok(Body::Whole(body.to_bytes())),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Ok(Body::TooLarge),
-        Ok(Err(e)) => Err(HangUp(e.to_string())),
-        Err(_) => Err(HangUp("the body did not arrive in time".into())),
+    timeout(REQUEST_TIME, whole(request.into_body()))
+        .await
+        .unwrap_or_else(|_| Err(HangUp("the body did not arrive in time".into())))
+}
+
+/// Each piece is copied: kept as it came, a byte would keep the whole buffer it was read into, and a caller who sends a
+/// body byte by byte would make us hold thousands of times its size.
+async fn whole(mut incoming: Incoming) -> Result<Body, HangUp> {
+    let mut body = Vec::new();
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|e| HangUp(e.to_string()))?;
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        if body.len() + piece.len() > wire::MAX_BODY {
+            return Ok(Body::TooLarge);
+        }
+        body.extend_from_slice(&piece);
     }
+    Ok(Body::Whole(body.into()))
 }
 
 fn labelled(status: StatusCode, body: Bytes) -> Reply {
