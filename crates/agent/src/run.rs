@@ -199,6 +199,7 @@ impl Agent {
         self.draining.cancel();
         self.resting.cancel();
         self.calls.drain();
+        self.engine.stop_long_work();
         self.reconciler.close();
         self.servers.close();
         if !self.calls.finished(FINISH).await {

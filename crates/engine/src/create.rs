@@ -96,7 +96,10 @@ impl Inner {
             let far = match self.create_once(job, until).await? {
                 Some(Tried::Done(outcome)) => return Ok(*outcome),
                 Some(Tried::Here(work)) => {
-                    self.ended_by(&work, until).await;
+                    tokio::select! {
+                        () = call.cancel.cancelled() => {}
+                        () = self.ended_by(&work, until) => {}
+                    }
                     Some(work.words())
                 }
                 Some(Tried::Elsewhere(far)) => {
@@ -158,9 +161,9 @@ impl Inner {
         let key = Key::Name(ds, group, job.address.name.clone());
         let key = self.hold(key, "create", &job.call).await?;
         self.still_wanted(&job.call, "creating the volume")?;
-        let me = Arc::clone(self);
+        let (me, gone) = (Arc::clone(self), job.call.cancel.clone());
         let work = async move { Box::pin(me.create_under_key(job, key)).await };
-        self.to_the_end_by(until, work).await.transpose()
+        self.to_the_end_by(until, &gone, work).await.transpose()
     }
 
     /// The answer to a create of a volume that exists.

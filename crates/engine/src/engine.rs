@@ -36,6 +36,11 @@ impl Engine {
         Box::pin(self.0.sweep()).await;
     }
 
+    /// Begins to stop: disks that take long are not made to their end, and who waits for one hears it.
+    pub fn stop_long_work(&self) {
+        self.0.stop_long_work();
+    }
+
     /// Waits for the changes that are past their point of no return. Call it after the last request.
     pub async fn drain(&self) {
         self.0.drain().await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vdvs_domain::error::Holder;
 use vdvs_domain::record::Fingerprint;
@@ -141,10 +142,11 @@ impl Inner {
             .unwrap_or_else(|why| Err(Error::Internal(why.to_string())))
     }
 
-    /// The same, and no longer waited for than `until`: then `None`, and it goes on.
+    /// The same, and no longer waited for than `until`, or until the caller is gone: then `None`, and it goes on.
     pub(crate) async fn to_the_end_by<T, F>(
         &self,
         until: Instant,
+        gone: &CancellationToken,
         work: F,
     ) -> Option<Result<T, Error>>
     where
@@ -158,7 +160,13 @@ impl Inner {
                 Some(done.unwrap_or_else(|why| Err(Error::Internal(why.to_string()))))
             }
             () = sleep_until(until) => None,
+            () = gone.cancelled() => None,
         }
+    }
+
+    /// Ends what takes long: its makers take back what they made, and say so to who waits.
+    pub(crate) fn stop_long_work(&self) {
+        self.works.stop_all();
     }
 
     /// Starts work that belongs to the engine.
@@ -171,7 +179,7 @@ impl Inner {
 
     /// Waits for everything that must not stop half-way.
     pub(crate) async fn drain(&self) {
-        self.works.stop_all();
+        self.stop_long_work();
         self.tasks.close();
         self.tasks.wait().await;
     }
