@@ -54,6 +54,8 @@ struct Entry {
     put: u64,
     /// There is a file of it.
     recorded: bool,
+    /// What its disk occupied, and when that was seen.
+    allocated: Option<(Instant, u64)>,
 }
 
 /// The last look at a folder.
@@ -123,6 +125,7 @@ impl Tables {
             record,
             put,
             recorded,
+            allocated: None,
         };
         shelf.entries.insert(Arc::clone(&place), entry);
         if let Some(id) = id {
@@ -163,6 +166,21 @@ impl Index {
         let shelf = tables.shelf_mut(&place.ds, place.group);
         if let Some(entry) = shelf.entries.get_mut(place) {
             entry.seq = 0;
+        }
+    }
+
+    /// What its disk occupied when that was looked up, if that was after `since`.
+    pub(crate) fn allocated(&self, place: &Place, since: Option<Instant>) -> Option<u64> {
+        let (at, bytes) = locked(&self.0).entry(place)?.allocated?;
+        since.is_none_or(|since| at > since).then_some(bytes)
+    }
+
+    /// What its disk occupies now.
+    pub(crate) fn occupies(&self, place: &Place, at: Instant, bytes: u64) {
+        let mut tables = locked(&self.0);
+        let shelf = tables.shelf_mut(&place.ds, place.group);
+        if let Some(entry) = shelf.entries.get_mut(place) {
+            entry.allocated = Some((at, bytes));
         }
     }
 

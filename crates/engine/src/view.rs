@@ -1,6 +1,7 @@
 //! A record as people see it.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -15,6 +16,8 @@ use crate::records::Stored;
 
 /// Disks looked at together.
 const STATS: usize = 64;
+/// What a disk occupies is shown to people, and changes with every block a guest writes.
+const OCCUPIED: Duration = Duration::from_secs(1);
 /// Views made at once.
 const VIEWS: usize = 16;
 
@@ -54,11 +57,16 @@ impl Inner {
     /// The view of a volume; looks at the disk for its allocation.
     pub(crate) async fn view(&self, stored: &Stored) -> VolumeView {
         let (record, place) = (&stored.record, &stored.place);
-        let disk = place.disk();
-        let stat = self.ports.datastores.stat_disk(&disk.datastore, &disk.path);
-        let allocated_bytes = match stat.await {
-            Ok(Some(stat)) => stat.allocated_bytes,
-            Ok(None) | Err(_) => 0,
+        let now = self.instant();
+        let allocated_bytes = match self.index.allocated(place, now.checked_sub(OCCUPIED)) {
+            Some(bytes) => bytes,
+            None => {
+                let disk = place.disk();
+                let stat = self.ports.datastores.stat_disk(&disk.datastore, &disk.path);
+                let bytes = stat.await.ok().flatten().map_or(0, |s| s.allocated_bytes);
+                self.index.occupies(place, now, bytes);
+                bytes
+            }
         };
         let group = self.group_name(&place.ds, record.group).await;
         self.view_of(record, place, group, allocated_bytes)

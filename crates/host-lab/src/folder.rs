@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::thread::scope;
 
 use vdvs_domain::{DatastoreName, DiskFormat};
 use vdvs_engine::ports::{DiskSpec, DiskStat, DsPath, Entry, FolderStamp, Progress, StorageError};
@@ -163,10 +164,16 @@ impl Folder {
                 .truncate(true)
                 .open(self.at(file))?;
             open.write_all(bytes)?;
-            open.sync_all()
+            io::Result::Ok(open)
         };
-        put().map_err(|e| self.fault(file, &e))?;
-        self.sync_parent(file)
+        let open = put().map_err(|e| self.fault(file, &e))?;
+        // Content and name, together: a journalling file system makes one commit of the two.
+        let (content, name) = scope(|both| {
+            let name = both.spawn(|| self.sync_parent(file));
+            (open.sync_all(), name.join())
+        });
+        content.map_err(|e| self.fault(file, &e))?;
+        name.unwrap_or_else(|_| Err(StorageError::Io("syncing a folder panicked".to_owned())))
     }
 
     pub(crate) fn read(&self, file: &DsPath, max: usize) -> Result<Vec<u8>, StorageError> {
