@@ -59,6 +59,8 @@ impl Story {
             .with_home("swarm03", nfs);
         let setup = Setup {
             mount_budget: Some(MOUNT_BUDGET),
+            // As shipped: a service that moves leaves a count without a user for a moment, and nobody shall doubt it.
+            doubt_after: None,
             ..Setup::default()
         };
         let Some(mut rig) = Rig::up_lab(&config, setup)? else {

@@ -25,6 +25,7 @@ mod node;
 mod packages;
 mod plan;
 mod state;
+mod stop;
 mod swarm;
 mod teardown;
 

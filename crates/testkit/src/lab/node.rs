@@ -4,7 +4,7 @@
 //!            boot: init started → recorded → "ready" → hypervisor plugs its disks in → "go" → services
 //!     ┌─────┐ ─────────────────────────────────────────────────────────────────────────────────► ┌────┐
 //!     │ off │ ◄── shutdown: TERM to init: engine, plugin, rest in order ──────────────────────── │ on │
-//!     └─────┘ ◄── power cut: file systems cut off without flushing, then KILL to init ────────── └────┘
+//!     └─────┘ ◄── power cut: all stops, file systems cut off without flushing, KILL to init ───── └────┘
 //! ```
 //! Off means that init is gone: the kernel ends every process of the node with it and its mounts vanish. A boot that
 //! fails half-way ends with the node off.
@@ -18,13 +18,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
-use vdvs_host_lab::{BlockingClient, shut_down_file_system};
+use vdvs_host_lab::BlockingClient;
 
 use super::docker::Docker;
 use super::layout::{Layout, OWNER_ENV};
 use super::mounts;
 use super::network;
 use super::state::{self, NodeRecord};
+use super::stop;
 use crate::process::{Cmd, ProcId, tool};
 use crate::wait;
 
@@ -302,7 +303,7 @@ impl Node {
         let Some(init) = record.running() else {
             return Ok(begin.elapsed());
         };
-        let cut = cut_file_systems(init);
+        let cut = stop::cut_power(init);
         // The hypervisor's way first, so that it knows when this returns; a dead hypervisor does not keep power on.
         let killed = self.hypervisor(&record).power_off(&self.name);
         if init.is_alive() {
@@ -321,7 +322,7 @@ impl Node {
         let Some(init) = self.record()?.running() else {
             return Ok(());
         };
-        let cut = cut_file_systems(init);
+        let cut = stop::cut_power(init);
         self.kill_processes()?;
         cut
     }
@@ -510,7 +511,7 @@ fn only_child(parent: u32) -> Option<ProcId> {
 }
 
 /// Volumes' mounts, by the service or by a managed plugin: strictly below its `propagated-mount`.
-fn volume_mounts(init: ProcId) -> Result<Vec<mounts::Mount>> {
+pub(super) fn volume_mounts(init: ProcId) -> Result<Vec<mounts::Mount>> {
     let mut found = mounts::below(init, Path::new(MOUNT_ROOT))?;
     let managed = mounts::below(init, Path::new(MANAGED_ROOT))?;
     found.extend(managed.into_iter().filter(|mount| {
@@ -518,21 +519,4 @@ fn volume_mounts(init: ProcId) -> Result<Vec<mounts::Mount>> {
         folder.is_some_and(|folder| folder.ends_with("propagated-mount"))
     }));
     Ok(found)
-}
-
-/// Makes every volume's file system in the node forget what it has not written yet.
-fn cut_file_systems(init: ProcId) -> Result<()> {
-    let mut done = Vec::new();
-    for mount in volume_mounts(init)? {
-        if done.contains(&mount.device) {
-            continue;
-        }
-        let path = Path::new("/proc").join(init.pid.to_string()).join("root");
-        let path = path.join(mount.path.strip_prefix("/").unwrap_or(&mount.path));
-        File::open(&path)
-            .and_then(|file| shut_down_file_system(&file))
-            .with_context(|| format!("cut off {}", mount.path.display()))?;
-        done.push(mount.device);
-    }
-    Ok(())
 }
