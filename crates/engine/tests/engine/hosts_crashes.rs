@@ -198,13 +198,15 @@ async fn an_old_fence_is_taken_back_and_the_owner_keeps_the_volume() {
 /// fails this.
 #[tokio::test(start_paused = true)]
 async fn a_slow_writer_never_replaces_what_another_host_was_told_is_done() {
-    let (first, second) = (Duration::from_secs(1), Duration::from_secs(3));
-    for slow_here in 0..12 {
-        for slow_there in 0..24 {
+    // The second writer is still at its write when the first looks back, and not yet so late that it begins anew.
+    let (first, second) = (Duration::from_secs(1), Duration::from_millis(1500));
+    for slow_here in 6..12 {
+        for slow_there in 12..36 {
             let two = Two::new();
             let (made, held) = two.held(&[]).await;
             // Polls of the two agents would count among the calls.
             let two = two.quiet();
+            drop(two.far_record().await);
             let here = async {
                 two.near.session.plan(slow_here, Fault::Slow(first));
                 let (caller, once) = (two.near.caller(1), call(rand_request()));
@@ -217,7 +219,7 @@ async fn a_slow_writer_never_replaces_what_another_host_was_told_is_done() {
             let there = async {
                 sleep(Duration::from_millis(100)).await;
                 two.far_session.plan(slow_there, Fault::Slow(second));
-                two.attach_far(1, Duration::from_secs(6)).await.unwrap_err();
+                two.attach_far(1, Duration::from_secs(3)).await.unwrap_err();
             };
             let (uuid, ()) = tokio::join!(here, there);
             let state = &two.far_record().await["filesystem"]["state"];

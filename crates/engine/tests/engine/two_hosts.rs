@@ -13,7 +13,7 @@ use vdvs_domain::{Epoch, Error, ErrorKind, HostId, VmId, VmRef};
 use vdvs_engine::Engine;
 use vdvs_engine::api::{Attached, Caller, Notice, Outcome, Settings, VolumeView};
 use vdvs_engine::ports::{AuditEntry, Power};
-use vdvs_host_sim::Session;
+use vdvs_host_sim::{Fault, Session, When};
 
 use crate::support::{Lab, Reconciler, WAIT, call, disk, ds, rand_request, until, volume};
 
@@ -136,13 +136,6 @@ impl Two {
         serde_json::from_str(&inspect.record_json).unwrap()
     }
 
-    async fn no_claim_is_left(&self) {
-        until("the end of the claim", async || {
-            self.record().await["claim"].is_null()
-        })
-        .await;
-    }
-
     fn audit(&self, host: HostId, verb: &str) -> Vec<AuditEntry> {
         let mut audit = self.near.world.audit(host);
         audit.retain(|e| e.verb == verb);
@@ -211,7 +204,11 @@ async fn who_waits_in_vain_learns_who_has_it_where_and_since_when_and_leaves_no_
     let text = err.to_string();
     let named = "volume db@ds is still attached to VM vm1 on host esx01 since 2026-01-01 00:00:00 UTC after waiting 60000 ms";
     assert!(text.starts_with(named), "{text}");
-    two.no_claim_is_left().await;
+    sleep(Duration::from_millis(100)).await;
+    assert!(
+        two.record().await["claim"].is_null(),
+        "withdrawn, not left to end by itself"
+    );
     assert_eq!(two.writers(&made), ["vm1"]);
     assert_eq!(two.audit(two.near.host, "fence"), []);
     let at_once = two.attach_far(1, Duration::ZERO).await.unwrap_err();
@@ -359,11 +356,14 @@ async fn a_suspended_owner_is_not_fenced_and_has_its_time_when_it_resumes() {
     let err = near.await.unwrap_err();
     assert!(err.to_string().contains("which is suspended"), "{err}");
     assert_eq!(two.audit(two.near.host, "fence"), []);
-    let resume = async {
-        sleep(Duration::from_secs(30)).await;
+    assert!(two.near.world.power(vm, Power::On));
+    let sleep_again = async {
+        sleep(Duration::from_secs(10)).await;
+        two.near.world.power(vm, Power::Suspended);
+        sleep(Duration::from_secs(20)).await;
         assert!(two.near.world.power(vm, Power::On));
     };
-    let ((got, took), ()) = tokio::join!(timed(two.attach_far(1, WAIT)), resume);
+    let ((got, took), ()) = tokio::join!(timed(two.attach_far(1, WAIT)), sleep_again);
     got.unwrap();
     assert!(is_within(took, 45_000, 46_600), "{took:?}");
     assert_eq!(two.writers(&made), ["far1"]);
@@ -640,4 +640,33 @@ async fn two_idle_hosts_are_silent_and_cheap() {
     assert!(calls < 600 * 4 + 20 * 40, "{calls}");
     assert_eq!(two.near.world.audit(two.near.host).len(), before.1);
     assert_eq!(two.far_view().await.ownership.name(), "attached");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_host_has_under_way_is_no_complaint_of_this_one() {
+    let mut found = false;
+    for at in 0..60 {
+        let two = Two::new();
+        let made = two.near.create(1, "db").await;
+        two.near.session.plan(at, Fault::Crash(When::Before));
+        tokio::select! {
+            biased;
+            _ = two.near.try_attach(1, 1, "db", Duration::ZERO) => continue,
+            () = two.near.session.died() => {}
+        }
+        if two.far_record().await["operation"]["kind"] != "attach" {
+            continue;
+        }
+        found = true;
+        sleep(Duration::from_secs(100)).await;
+        let status = two.far.admin_status().await.unwrap();
+        assert_eq!(status.warnings, Vec::<String>::new());
+        assert_eq!(
+            two.far_record().await["operation"]["kind"],
+            "attach",
+            "it is that host's to end"
+        );
+        assert!(two.writers(&made).len() <= 1);
+    }
+    assert!(found, "the moment was not found");
 }
