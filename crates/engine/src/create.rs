@@ -220,6 +220,11 @@ impl Inner {
                 Way::Cleared => continue,
                 Way::Clear => {}
             }
+            if job.address.datastore.is_none()
+                && let Some(far) = self.made_elsewhere(&job.caller, &open.ds, name).await?
+            {
+                return Ok(Tried::Elsewhere(Some(far)));
+            }
             let Some((place, record)) = self.begin(&job).await? else {
                 continue;
             };

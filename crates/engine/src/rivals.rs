@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use uuid::Uuid;
-use vdvs_domain::{Error, VolumeId};
+use vdvs_domain::{DatastoreName, Error, VolumeId, VolumeName};
 
 use crate::api::Caller;
 use crate::inner::Inner;
 use crate::layout::Place;
+use crate::lookup::Open;
 use crate::records::Claim;
 
 /// How long the one with the lower id waits for the other to give up: many times what that takes.
@@ -28,9 +29,37 @@ const LOOK: Duration = Duration::from_millis(20);
 struct Rival {
     id: VolumeId,
     exists: bool,
+    /// Its record is written.
+    is_recorded: bool,
+    /// How far it is, where that is known.
+    far: Option<String>,
+}
+
+impl Rival {
+    const fn without_record(id: VolumeId) -> Self {
+        Self {
+            id,
+            exists: false,
+            is_recorded: false,
+            far: None,
+        }
+    }
 }
 
 impl Inner {
+    /// Somebody else makes a volume of this short name on another datastore of the caller: how far it is. Asked before
+    /// anything is written, so that who waits for a long create does not claim the name again and again.
+    pub(crate) async fn made_elsewhere(
+        &self,
+        caller: &Caller,
+        ds: &DatastoreName,
+        name: &VolumeName,
+    ) -> Result<Option<String>, Error> {
+        let rival = self.rival(caller, ds, name).await?;
+        let making = rival.filter(|r| !r.exists && r.is_recorded);
+        Ok(making.map(|r| r.far.unwrap_or_else(|| "being created".to_owned())))
+    }
+
     /// Whether the volume at `place`, whose claim and record are written, may have its short name on all datastores of
     /// the caller. `false`: somebody else is first.
     pub(crate) async fn is_sole_claimant(
@@ -41,7 +70,7 @@ impl Inner {
     ) -> Result<bool, Error> {
         let begun = self.instant();
         loop {
-            match self.rival(caller, place).await? {
+            match self.rival(caller, &place.ds, &place.name).await? {
                 None => return Ok(true),
                 Some(rival) if rival.exists || rival.id < id => return Ok(false),
                 Some(_) if self.instant().saturating_duration_since(begun) >= PATIENCE => {
@@ -52,18 +81,18 @@ impl Inner {
         }
     }
 
-    async fn rival(&self, caller: &Caller, place: &Place) -> Result<Option<Rival>, Error> {
+    async fn rival(
+        &self,
+        caller: &Caller,
+        ds: &DatastoreName,
+        name: &VolumeName,
+    ) -> Result<Option<Rival>, Error> {
         let survey = self.survey(caller).await?;
         if let Some((_, why)) = survey.unreadable.into_iter().next() {
             return Err(why);
         }
-        for open in survey.open.iter().filter(|o| o.ds != place.ds) {
-            let there = Place {
-                ds: open.ds.clone(),
-                group: open.group,
-                ..place.clone()
-            };
-            let look = self.rival_on(&there);
+        for open in survey.open.iter().filter(|o| o.ds != *ds) {
+            let look = self.rival_on(open, name);
             if let Some(rival) = self.answering(&open.ds, look).await? {
                 return Ok(Some(rival));
             }
@@ -71,28 +100,26 @@ impl Inner {
         Ok(None)
     }
 
-    async fn rival_on(&self, there: &Place) -> Result<Option<Rival>, Error> {
-        let (ds, group, name) = (&there.ds, there.group, &there.name);
+    async fn rival_on(&self, there: &Open, name: &VolumeName) -> Result<Option<Rival>, Error> {
+        let (ds, group) = (&there.ds, there.group);
         let claim = match self.read_claim(ds, group, name).await? {
             Claim::Absent => return Ok(None),
             // Its maker is between two steps, or died there: nobody knows its id yet.
-            Claim::Torn => {
-                return Ok(Some(Rival {
-                    id: VolumeId::new(Uuid::max()),
-                    exists: false,
-                }));
-            }
+            Claim::Torn => return Ok(Some(Rival::without_record(VolumeId::new(Uuid::max())))),
             Claim::Of(claim) => claim,
         };
-        let record = self
-            .read_record(&Place::of(ds, group, name, claim.id))
-            .await?;
-        Ok(match record {
+        let place = Place::of(ds, group, name, claim.id);
+        Ok(match self.read_record(&place).await? {
+            None => Some(Rival::without_record(claim.id)),
             // Made under its full name: it does not take the short one.
             Some(stored) if !stored.record.short_name => None,
-            found => Some(Rival {
+            Some(stored) => Some(Rival {
                 id: claim.id,
-                exists: found.is_some_and(|s| s.record.exists()),
+                exists: stored.record.exists(),
+                is_recorded: true,
+                far: self
+                    .making_in_words(&stored.record)
+                    .map(|far| format!("{far} (on {ds})")),
             }),
         })
     }

@@ -381,3 +381,26 @@ async fn policies_are_those_the_original_left_on_the_vsan_datastore() {
         "left behind where there are none"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_long_create_on_another_datastore_claims_nothing() {
+    let lab = Lab::with_datastores(&["ds", "ds2"]);
+    lab.world.hold_work(Some(42));
+    let thick = [("diskformat", "eagerzeroedthick"), ("VolumeStore", "ds2")];
+    let making = lab.try_create(1, 1, "big", &thick);
+    let waiting = async {
+        sleep(Duration::from_secs(1)).await;
+        let (caller, asked, none) = (lab.caller(2), volume("big"), given(&[]));
+        let before = lab.world.files(&ds("ds"));
+        let call = call_for(2, 10);
+        let late = lab.engine.create(&caller, &call, &asked, &none).await;
+        let text = late.unwrap_err().to_string();
+        assert!(text.contains("42 % written"), "{text}");
+        let mine = |files: Vec<String>| files.into_iter().filter(|f| f.contains("/big.")).count();
+        assert_eq!(mine(before), mine(lab.world.files(&ds("ds"))));
+        lab.world.hold_work(None);
+    };
+    let (made, ()) = tokio::join!(making, waiting);
+    let made = made.unwrap().into_inner();
+    assert_eq!(lab.get(2, "big").await.unwrap().id, made.id);
+}
