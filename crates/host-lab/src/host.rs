@@ -148,6 +148,7 @@ fn fault(error: ClientError, vm: &str, disk: &str) -> HostError {
             LabErrorKind::Busy => HostError::Busy,
             // labhv undoes what it could not finish before it says so.
             LabErrorKind::Invalid | LabErrorKind::Io => HostError::Failed { why: refusal.text },
+            LabErrorKind::Unfinished => HostError::NoAnswer { why: refusal.text },
         },
         // Nothing was sent, so nothing can have happened.
         unreachable @ ClientError::Unreachable(..) => HostError::Failed {
@@ -284,5 +285,7 @@ mod tests {
         assert!(silent.outcome_is_unknown());
         let absent = ClientError::Unreachable("/nowhere".into(), Error::other("x"));
         assert!(!fault(absent, "vm", "disk").outcome_is_unknown());
+        let half_way = protocol::LabError::new(LabErrorKind::Unfinished, "x");
+        assert!(fault(half_way.into(), "vm", "disk").outcome_is_unknown());
     }
 }

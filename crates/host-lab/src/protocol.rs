@@ -287,6 +287,8 @@ pub enum LabErrorKind {
     Busy,
     /// A request that makes no sense.
     Invalid,
+    /// Begun, and not to its end: labhv goes on with it by itself.
+    Unfinished,
     /// The machine failed.
     Io,
 }

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use super::arbiter::device_label;
 use super::disks;
+use super::fence::unfinished;
 use super::init;
 use super::vm::{ConfiguredDisk, Cut, Device};
 use super::world::World;
@@ -265,7 +266,7 @@ impl World {
         let half_way = device.configured.cut == Some(Cut::Fencing);
         match device.open {
             // Half-way through a fence there is no other way than to its end.
-            _ if half_way => self.finish_fence(name, index)?,
+            _ if half_way => self.finish_fence(name, index).map_err(unfinished)?,
             Some(_) if force => self.fence(name, index)?,
             Some(_) if vm.file.suspended => {
                 return Err(LabError::new(

@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 use super::disks;
 use super::vm::{Cut, Device, Vm};
 use super::world::World;
-use crate::protocol::{Disk, LabError};
+use crate::protocol::{Disk, LabError, LabErrorKind};
 use crate::sys::{self, LoopDevice};
 
 /// How long requests that are under way may take: an idle disk milliseconds, a busy one a second.
@@ -37,8 +37,9 @@ impl World {
         if finished.is_err() && self.still_open(name, index) {
             // Nothing has happened to the guest yet.
             self.mark(name, index, None)?;
+            return finished;
         }
-        finished
+        finished.map_err(unfinished)
     }
 
     fn mark(&mut self, name: &str, index: usize, cut: Option<Cut>) -> Result<(), LabError> {
@@ -198,6 +199,11 @@ impl World {
         }
         found
     }
+}
+
+/// The guest has lost its disk, and the lock is still held.
+pub(super) fn unfinished(e: LabError) -> LabError {
+    LabError::new(LabErrorKind::Unfinished, e.text)
 }
 
 /// Waits for what is under way, also for what had passed the check of the capacity before it was zero.

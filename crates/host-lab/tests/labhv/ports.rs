@@ -2,11 +2,12 @@
 
 use std::fs::{self, OpenOptions};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 use vdvs_domain::ownership::Locator;
@@ -400,4 +401,50 @@ async fn without_labhv_nothing_happened_and_no_lock_is_known() {
         .unwrap();
     stores.delete_disk(&ds(), &file).await.unwrap_err();
     assert!(stores.stat_disk(&ds(), &file).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_labhv_that_is_killed_again_and_again_keeps_nobody_waiting() {
+    if !can_run() {
+        return;
+    }
+    let mut rig = Rig::new();
+    rig.vm("swarm01");
+    let host = Arc::new(LabHost::new(&rig.host_dir()).unwrap());
+    let mut asking = JoinSet::new();
+    let stop = Instant::now() + Duration::from_secs(3);
+    for n in 0..4 {
+        let host = Arc::clone(&host);
+        asking.spawn(async move {
+            let mut known = 0;
+            while Instant::now() < stop {
+                let begun = Instant::now();
+                if n == 0 {
+                    let until = begun + Duration::from_secs(1);
+                    known = host.changed(known, until).await.unwrap_or(known);
+                } else {
+                    host.known_vms().await.ok();
+                }
+                let took = begun.elapsed();
+                assert!(took < Duration::from_secs(2), "{n}: {took:?}");
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
+    let killer = spawn_blocking(move || {
+        for round in 0_u64.. {
+            thread::sleep(Duration::from_millis(50 + 37 * (round % 10)));
+            if Instant::now() > stop {
+                break;
+            }
+            rig.kill_labhv();
+            rig.start_labhv();
+        }
+        rig
+    });
+    while let Some(done) = asking.join_next().await {
+        done.unwrap();
+    }
+    let _rig = killer.await.unwrap();
+    assert_eq!(host.vms().await.unwrap().len(), 1);
 }
