@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::agent::ordered::fuzzing::ordered;
 use crate::docker::wire::{self, Ask, Unread};
 use crate::journal;
 
@@ -23,7 +24,8 @@ const PATHS: [&str; 9] = [
 ];
 
 /// Requests of Docker, `<path>\n<body>`, and the body at every other path too: an absent body is told from every other,
-/// what is asked is asked again the same in Docker's own spelling, and every refusal is one JSON object.
+/// what is asked is asked again the same in Docker's own spelling, and every refusal is one JSON object. The options of a
+/// Create are read as those of a volume are.
 pub fn docker_requests(bytes: &[u8]) {
     let cut = bytes
         .iter()
@@ -38,7 +40,12 @@ pub fn docker_requests(bytes: &[u8]) {
     for (number, path) in PATHS.into_iter().enumerate() {
         match Ask::read(path, body) {
             Ok(ask) if number < 3 => assert_eq!(Ask::read(path, b""), Ok(ask)),
-            Ok(ask) => assert_eq!(Ask::read(path, &spelled(&ask)), Ok(ask)),
+            Ok(ask) => {
+                if let Ask::Create { options, .. } = &ask {
+                    ordered(options);
+                }
+                assert_eq!(Ask::read(path, &spelled(&ask)), Ok(ask));
+            }
             Err(Unread::EmptyBody) => assert!(body.trim_ascii().is_empty()),
             Err(Unread::Malformed(why)) => refusal(&why),
             Err(Unread::UnknownPath) => panic!("{path} is known"),

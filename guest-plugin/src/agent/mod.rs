@@ -8,6 +8,7 @@
 //! * Generated messages stop here; what comes out has been checked.
 
 mod grpc;
+pub(crate) mod ordered;
 mod silence;
 
 pub use grpc::{GrpcAgent, Keeper};
@@ -84,11 +85,7 @@ impl Volume {
     /// Its own mount options, as it was created with.
     #[must_use]
     pub fn mount_options(&self) -> Vec<String> {
-        let all = self.options.get("mount-options").map_or("", String::as_str);
-        all.split(',')
-            .filter(|option| !option.is_empty())
-            .map(str::to_owned)
-            .collect()
+        ordered::mount_options(&self.options)
     }
 
     /// How its folder `data` is to be made.
@@ -96,21 +93,7 @@ impl Volume {
     /// # Errors
     /// The option that cannot be read: a default in its place would be a folder the container cannot use.
     pub fn birth(&self) -> Result<Birth, String> {
-        let read = |key: &str, radix: u32, default: u32| match self.options.get(key) {
-            None => Ok(default),
-            Some(text) => u32::from_str_radix(text, radix)
-                .map_err(|e| format!("option {key} = '{text}' cannot be read: {e}")),
-        };
-        let default = Birth::default();
-        let mode = read("mode", 8, default.mode)?;
-        if mode > 0o7777 {
-            return Err(format!("option mode = {mode:o} has more than twelve bits"));
-        }
-        Ok(Birth {
-            uid: read("uid", 10, default.uid)?,
-            gid: read("gid", 10, default.gid)?,
-            mode,
-        })
+        ordered::birth(&self.options)
     }
 
     /// Whether its disk began as a copy of another volume's, file system included.
