@@ -137,6 +137,52 @@ fn a_clone_is_used_beside_its_source_and_goes_its_own_way() -> Result<()> {
 }
 
 #[test]
+fn thick_disks_own_their_room_at_once_and_vics_options_mean_ours() -> Result<()> {
+    let Some(rig) = Rig::up("thick", 1)? else {
+        return Ok(());
+    };
+    let docker = rig.docker("swarm01");
+    for (name, options, least) in [
+        ("lazy", ["size=64mb", "diskformat=zeroedthick"], 64),
+        ("eager", ["Capacity=64", "diskformat=eagerzeroedthick"], 64),
+        ("thin", ["size=64MiB", "VolumeStore=vsanDatastore"], 0),
+    ] {
+        docker.run(&create(name, &options))?;
+        let seen = docker.json(&["volume", "inspect", name, "--format", "{{json .Status}}"])?;
+        ensure!(seen["capacity"]["size"] == "64MB", "{seen}");
+        let text = seen["capacity"]["allocated"].as_str().unwrap_or("0B");
+        let megabytes: u32 = text
+            .strip_suffix("MB")
+            .and_then(|n| n.split('.').next())
+            .map_or(0, |n| n.parse().unwrap_or(0));
+        ensure!(
+            megabytes >= least && (least > 0 || megabytes < 8),
+            "{name}: {seen}"
+        );
+    }
+    // A thin clone of zeros is small, a thick clone of little is not.
+    docker.run(&create("copy", &["clone-from=eager"]))?;
+    docker.run(&create(
+        "full",
+        &["clone-from=thin", "diskformat=zeroedthick"],
+    ))?;
+    let text = docker.run(&[
+        "volume",
+        "inspect",
+        "copy",
+        "full",
+        "-f",
+        "{{.Status.capacity.allocated}}",
+    ])?;
+    let (copy, full) = text.split_once('\n').unwrap_or_default();
+    ensure!(!copy.starts_with("64") && full.starts_with("64"), "{text}");
+    for name in ["copy", "full", "lazy", "eager", "thin"] {
+        docker.run(&["volume", "rm", name])?;
+    }
+    rig.finish_empty()
+}
+
+#[test]
 fn doctor_is_content_where_all_is_well_and_names_what_is_not() -> Result<()> {
     let Some(rig) = Rig::up("doctor", 1)? else {
         return Ok(());
