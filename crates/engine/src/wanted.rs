@@ -16,6 +16,7 @@
 //! short as `fence-after` gives up and is started again by its orchestrator.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -180,18 +181,19 @@ impl Inner {
             let looks = stream::iter(volumes)
                 .map(|volume| timeout(ANSWER, self.look_at_wanted(volume)))
                 .buffer_unordered(AT_ONCE);
-            let mut looks = std::pin::pin!(looks);
+            let mut looks = pin!(looks);
             let mut due: Option<Instant> = None;
             while let Some(look) = looks.next().await {
                 match look {
                     Ok(Ok(next)) => due = [due, next].into_iter().flatten().min(),
-                    Ok(Err(Error::Contended { .. } | Error::VolumeNotFound { .. })) => {}
                     // Said by the sweep, which reads the same records.
-                    Ok(Err(_)) | Err(_) => {
+                    Ok(Err(Error::DatastoreUnavailable { .. })) | Err(_) => {
                         let until = now.checked_add(QUIET).unwrap_or(now);
                         locked(&self.watched.quiet).insert(ds.clone(), until);
                         break;
                     }
+                    // Changed meanwhile, or the host does not answer now: the next look decides.
+                    Ok(Err(_)) => {}
                 }
             }
             due
