@@ -121,7 +121,8 @@ impl Round {
         let mut requests: Vec<Request> = Vec::new();
         for number in 0..REQUESTS {
             let id = u128::from(self.dice.next()) << 16 | u128::try_from(number).unwrap();
-            let vm = 1 + self.dice.below(3);
+            // Fewer than the requests one VM may have under way.
+            let vm = 1 + number % 3;
             let (verb, name) = match self.dice.below(8) {
                 0..=2 => (Verb::Create, format!("new{number}")),
                 3 | 4 => {
