@@ -53,6 +53,8 @@ const ORIGINALS: [&str; 3] = [
     "/usr/lib/systemd/system/vsphere-storage-for-docker.service",
     "/etc/systemd/system/vsphere-storage-for-docker.service",
 ];
+/// Above the lines of a run that changes nothing.
+const DRY_RUN: &str = "nothing is changed; without --dry-run this would be done:";
 /// A start takes a tenth of a second; with many volumes to take over, seconds.
 const LISTENS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -98,6 +100,9 @@ pub fn install(args: &InstallArgs, say: Say<'_>) -> Result<()> {
                  volumes stay where they are, and its settings file is honoured"
             );
         }
+    }
+    if args.dry_run {
+        say("dry run", DRY_RUN);
     }
     let settings = settings_of(&args.root)?;
     prerequisites(&args.root, &settings, say);

@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 
 use super::files::{Machine, Taken};
 use super::service::{self, Service};
-use super::{Say, settings_of};
+use super::{DRY_RUN, Say, settings_of};
 use crate::checks;
 
 /// Files of the journal, and what it sets aside of damaged ones.
@@ -55,6 +55,9 @@ pub fn uninstall(args: &UninstallArgs, say: Say<'_>) -> Result<()> {
         !here || args.dry_run || geteuid().is_root(),
         "this needs root: run 'sudo vdvs-plugin uninstall'"
     );
+    if args.dry_run {
+        say("dry run", DRY_RUN);
+    }
     let settings = settings_of(&args.root)?;
     let mounted = if here {
         mounted(&settings.mount_root, &settings.socket)?
