@@ -1,7 +1,9 @@
-//! Where lines go: stderr, and a file that never grows beyond its bound.
+//! Where lines go: stderr, and a file that never grows beyond its bound. A line that comes again and again is written
+//! once, with a count.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -47,10 +49,15 @@ pub fn init(filter: &str, file: Option<&Path>) -> Result<(), LogError> {
     let file = file
         .map(|path| Rotating::open(path).map_err(|e| LogError::File(path.to_owned(), e)))
         .transpose()?;
-    let to_file = file.map(|f| fmt::layer().with_ansi(false).with_writer(Mutex::new(f)));
+    let to = |writer| fmt::layer().with_ansi(false).with_writer(writer);
+    let to_file = file.map(|f| {
+        fmt::layer()
+            .with_ansi(false)
+            .with_writer(Mutex::new(Folded::new(f)))
+    });
     tracing_subscriber::registry()
         .with(targets)
-        .with(fmt::layer().with_ansi(false).with_writer(io::stderr))
+        .with(to(Mutex::new(Folded::new(io::stderr()))))
         .with(to_file)
         .try_init()?;
     Ok(())
@@ -60,11 +67,67 @@ pub fn init(filter: &str, file: Option<&Path>) -> Result<(), LogError> {
 /// it does about them, closing the connection, does not depend on the line. A filter that names the library hears it.
 fn hush_peers(targets: Targets) -> Targets {
     const LIBRARY: &str = "h2";
-    let named = targets.iter().any(|(target, _)| target.starts_with(LIBRARY));
+    let named = targets
+        .iter()
+        .any(|(target, _)| target.starts_with(LIBRARY));
     if named {
         targets
     } else {
         targets.with_target(LIBRARY, LevelFilter::OFF)
+    }
+}
+
+/// A count is written at the latest after so many lines, so that one that never ends shows that it goes on.
+const COUNTED: u32 = 1000;
+
+/// A writer that counts a line that is the same as the one before, its time apart.
+#[derive(Debug)]
+struct Folded<W> {
+    inner: W,
+    last: String,
+    again: u32,
+}
+
+impl<W: Write> Folded<W> {
+    const fn new(inner: W) -> Self {
+        Self {
+            inner,
+            last: String::new(),
+            again: 0,
+        }
+    }
+
+    fn say_count(&mut self, time: &str) -> io::Result<()> {
+        match mem::take(&mut self.again) {
+            0 => Ok(()),
+            again => writeln!(
+                self.inner,
+                "{time}  INFO the line before came {again} more times"
+            ),
+        }
+    }
+}
+
+impl<W: Write> Write for Folded<W> {
+    /// Takes one whole line: that is how the formatter writes.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let (time, rest) = text.split_once(' ').unwrap_or(("", &text));
+        if self.last == rest {
+            self.again = self.again.saturating_add(1);
+            if self.again >= COUNTED {
+                self.say_count(time)?;
+            }
+            return Ok(line.len());
+        }
+        self.say_count(time)?;
+        rest.clone_into(&mut self.last);
+        self.inner.write_all(line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 
@@ -135,6 +198,30 @@ mod tests {
     use tempfile::tempdir;
 
     use super::*;
+
+    #[test]
+    fn a_line_that_comes_again_is_a_count_before_the_next_one() {
+        let mut log = Folded::new(Vec::new());
+        for n in 0..2500 {
+            log.write_all(format!("{n} WARN no host\n").as_bytes())
+                .unwrap();
+        }
+        log.write_all(b"2500 INFO the host is there\n").unwrap();
+        log.write_all(b"2501 WARN no host\n").unwrap();
+        let text = String::from_utf8(log.inner).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "0 WARN no host",
+                "1000  INFO the line before came 1000 more times",
+                "2000  INFO the line before came 1000 more times",
+                "2500  INFO the line before came 499 more times",
+                "2500 INFO the host is there",
+                "2501 WARN no host",
+            ]
+        );
+    }
 
     #[test]
     fn two_files_hold_the_newest_lines_and_no_more() {

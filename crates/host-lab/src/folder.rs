@@ -16,6 +16,8 @@ use crate::files::sync_dir;
 
 /// Shared by root of several hosts, nobody else's.
 const MODE: u32 = 0o600;
+/// Larger than most records: read with one call.
+const USUAL: usize = 2048;
 
 /// A datastore's folder, for the time of one call.
 pub(crate) struct Folder {
@@ -179,7 +181,7 @@ impl Folder {
     pub(crate) fn read(&self, file: &DsPath, max: usize) -> Result<Vec<u8>, StorageError> {
         let get = || {
             let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-            let mut bytes = Vec::new();
+            let mut bytes = Vec::with_capacity(USUAL.min(max));
             File::open(self.at(file))?
                 .take(limit)
                 .read_to_end(&mut bytes)?;
