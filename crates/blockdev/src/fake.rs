@@ -421,6 +421,7 @@ impl Devices for FakeDevices {
         device: &Device,
         fs: &FsType,
         id: VolumeId,
+        _staging: &Path,
     ) -> Result<bool, DeviceError> {
         let line = format!("identity {}", device.path.display());
         self.begin(Call::Identity, line).await?;

@@ -4,6 +4,7 @@
 //! | type | what is done | when |
 //! |---|---|---|
 //! | btrfs | `btrfstune -M`: the kernel takes two file systems of one UUID for one. Only superblocks are written, in an order the kernel can finish after a cut | before the first mount, always |
+//! | | mounted and unmounted before that, where a log of flushed writes waits to be replayed: a change of the UUID makes it unreadable, and what an application was told is flushed would be gone | the source's VM lost its power |
 //! | ext | `tune2fs -U`, if the checksums of the metadata do not depend on the UUID and the journal is empty: then it is a matter of superblocks | when that is so; two ext file systems of one UUID can be mounted side by side anyway |
 //! | xfs | nothing: it would mean to write the whole log anew. xfs is always mounted with `nouuid` | never |
 //!
@@ -26,6 +27,16 @@ const LIMIT: Duration = Duration::from_secs(120);
 #[must_use]
 pub fn clone_uuid(volume: VolumeId) -> Uuid {
     volume.uuid()
+}
+
+/// So much of the device has to be read for a change: btrfs begins at 64 KiB.
+pub(crate) const HEAD: usize = 0x1_1000;
+
+/// Whether a btrfs has a log that its next mount replays.
+pub(crate) fn must_replay(kind: &str, head: &[u8]) -> bool {
+    const LOG_ROOT: usize = 0x1_0060;
+    let log = head.get(LOG_ROOT..LOG_ROOT + 8);
+    kind == "btrfs" && log.is_none_or(|root| root.iter().any(|b| *b != 0))
 }
 
 /// Program and arguments that give the file system on a device its new UUID; none: it is used as it is.
@@ -105,5 +116,13 @@ mod tests {
         assert!(change("ext4", &[], Uuid::nil()).is_none());
         assert!(change("xfs", &[0; 4096], Uuid::nil()).is_none());
         assert!(change("btrfs", &[], Uuid::nil()).is_some());
+    }
+
+    #[test]
+    fn a_btrfs_with_a_log_is_replayed_before_its_uuid_changes() {
+        let mut head = vec![0; HEAD];
+        assert!(!must_replay("btrfs", &head) && must_replay("btrfs", &[]));
+        head[0x1_0067] = 1;
+        assert!(must_replay("btrfs", &head) && !must_replay("ext4", &head));
     }
 }

@@ -247,12 +247,14 @@ pub trait Devices: Send + Sync + Debug {
     ) -> Result<(), DeviceError>;
 
     /// Gives the file system of a clone, which is not mounted, its own UUID where the kernel needs that to mount it
-    /// beside its source. True: it was changed. Running it again changes nothing.
+    /// beside its source. True: it was changed. Running it again changes nothing. `staging` is a private place to mount
+    /// it for a moment, where what was flushed has to be replayed first.
     async fn give_identity(
         &self,
         device: &Device,
         fs: &FsType,
         id: VolumeId,
+        staging: &Path,
     ) -> Result<bool, DeviceError>;
 
     /// Unmounts and removes the empty mount point. Nothing mounted there: success.

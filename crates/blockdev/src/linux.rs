@@ -182,9 +182,9 @@ fn end_format(device: &Device, uuid: Uuid) -> io::Result<()> {
 }
 
 /// The first bytes of the device.
-fn read_head(device: &Device) -> Result<Vec<u8>, DeviceError> {
+fn read_head(device: &Device, len: usize) -> Result<Vec<u8>, DeviceError> {
     let file = open(device, 0)?;
-    let mut head = vec![0; fsck::HEAD];
+    let mut head = vec![0; len];
     file.read_exact_at(&mut head, 0)
         .map_err(|error| DeviceError::on_device("reading", device.path.clone(), error))?;
     Ok(head)
@@ -355,7 +355,7 @@ impl Devices for LinuxDevices {
             let (device, at) = (device.clone(), at.to_owned());
             let asks = blocking("reading", &path, QUICK, move || {
                 let here = mounting::is_mounted(&device, &at, false)?;
-                Ok(!here && fsck::asks(&read_head(&device)?))
+                Ok(!here && fsck::asks(&read_head(&device, fsck::HEAD)?))
             });
             if asks.await? {
                 fsck::run(&path).await?;
@@ -375,6 +375,7 @@ impl Devices for LinuxDevices {
         device: &Device,
         fs: &FsType,
         id: VolumeId,
+        staging: &Path,
     ) -> Result<bool, DeviceError> {
         let uuid = clone_uuid(id);
         let own = uuid.hyphenated().to_string();
@@ -382,9 +383,35 @@ impl Devices for LinuxDevices {
         {
             return Ok(false);
         }
-        let copy = device.clone();
-        let head = blocking("reading", &device.path, QUICK, move || read_head(&copy)).await?;
-        let Some((program, args)) = identity::change(fs.as_str(), &head, uuid) else {
+        let kind = fs.as_str();
+        let len = if kind == "btrfs" {
+            identity::HEAD
+        } else {
+            fsck::HEAD
+        };
+        let look = async || {
+            let copy = device.clone();
+            blocking("reading", &device.path, QUICK, move || {
+                read_head(&copy, len)
+            })
+            .await
+        };
+        let mut head = look().await?;
+        if identity::must_replay(kind, &head) {
+            let options = MountOptions::default();
+            self.mount(device, fs, staging, &options).await?;
+            self.unmount(staging).await?;
+            head = look().await?;
+            if identity::must_replay(kind, &head) {
+                return Err(DeviceError::Identity {
+                    path: device.path.clone(),
+                    program: "mount",
+                    status: "its log is still there after a mount".to_owned(),
+                    output: String::new(),
+                });
+            }
+        }
+        let Some((program, args)) = identity::change(kind, &head, uuid) else {
             return Ok(false);
         };
         if !self.exclusively_unused(device).await? {

@@ -115,8 +115,18 @@ async fn a_clone_gets_its_own_uuid_and_marker_once() {
         marker: Some((source, Layout::Data)),
     };
     let device = devices.plug(&place(), Capacity::DEFAULT, content);
-    assert!(devices.give_identity(&device, &ext4, ID).await.unwrap());
-    assert!(!devices.give_identity(&device, &ext4, ID).await.unwrap());
+    assert!(
+        devices
+            .give_identity(&device, &ext4, ID, "/mnt/x".as_ref())
+            .await
+            .unwrap()
+    );
+    assert!(
+        !devices
+            .give_identity(&device, &ext4, ID, "/mnt/x".as_ref())
+            .await
+            .unwrap()
+    );
     let at = Path::new("/mnt/x");
     for read_only in [true, false] {
         let options = MountOptions::read_only(read_only);

@@ -23,6 +23,9 @@ use vdvs_domain::{Layout, VolumeId};
 const SOURCE: VolumeId = VolumeId::new(Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001));
 const CLONE: VolumeId = VolumeId::new(Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0002));
 
+/// `btrfstune` looks at every disk of the machine for the UUID it is given: one clone per test.
+const THIRD: VolumeId = VolumeId::new(Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0003));
+
 /// A fresh volume, mounted, as a guest makes it.
 async fn born(
     disk: &Disk,
@@ -130,7 +133,7 @@ async fn a_clone_is_mounted_beside_its_source_and_keeps_the_data() {
         let (_, other) = copy.found().await;
         for _ in 0..2 {
             devices
-                .give_identity(&other, &fs(kind), CLONE)
+                .give_identity(&other, &fs(kind), CLONE, &copy.at())
                 .await
                 .unwrap();
         }
@@ -197,8 +200,18 @@ async fn an_ext4_whose_checksums_do_not_depend_on_its_uuid_gets_the_clones() {
     );
     let (devices, device) = disk.found().await;
     let ext4 = fs("ext4");
-    assert!(devices.give_identity(&device, &ext4, CLONE).await.unwrap());
-    assert!(!devices.give_identity(&device, &ext4, CLONE).await.unwrap());
+    assert!(
+        devices
+            .give_identity(&device, &ext4, CLONE, &disk.at())
+            .await
+            .unwrap()
+    );
+    assert!(
+        !devices
+            .give_identity(&device, &ext4, CLONE, &disk.at())
+            .await
+            .unwrap()
+    );
     let Probe::Holds(content) = devices.probe(&device).await else {
         panic!("nothing there");
     };
@@ -206,9 +219,10 @@ async fn an_ext4_whose_checksums_do_not_depend_on_its_uuid_gets_the_clones() {
     disk.run("/usr/sbin/e2fsck", &["-f", "-n"]);
 }
 
-/// What the host's clone does: the same bytes on another disk.
+/// What the host's clone does: the same bytes on another disk. Read below the device, whose cache knows nothing of
+/// what a mounted file system writes.
 fn duplicate(source: &Disk, copy: &Disk) {
-    let bytes = fs::read(&source.node).unwrap();
+    let bytes = fs::read(source.dir.path().join("disk.img")).unwrap();
     let node = File::options().write(true).open(&copy.node).unwrap();
     let zeros = vec![0; 1 << 20];
     for (number, part) in (0_u64..).zip(bytes.chunks(1 << 20)) {
@@ -220,43 +234,50 @@ fn duplicate(source: &Disk, copy: &Disk) {
 }
 
 #[tokio::test]
-async fn a_clone_of_a_disk_that_was_not_unmounted_replays_its_journal_first() {
-    let (Some(source), Some(copy)) = (Disk::new(320), Disk::new(320)) else {
-        return;
-    };
-    let (devices, _) = born(&source, "ext4", 20, Birth::default(), &rw()).await;
-    fs::write(source.at().join("data/file"), "kept").unwrap();
-    nix::unistd::sync();
-    // As a power cut leaves it: the journal is not empty.
-    duplicate(&source, &copy);
-    devices.unmount(&source.at()).await.unwrap();
-    let (_, other) = copy.found().await;
-    let ext4 = fs("ext4");
-    let now = devices.give_identity(&other, &ext4, CLONE).await.unwrap();
-    assert!(!now, "a journal would bring the old UUID back");
-    devices
-        .mount(&other, &ext4, &copy.at(), &rw())
-        .await
-        .unwrap();
-    devices
-        .claim_layout(&copy.at(), CLONE, Layout::Data)
-        .await
-        .unwrap();
-    assert_eq!(
-        fs::read_to_string(copy.at().join("data/file")).unwrap(),
-        "kept"
-    );
-    devices.unmount(&copy.at()).await.unwrap();
-    devices.give_identity(&other, &ext4, CLONE).await.unwrap();
-    devices
-        .mount(&other, &ext4, &copy.at(), &rw())
-        .await
-        .unwrap();
-    devices
-        .verify_layout(&copy.at(), CLONE, Layout::Data)
-        .await
-        .unwrap();
-    devices.unmount(&copy.at()).await.unwrap();
+async fn a_clone_of_a_disk_that_was_not_unmounted_keeps_what_was_flushed() {
+    for (number, kind) in (20..).zip(["ext4", "xfs", "btrfs"]) {
+        let (Some(source), Some(copy)) = (Disk::new(320), Disk::new(320)) else {
+            return;
+        };
+        if !installed(&format!("/usr/sbin/mkfs.{kind}")) {
+            continue;
+        }
+        let (devices, _) = born(&source, kind, number, Birth::default(), &rw()).await;
+        let file = File::create(source.at().join("data/file")).unwrap();
+        nix::unistd::sync();
+        file.write_all_at(b"kept", 0).unwrap();
+        file.sync_all().unwrap();
+        // As a power cut leaves it: journal or log are not empty.
+        duplicate(&source, &copy);
+        drop(file);
+        devices.unmount(&source.at()).await.unwrap();
+        let (_, other) = copy.found().await;
+        let fstype = fs(kind);
+        let now = devices
+            .give_identity(&other, &fstype, THIRD, &copy.at())
+            .await
+            .unwrap();
+        assert_eq!(
+            now,
+            kind == "btrfs",
+            "{kind}: a journal would bring the old UUID back"
+        );
+        for _ in 0..2 {
+            devices
+                .mount(&other, &fstype, &copy.at(), &rw())
+                .await
+                .unwrap();
+            let claimed = devices.claim_layout(&copy.at(), THIRD, Layout::Data).await;
+            claimed.unwrap();
+            let kept = fs::read_to_string(copy.at().join("data/file")).unwrap();
+            assert_eq!(kept, "kept", "{kind}");
+            devices.unmount(&copy.at()).await.unwrap();
+            devices
+                .give_identity(&other, &fstype, THIRD, &copy.at())
+                .await
+                .unwrap();
+        }
+    }
 }
 
 fn superblock_state(node: &Path) -> u16 {

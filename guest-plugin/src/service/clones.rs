@@ -56,9 +56,10 @@ impl Volumes {
 
     async fn give_identity(&self, volume: &Volume, device: &Device) -> Result<(), Stopped> {
         let fstype = &volume.filesystem.fstype;
+        let staging = self.staging(volume.id);
         let given = self
             .devices()
-            .give_identity(device, fstype, volume.id)
+            .give_identity(device, fstype, volume.id, &staging)
             .await
             .map_err(|e| failed(volume, &e))?;
         if given {
@@ -103,8 +104,10 @@ impl Volumes {
     async fn own_in_private(&self, volume: &Volume, device: &Device) -> Result<(), DeviceError> {
         let devices = self.devices();
         let fstype = &volume.filesystem.fstype;
-        devices.give_identity(device, fstype, volume.id).await?;
         let staging = self.staging(volume.id);
+        devices
+            .give_identity(device, fstype, volume.id, &staging)
+            .await?;
         let options = MountOptions::default();
         devices.mount(device, fstype, &staging, &options).await?;
         let claimed = devices
