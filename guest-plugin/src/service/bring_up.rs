@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vdvs_blockdev::{
-    Birth, Device, DeviceError, Locator as Place, MountOptions, Wanted, label_for,
+    Birth, Device, DeviceError, Locator as Place, MountOptions, Probe, Wanted, label_for,
 };
 use vdvs_domain::filesystem::FormatPlan;
 use vdvs_domain::ownership::Locator;
@@ -61,7 +61,9 @@ impl Volumes {
             .await?;
         let mut device = self.find_device(&attached).await?;
         stop_if_unwanted(cancel)?;
-        let probed = self.devices().probe(&device).await.as_domain();
+        let probe = self.devices().probe(&device).await;
+        self.believe_the_disk(&mut attached, &probe);
+        let probed = probe.as_domain();
         match attached.volume.filesystem.state.plan(&probed) {
             FormatPlan::Refuse(why) => {
                 return Err(Stopped::final_(format!(
@@ -91,6 +93,19 @@ impl Volumes {
         self.mount_device(&attached, &device, read_only).await?;
         info!(volume = %name, device = %device.path.display(), epoch = %attached.epoch, "volume is here");
         Ok(())
+    }
+
+    /// A record that cannot say what is on the disk, as of a volume adopted from the original, may be wrong about its
+    /// type too.
+    fn believe_the_disk(&self, attached: &mut Attached, probe: &Probe) {
+        let filesystem = &mut attached.volume.filesystem;
+        if let (FilesystemState::Unknown, Probe::Holds(content)) = (filesystem.state, probe)
+            && let Some(fstype) = &content.fstype
+        {
+            filesystem.fstype = fstype.clone();
+            self.book()
+                .update(attached.volume.id, |held| held.fstype = fstype.clone());
+        }
     }
 
     pub(super) async fn attach(

@@ -47,7 +47,11 @@ struct File {
 
 /// Reads a metadata file. `None`: it is empty, cut off or something else.
 pub(crate) fn metadata(bytes: &[u8]) -> Option<Metadata> {
-    let file: File = serde_json::from_slice(bytes.trim_ascii()).ok()?;
+    // A list would be read as an object's values in order.
+    let bytes = bytes.trim_ascii();
+    let file: File = serde_json::from_slice(bytes)
+        .ok()
+        .filter(|_| bytes.starts_with(b"{"))?;
     let options = file
         .options
         .iter()
@@ -162,6 +166,7 @@ pub(crate) fn volume_id(
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
     use proptest::prelude::*;
     use vdvs_domain::{Access, DiskFormat};
 
@@ -231,10 +236,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), text in ".{0,80}") {
+        fn no_bytes_panic(bytes in vec(any::<u8>(), 0..300), text in ".{0,80}") {
+            let name = VolumeName::new("db").unwrap();
             drop(metadata(&bytes));
-            drop(asctime(&text));
-            drop(disk_uuid(&text));
+            prop_assert!(asctime(&text).is_none() || text.split_whitespace().count() == 5);
+            prop_assert!(disk_uuid(&text).is_none() || text.contains("ddb.uuid"));
+            prop_assert!(metadata_file(&text, &name).is_none_or(|f| is_metadata_file(&f, &name)));
         }
     }
 }

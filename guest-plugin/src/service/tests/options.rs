@@ -163,3 +163,28 @@ async fn another_volumes_disk_is_mounted_for_nobody_but_a_clone() {
     let refused = text(guest.volumes().mount("copy", "a").await.unwrap_err());
     assert!(refused.contains("belongs to volume"), "{refused}");
 }
+
+/// A volume adopted from the original: its metadata may be missing, and then its record guesses the type.
+#[tokio::test(start_paused = true)]
+async fn an_adopted_volume_is_mounted_as_what_its_disk_holds_and_whole() {
+    let guest = Guest::new().await;
+    guest.agent.add("v", &none());
+    guest.agent.change("v", |v| {
+        v.filesystem.state = FilesystemState::Unknown;
+        v.layout = Layout::Root;
+    });
+    let fstype = FsType::new("xfs").unwrap();
+    let content = FakeContent::Formatted {
+        fstype,
+        uuid: Uuid::from_u128(3),
+        marker: None,
+    };
+    guest.agent.set_content("v", content);
+    let at = guest.mount("v", "a").await;
+    assert!(!at.ends_with("data"), "{at:?}");
+    let calls = guest.device_calls();
+    let mounts: Vec<_> = calls.iter().filter(|c| c.starts_with("mount ")).collect();
+    assert!(mounts.iter().all(|c| c.contains(" xfs ")), "{mounts:?}");
+    assert!(!calls.iter().any(|c| c.starts_with("format")), "{calls:?}");
+    guest.unmount("v", "a").await;
+}
