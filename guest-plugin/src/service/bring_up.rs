@@ -24,10 +24,9 @@ use crate::journal::{Held, Node, Stage};
 /// One call of `mkfs` is joined again after this long; it has no end of its own.
 const FORMAT_ROUND: Duration = Duration::from_secs(600);
 
-/// What a bring-up was asked for.
+/// How long a bring-up may wait for another VM, and whether anybody still wants it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ask<'a> {
-    pub(super) wanted: &'a Volume,
     pub(super) wait_until: Instant,
     pub(super) cancel: &'a CancellationToken,
 }
@@ -71,11 +70,7 @@ impl Volumes {
                 )));
             }
             FormatPlan::Mount if wanted.is_clone() => {
-                let ask = Ask {
-                    wanted,
-                    wait_until,
-                    cancel,
-                };
+                let ask = Ask { wait_until, cancel };
                 (attached, device) = self.own_clone(&ask, attached, device, &probed).await?;
             }
             FormatPlan::Mount => {}

@@ -25,7 +25,8 @@ impl Volumes {
         device: Device,
         probed: &Probed,
     ) -> Result<(Attached, Device), Stopped> {
-        let volume = ask.wanted;
+        // As this attachment describes it: what the disk holds is known by now.
+        let volume = &attached.volume.clone();
         if !volume.read_only() {
             if has_own_uuid(volume, probed) {
                 return Ok((attached, device));
