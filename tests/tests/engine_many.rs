@@ -1,8 +1,8 @@
-//! Ten thousand volumes on three datastores: listed, looked up, created, attached, across restarts of agent and plugin
+//! Thousands of volumes on three datastores: listed, looked up, created, attached, across restarts of agent and plugin
 //! and with an empty index. Every answer is compared with what was planted; figures are printed, none is asserted but
 //! that every call comes back well within Docker's patience.
 //!
-//! `VDVS_MANY` is another number of volumes.
+//! An ordinary run has two thousand, so that the stage stays short; `VDVS_MANY=10000` is the whole.
 
 mod bare;
 
@@ -21,7 +21,8 @@ use bare::dice::{Dice, seed};
 use bare::{Bare, Guest, docker, head, hello, median, memory_kib, plant};
 
 const DATASTORES: [&str; 3] = ["vsanDatastore", "nfs1", "vmfs1"];
-const VOLUMES: usize = 10_000;
+/// Of an ordinary run.
+const VOLUMES: usize = 2_000;
 /// Volumes asked for by name, and made and removed again.
 const ASKED: usize = 300;
 const MADE: usize = 20;
@@ -275,7 +276,7 @@ async fn create(guest: &mut Guest, name: &str) -> Result<()> {
 }
 
 #[test]
-fn ten_thousand_volumes_on_three_datastores_are_all_there_whoever_restarts() -> Result<()> {
+fn thousands_of_volumes_on_three_datastores_are_all_there_whoever_restarts() -> Result<()> {
     let count = env::var("VDVS_MANY")
         .ok()
         .and_then(|text| text.parse().ok());

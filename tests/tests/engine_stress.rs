@@ -34,7 +34,7 @@ use books::Books;
 const DATASTORES: [&str; 2] = ["vsanDatastore", "nfs1"];
 const VMS: [&str; 3] = ["swarm01", "swarm02", "swarm03"];
 /// Of an ordinary run.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 const REQUESTS: usize = 64;
 /// Deaths of the agent in a round.
 const DEATHS: usize = 2;

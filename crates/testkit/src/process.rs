@@ -292,6 +292,11 @@ impl Cmd {
     }
 }
 
+/// Threads that a process has left.
+fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
 /// A process that can be recognised later: its pid and the clock tick it started at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcId {
@@ -310,7 +315,9 @@ impl ProcId {
         let mut fields = stat.rsplit_once(") ")?.1.split(' ');
         let state = fields.next()?;
         let start_time = fields.nth(18)?.parse().ok()?;
-        (!matches!(state, "Z" | "X")).then_some(Self { pid, start_time })
+        // A killed process's first thread may be gone while others still hold its files and locks.
+        let gone = matches!(state, "Z" | "X") && threads(pid) <= 1;
+        (!gone).then_some(Self { pid, start_time })
     }
 
     /// It runs, and it is still the same process.

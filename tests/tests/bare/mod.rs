@@ -153,7 +153,12 @@ impl Bare {
     /// Kills the agent.
     pub(crate) fn kill_agent(&mut self) -> Result<()> {
         let agent = self.agent.take().context("no agent runs")?;
-        agent.kill().map(drop)
+        agent.kill()?;
+        // So that whoever connects next connects to the next one.
+        for vm in &self.vms {
+            fs::remove_file(self.vsock(vm)).ok();
+        }
+        Ok(())
     }
 
     /// The agent's process.
