@@ -151,9 +151,12 @@ impl Inner {
                 if record.operation != begun.record.operation
                     || record.ownership != begun.record.ownership
                 {
+                    // Over already: perhaps by our own write, which somebody's next attach followed so soon that we
+                    // could not tell that it was there.
+                    let over = record.epoch != begun.record.epoch;
                     return match record.ownership.owner() {
-                        None => Ok(Change::Keep),
-                        Some(_) => Err(Error::Contended { name: begun.name() }),
+                        Some(_) if !over => Err(Error::Contended { name: begun.name() }),
+                        _ => Ok(Change::Keep),
                     };
                 }
                 let mut next = record.clone();
