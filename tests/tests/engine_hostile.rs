@@ -5,8 +5,9 @@
 //! Stands among the suites with an engine because it has the machine to itself there; an engine is not needed. Every
 //! attack follows from a seed that is printed. `VDVS_HOSTILE` is another number than ten thousand.
 
-#![expect(
+#![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a test that cannot go on says where, and fails"
 )]
 
@@ -21,12 +22,13 @@ mod neighbour;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
 use vdvs_testkit::process::{Cmd, ProcId};
 use vdvs_testkit::wait::until_true;
 
@@ -159,7 +161,7 @@ fn besiege_from_here(
             "{what}: the neighbour waited too long; once more, the machine may have been busy"
         );
     }
-    anyhow::bail!("{what}: another VM's calls took {ratios:.2?} times as long")
+    bail!("{what}: another VM's calls took {ratios:.2?} times as long")
 }
 
 fn start() -> Result<Bare> {
@@ -186,7 +188,7 @@ fn healthy(bare: &Bare) -> Result<()> {
     );
     docker::call(&socket, "Create", &json!({"Name": "after"}))?;
     let got = docker::call(&socket, "Get", &json!({"Name": "after"}))?;
-    ensure!(got["Volume"]["Name"] == Value::from("after"), "{got}");
+    ensure!(got["Volume"]["Name"] == "after", "{got}");
     docker::call(&socket, "Remove", &json!({"Name": "after"}))?;
     bare.assert_quiet()
 }
@@ -232,7 +234,7 @@ fn ten_thousand_garbage_connections_leave_the_agent_as_it_was() -> Result<()> {
     let neighbour = Neighbour::of(&bare, "good")?;
     let socket = bare.vsock("hostile");
     let log_before = fs::metadata(bare.agent_log())?.len();
-    let counts = std::sync::Mutex::new(BTreeMap::new());
+    let counts = Mutex::new(BTreeMap::new());
     let attack = |number: usize| {
         let mut dice = dice.branch(u64::try_from(number)?);
         let kind = garbage::attack(&socket, &mut dice)?;

@@ -5,8 +5,9 @@
 //! Seeded, and the seed is printed; where the kills hit is the machine's doing. `VDVS_STRESS_ROUNDS` is another number
 //! of rounds. The same on simulated hosts, with a thousand rounds in minutes: `vdvs-engine`, test `stress`.
 
-#![expect(
+#![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a test that cannot go on says where, and fails"
 )]
 
@@ -19,7 +20,7 @@ use std::env;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -180,7 +181,7 @@ impl Known {
                 self.open.insert(request.name, mark);
             }
             (_, End::Refused(error)) => {
-                anyhow::bail!("{request:?} was refused: {error:?}");
+                bail!("{request:?} was refused: {error:?}");
             }
         }
         Ok(())

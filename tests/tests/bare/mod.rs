@@ -12,16 +12,19 @@ pub(crate) mod plant;
 
 use std::cell::Cell;
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::geteuid;
 use serde_json::json;
-use tempfile::TempDir;
+use tempfile::{Builder, TempDir};
 use tonic::transport::Channel;
 use uuid::Uuid;
 use vdvs_api::v1::volume_service_client::VolumeServiceClient;
 use vdvs_api::{v1, volume_client};
+use vdvs_host_lab::BlockingClient;
 use vdvs_testkit::lab::{AGENT, LABHV, PLUGIN, Profile, built};
 use vdvs_testkit::process::{Cmd, ProcId, tool};
 use vdvs_testkit::wait::until_true;
@@ -66,7 +69,7 @@ impl Bare {
 
     /// An agent on a lab host with these datastores and VMs, all VMs on. None, after saying so, without root.
     pub(crate) fn lab(datastores: &[&str], vms: &[&str]) -> Result<Option<Self>> {
-        if !nix::unistd::geteuid().is_root() {
+        if !geteuid().is_root() {
             eprintln!("skipped: a lab host needs root");
             return Ok(None);
         }
@@ -108,7 +111,7 @@ impl Bare {
     fn new(kind: Kind, vms: &[&str]) -> Result<Self> {
         Ok(Self {
             kind,
-            folder: tempfile::Builder::new().prefix("vdvs-").tempdir()?,
+            folder: Builder::new().prefix("vdvs-").tempdir()?,
             vms: vms.iter().map(|vm| (*vm).to_owned()).collect(),
             agent: None,
             plugin: None,
@@ -145,7 +148,7 @@ impl Bare {
         self.agent = Some(cmd.daemon(&self.agent_log())?);
         // A dead agent leaves its sockets, so being there is not enough.
         until_true(SOON, "the agent listens", || {
-            let connects = |vm: &String| std::os::unix::net::UnixStream::connect(self.vsock(vm));
+            let connects = |vm: &String| UnixStream::connect(self.vsock(vm));
             Ok(self.vms.iter().all(|vm| connects(vm).is_ok()))
         })
     }
@@ -215,7 +218,7 @@ impl Bare {
         until_true(SOON, "the VM has its own /dev", || {
             Ok(dev.exists() && !whole.exists())
         })?;
-        let client = vdvs_host_lab::BlockingClient::new(&self.path().join("labhv.sock"));
+        let client = BlockingClient::new(&self.path().join("labhv.sock"));
         client.power_on(vm, i32::try_from(init.pid)?, init.start_time)?;
         Ok(())
     }

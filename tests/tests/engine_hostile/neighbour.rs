@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::runtime::Builder;
 use tokio::time::sleep;
 use vdvs_api::v1;
@@ -138,7 +138,7 @@ impl Neighbour {
     /// What was measured. No call may have failed.
     pub(crate) fn latency(&self) -> Result<Latency> {
         if let Some(failed) = self.shared.failed.lock().unwrap().clone() {
-            anyhow::bail!("a neighbour's call failed: {failed}");
+            bail!("a neighbour's call failed: {failed}");
         }
         let calm = self.shared.calm.lock().unwrap();
         let under_attack = self.shared.under_attack.lock().unwrap();
