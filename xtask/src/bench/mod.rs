@@ -16,7 +16,7 @@ use vdvs_testkit::lab::{AGENT, BINARY_PACKAGES, Profile, built, target_dir};
 use vdvs_testkit::process::Cmd;
 
 use crate::program;
-use table::{Figure, Table};
+use table::{Figure, NOT_BUILT, Table};
 
 /// The program that measures.
 const DRIVER: &str = "vdvs-bench";
@@ -30,7 +30,7 @@ pub(crate) struct BenchArgs {
     /// Fail when a figure is beyond three times its budget.
     #[arg(long)]
     check: bool,
-    /// Only this: get, create, mount, takeover, list or memory.
+    /// Only this: get, create, mount, clone, takeover, list or memory.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// How many volumes are many.
@@ -57,6 +57,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<bool> {
     let mut figures = Figure::parse(&text)?;
     if args.only.is_none() {
         figures.push(size()?);
+        figures.push(Figure {
+            key: "vib".to_owned(),
+            value: None,
+            note: NOT_BUILT.to_owned(),
+        });
     }
     let table = Table::of(&figures);
     println!("\n{}measured in {:.0?}", table.text(), begun.elapsed());

@@ -6,6 +6,8 @@ use std::fmt::Write;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+/// The note of what does not exist yet: there is no figure, and none is missing.
+pub(crate) const NOT_BUILT: &str = "not built yet";
 /// A figure beyond this many budgets is no noise.
 const BEYOND: f64 = 3.0;
 
@@ -92,6 +94,12 @@ const KNOWN: &[Known] = &[
         "ms",
         1000.0,
     ),
+    budget(
+        "clone",
+        "clone of a sparse disk over cp --sparse and sync",
+        "×",
+        1.2,
+    ),
     budget("list.cold", "ListVolumes, many volumes, cold", "ms", 1000.0),
     budget("list.agent", "ListVolumes, many volumes, agent", "ms", 25.0),
     budget(
@@ -99,6 +107,12 @@ const KNOWN: &[Known] = &[
         "ListVolumes, many volumes, plugin",
         "ms",
         60.0,
+    ),
+    budget(
+        "list.visible",
+        "another host's volume, until it is listed",
+        "ms",
+        5000.0,
     ),
     beside("list.cold.tenth", "  beside: cold, a tenth of them", "ms"),
     beside("list.agent.tenth", "  beside: agent, a tenth of them", "ms"),
@@ -116,6 +130,7 @@ const KNOWN: &[Known] = &[
     ),
     beside("memory.peak", "  beside: its peak", "MiB"),
     budget("size", "vdvsd, stripped", "MB", 8.0),
+    budget("vib", "VIB", "MB", 7.0),
 ];
 
 /// What was measured.
@@ -151,6 +166,7 @@ impl Row {
     fn verdict(&self) -> &'static str {
         match (self.budget, self.figure) {
             (None, _) => "",
+            (Some(_), None) if self.note == NOT_BUILT => "-",
             (Some(_), None) => "none",
             (Some(budget), Some(figure)) if figure <= budget => "met",
             (Some(budget), Some(figure)) if figure <= BEYOND * budget => "missed",
@@ -251,6 +267,18 @@ mod tests {
     fn figures_without_a_budget_are_shown_and_never_judged() {
         let table = table("create.local", Some(1e9));
         assert!(table.text().contains("local"));
+        assert!(table.beyond().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_built_yet_is_neither_met_nor_missed() {
+        let figure = Figure {
+            key: "vib".to_owned(),
+            value: None,
+            note: NOT_BUILT.to_owned(),
+        };
+        let table = Table::of(&[figure]);
+        assert!(table.text().contains(NOT_BUILT) && !table.text().contains("met"));
         assert!(table.beyond().is_empty());
     }
 

@@ -9,11 +9,13 @@ use tonic::Request;
 use vdvs_api::v1;
 
 use crate::figures::{median, ms, percentile, us};
+use crate::plant;
 use crate::world::{FIRST, World, hello};
 
 const WARM_UP: usize = 500;
 const GETS: usize = 5_000;
 const LISTS: usize = 5;
+const VISIBLE: usize = 3;
 /// Longer than anybody waits for a list.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -93,6 +95,27 @@ pub(crate) fn list(world: &World, planted: usize, mark: &str) -> Result<()> {
         }
     }
     world.figure(&key("plugin"), median(&times)?, &note)
+}
+
+/// How long a volume that another host made stays unseen by somebody who lists all the time.
+pub(crate) fn visible(world: &World) -> Result<()> {
+    let mut times = Vec::new();
+    for round in 0..VISIBLE {
+        let name = format!("q-{round}");
+        let mut seen = false;
+        let begin = Instant::now();
+        plant::beside_the_agent(world, &name)?;
+        while !seen && begin.elapsed() < LIMIT {
+            seen = world.runtime.block_on(async {
+                let mut guest = world.guest(FIRST);
+                let reply = guest.list_volumes(v1::ListVolumesRequest {}).await?;
+                anyhow::Ok(reply.get_ref().volumes.iter().any(|v| v.name == name))
+            })?;
+        }
+        ensure!(seen, "{name} was never listed");
+        times.push(ms(begin.elapsed()));
+    }
+    world.figure("list.visible", percentile(&times, 100)?, "the longest")
 }
 
 /// One list of the agent, or why there was none.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod clone;
 mod create;
 mod figures;
 mod http;
@@ -32,6 +33,8 @@ enum Bench {
     Create,
     /// A formatted volume's Mount beside losetup and mount.
     Mount,
+    /// A clone of a sparse disk beside `cp`.
+    Clone,
     /// A Mount on another VM after a power cut.
     Takeover,
     /// Lists with many volumes.
@@ -41,11 +44,12 @@ enum Bench {
 }
 
 impl Bench {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Memory,
         Self::Get,
         Self::Create,
         Self::Mount,
+        Self::Clone,
         Self::Takeover,
         Self::List,
     ];
@@ -84,6 +88,7 @@ fn run(args: &Args) -> Result<()> {
             Bench::Get => calls::get(&world)?,
             Bench::Create => create::measure(&world)?,
             Bench::Mount => mount::beside_bare(&world)?,
+            Bench::Clone => clone::beside_cp(&world)?,
             Bench::Takeover => mount::takeover(&world)?,
             Bench::Memory => memory::idle(&world)?,
             Bench::List => {}
@@ -96,6 +101,7 @@ fn run(args: &Args) -> Result<()> {
         calls::list(&world, some, ".tenth")?;
         plant::volumes(&world, some..args.volumes)?;
         calls::list(&world, args.volumes, "")?;
+        calls::visible(&world)?;
     } else if wanted(Bench::Memory) {
         plant::volumes(&world, 0..args.volumes)?;
     }

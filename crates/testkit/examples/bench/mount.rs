@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 use vdvs_testkit::process::{Cmd, tool};
 
 use crate::figures::{median, ms, timed};
@@ -24,7 +24,7 @@ pub(crate) fn beside_bare(world: &World) -> Result<()> {
     let name = "b-mount";
     let mut plugin = world.plugin(FIRST)?;
     plugin.plugin("Create", &json!({"Name": name}))?;
-    let (first, ()) = timed(|| mount(&mut plugin, name))?;
+    let (first, _) = timed(|| mount(&mut plugin, name))?;
     unmount(&mut plugin, name)?;
     let extent = extent_of(&world.datastore(), name)?;
     let (mut ours, mut bare, mut away) = (Vec::new(), Vec::new(), Vec::new());
@@ -71,13 +71,13 @@ pub(crate) fn takeover(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn mount(plugin: &mut Http, name: &str) -> Result<()> {
-    plugin
-        .plugin("Mount", &json!({"Name": name, "ID": "bench"}))
-        .map(drop)
+pub(crate) fn mount(plugin: &mut Http, name: &str) -> Result<String> {
+    let answer = plugin.plugin("Mount", &json!({"Name": name, "ID": "bench"}))?;
+    let at = answer.get("Mountpoint").and_then(Value::as_str);
+    Ok(at.context("a Mount without a mount point")?.to_owned())
 }
 
-fn unmount(plugin: &mut Http, name: &str) -> Result<()> {
+pub(crate) fn unmount(plugin: &mut Http, name: &str) -> Result<()> {
     plugin
         .plugin("Unmount", &json!({"Name": name, "ID": "bench"}))
         .map(drop)
@@ -108,7 +108,7 @@ fn bare_mount(world: &World, extent: &Path) -> Result<f64> {
 }
 
 /// The file that holds a volume's bytes.
-fn extent_of(datastore: &Path, volume: &str) -> Result<PathBuf> {
+pub(crate) fn extent_of(datastore: &Path, volume: &str) -> Result<PathBuf> {
     for group in fs::read_dir(datastore.join("dockvols"))? {
         let group = group?;
         if !group.file_type()?.is_dir() {

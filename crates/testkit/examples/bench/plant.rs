@@ -43,6 +43,12 @@ pub(crate) fn volumes(world: &World, numbers: Range<usize>) -> Result<()> {
     })
 }
 
+/// A volume as another host would have made it: its files appear while the agent runs.
+pub(crate) fn beside_the_agent(world: &World, name: &str) -> Result<()> {
+    let template = Template::read(&world.datastore().join("dockvols"))?;
+    template.copy(name).map(drop)
+}
+
 impl Template {
     fn read(dockvols: &Path) -> Result<Self> {
         let claim = format!("{TEMPLATE}.vdvs");
