@@ -272,7 +272,9 @@ impl Run {
         }
         for vm in 0..VMS {
             if !world.power(self.vm(vm), Power::On) {
-                // Refused by a disk that is another's: the reconciler takes it out first.
+                // Refused by a disk that is another's: the reconciler takes it out first. From a VM that was suspended
+                // after it had lost the disk it cannot: somebody has to give up the saved state.
+                world.power(self.vm(vm), Power::Off);
                 sleep(Duration::from_secs(40)).await;
                 assert!(world.power(self.vm(vm), Power::On), "VM {vm} cannot boot");
             }
