@@ -8,8 +8,8 @@ use vdvs_domain::{Epoch, Ownership};
 use vdvs_engine::api::Outcome;
 use vdvs_host_sim::{Fault, When};
 
+use crate::hosts::Two;
 use crate::support::{WAIT, call, disk, rand_request, until, volume};
-use crate::two_hosts::Two;
 
 const WHENS: [When; 3] = [When::Before, When::Half, When::After];
 /// As short as it can be, so that the matrix is.

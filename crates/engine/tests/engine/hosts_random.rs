@@ -17,8 +17,8 @@ use vdvs_engine::api::{Caller, VolumeView};
 use vdvs_engine::ports::Power;
 use vdvs_host_sim::{Fault, When};
 
+use crate::hosts::Two;
 use crate::support::{call_for, disk, volume};
-use crate::two_hosts::Two;
 
 /// `vm1`, `vm2` on the first host, `far1`, `far2` on the second.
 const VMS: usize = 4;

@@ -10,6 +10,7 @@ mod attachments;
 mod clones;
 mod consistency;
 mod crashes;
+mod hosts;
 mod hosts_crashes;
 mod hosts_random;
 mod mistakes;

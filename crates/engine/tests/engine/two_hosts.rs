@@ -2,152 +2,17 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
-use vdvs_domain::{Epoch, Error, ErrorKind, HostId, VmId, VmRef};
-use vdvs_engine::Engine;
-use vdvs_engine::api::{Attached, Caller, Notice, Outcome, Settings, VolumeView};
-use vdvs_engine::ports::{AuditEntry, Power};
-use vdvs_host_sim::{Fault, Session, When};
+use vdvs_domain::{Epoch, ErrorKind};
+use vdvs_engine::api::{Notice, Outcome};
+use vdvs_engine::ports::Power;
+use vdvs_host_sim::{Fault, When};
 
-use crate::support::{Lab, Reconciler, WAIT, call, disk, ds, rand_request, until, volume};
-
-/// A lab on `esx01` with VMs `vm1` to `vm3`, and `esx02` with `far1` and `far2`. Both agents run.
-pub(crate) struct Two {
-    pub(crate) near: Lab,
-    pub(crate) far_host: HostId,
-    pub(crate) far_session: Arc<Session>,
-    pub(crate) far: Arc<Engine>,
-    pub(crate) far_vms: Vec<VmId>,
-    near_runs: Option<Reconciler>,
-    far_runs: Option<JoinSet<()>>,
-}
-
-fn running(engine: &Arc<Engine>) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
-    tasks.spawn(Arc::clone(engine).run(CancellationToken::new()));
-    tasks
-}
-
-impl Two {
-    pub(crate) fn new() -> Self {
-        let near = Lab::new();
-        let far_host = near.world.add_host("esx02");
-        let far_vms = (1..=2)
-            .map(|n| near.world.add_vm(far_host, &format!("far{n}"), &ds("ds")))
-            .collect();
-        let far_session = near.world.session(far_host);
-        let far = Engine::new(far_session.ports(), Settings::default());
-        let near_runs = Some(near.reconcile());
-        let far_runs = Some(running(&far));
-        Self {
-            near,
-            far_host,
-            far_session,
-            far,
-            far_vms,
-            near_runs,
-            far_runs,
-        }
-    }
-
-    /// The agent of `esx01` dies; its VMs go on.
-    pub(crate) fn kill_near(&mut self) {
-        self.near.session.crash();
-        self.near_runs = None;
-    }
-
-    pub(crate) fn start_near(&mut self) {
-        self.near.restart();
-        self.near_runs = Some(self.near.reconcile());
-    }
-
-    /// Without the agents' own work: only requests call.
-    pub(crate) fn quiet(self) -> Self {
-        Self {
-            near_runs: None,
-            far_runs: None,
-            ..self
-        }
-    }
-
-    pub(crate) fn kill_far(&mut self) {
-        self.far_session.crash();
-        self.far_runs = None;
-    }
-
-    pub(crate) fn start_far(&mut self) {
-        self.far_session = self.near.world.session(self.far_host);
-        self.far = Engine::new(self.far_session.ports(), Settings::default());
-        self.far_runs = Some(running(&self.far));
-    }
-
-    pub(crate) fn far_caller(&self, n: usize) -> Caller {
-        Caller {
-            vm: VmRef {
-                id: self.far_vms[n - 1].clone(),
-                name: format!("far{n}"),
-            },
-            home: Some(ds("ds")),
-        }
-    }
-
-    pub(crate) async fn attach_far(&self, n: usize, wait: Duration) -> Result<Attached, Error> {
-        self.attach_far_as(n, rand_request(), wait).await
-    }
-
-    pub(crate) async fn attach_far_as(
-        &self,
-        n: usize,
-        request: u128,
-        wait: Duration,
-    ) -> Result<Attached, Error> {
-        let (caller, call) = (self.far_caller(n), call(request));
-        self.far
-            .attach(&caller, &call, &volume("db"), false, wait)
-            .await
-    }
-
-    async fn far_view(&self) -> VolumeView {
-        let caller = self.far_caller(1);
-        self.far.get(&caller, &volume("db")).await.unwrap()
-    }
-
-    /// The volume `db` with these options, attached to `vm1` of `esx01`.
-    pub(crate) async fn held(&self, options: &[(&str, &str)]) -> (VolumeView, Attached) {
-        let made = self.near.try_create(1, rand_request(), "db", options);
-        let made = made.await.unwrap().into_inner();
-        (made, self.near.attach(1, "db").await)
-    }
-
-    pub(crate) async fn record(&self) -> Value {
-        let inspect = self.near.engine.admin_inspect("db").await.unwrap();
-        serde_json::from_str(&inspect.record_json).unwrap()
-    }
-
-    /// The same, as the other host reads it.
-    pub(crate) async fn far_record(&self) -> Value {
-        let inspect = self.far.admin_inspect("db").await.unwrap();
-        serde_json::from_str(&inspect.record_json).unwrap()
-    }
-
-    fn audit(&self, host: HostId, verb: &str) -> Vec<AuditEntry> {
-        let mut audit = self.near.world.audit(host);
-        audit.retain(|e| e.verb == verb);
-        audit
-    }
-
-    fn writers(&self, view: &VolumeView) -> Vec<String> {
-        self.near.world.writers(&disk(view))
-    }
-}
-
-pub(crate) const FENCE: &[(&str, &str)] = &[("failover", "fence")];
+use crate::hosts::{FENCE, Two};
+use crate::support::{WAIT, call, disk, rand_request, until};
 
 async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     let begun = Instant::now();
