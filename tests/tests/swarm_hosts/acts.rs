@@ -64,7 +64,10 @@ pub(crate) fn programs_are_killed_under_running_writers(story: &Story) -> Result
         "no answer from the host",
     ] {
         let why = "the hypervisor's stand-in was killed while the agent talked to it";
-        story.rig.expect_complaint(Program::Agent, text, why);
+        // The plugin hands the agent's words on when it has to ask again.
+        for by in [Program::Agent, Program::Plugin] {
+            story.rig.expect_complaint(by, text, why);
+        }
     }
     let (on, _) = story.workers()?;
     let tasks = story.tasks()?;
