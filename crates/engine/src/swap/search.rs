@@ -367,8 +367,7 @@ fn nor_do_two_writers_that_change_it_again_and_again() {
 #[test]
 fn nor_do_writers_who_ask_for_the_slot_they_knew_instead_of_listing() {
     let start: &[(&str, &[u8])] = &[("f.4", &value(0))];
-    let cases: [(u8, u8, &[Option<u64>]); 2] =
-        [(3, 1, &[Some(4)]), (2, 1, &[Some(4), Some(3)])];
+    let cases: [(u8, u8, &[Option<u64>]); 2] = [(3, 1, &[Some(4)]), (2, 1, &[Some(4), Some(3)])];
     for (writers, changes, known) in cases {
         let case = Case {
             start,
@@ -385,20 +384,15 @@ fn nor_do_writers_who_ask_for_the_slot_they_knew_instead_of_listing() {
 fn nor_do_more_of_them_more_often() {
     let one: &[(&str, &[u8])] = &[("f.4", &value(0))];
     let two: &[(&str, &[u8])] = &[("f.3", &value(0)), ("f.4", &value(0))];
-    let cases: [(u8, u8, &[(&str, &[u8])], &[Option<u64>]); 4] = [
-        (3, 1, one, &[Some(4), None, Some(3)]),
-        (3, 1, two, &[Some(3), Some(4), None]),
-        (2, 2, one, &[Some(4)]),
-        (2, 2, one, &[Some(4), None]),
-    ];
-    for (writers, changes, start, known) in cases {
-        let case = Case {
-            start,
-            known,
-            ..Case::new(writers, changes)
-        };
-        reaches(case, 1_000);
-    }
+    let case = |writers, changes, start, known| Case {
+        start,
+        known,
+        ..Case::new(writers, changes)
+    };
+    reaches(case(3, 1, one, &[Some(4), None, Some(3)]), 1_000);
+    reaches(case(3, 1, two, &[Some(3), Some(4), None]), 1_000);
+    reaches(case(2, 2, one, &[Some(4)]), 1_000);
+    reaches(case(2, 2, one, &[Some(4), None]), 1_000);
 }
 
 const LEFT_BY_A_CRASH: Case<'_> = Case {
