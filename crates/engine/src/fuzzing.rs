@@ -89,6 +89,7 @@ pub fn file_names(bytes: &[u8]) {
             assert_eq!(entry, format!("{stem}.{slot}"));
         }
         Found::Disk(name, id8) => assert_eq!(entry, format!("{name}.{id8}.vmdk")),
+        Found::Original(name) => assert_eq!(entry, format!("{name}.vmdk")),
         Found::Other => {}
     }
     if let Some(group) = group_of_dir(entry) {
