@@ -12,11 +12,11 @@
 )]
 
 mod bare;
-#[path = "engine_hostile/garbage.rs"]
+#[path = "process_hostile/garbage.rs"]
 mod garbage;
-#[path = "engine_hostile/http.rs"]
+#[path = "process_hostile/http.rs"]
 mod http;
-#[path = "engine_hostile/neighbour.rs"]
+#[path = "process_hostile/neighbour.rs"]
 mod neighbour;
 
 use std::collections::BTreeMap;
