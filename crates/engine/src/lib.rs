@@ -6,6 +6,7 @@
 //! | [`api`] | what its callers say and hear |
 //! | `swap` | the one way a shared file changes |
 //! | `layout`, `records`, `governance`, `ledger` | what lies on a datastore |
+//! | `index` | what is remembered of records |
 //! | `lookup`, `view`, `identity`, `inventory` | finding, showing, knowing who asks |
 //! | `works`, `cloning`, `rivals`, `unmake`, `policies` | parts of a create: long work, sources, other creators, its ends, vSAN policies |
 //! | `create`, `delete`, `attach`, `detach`, `format`, `release` | the changes: operation in the record → act → result |
