@@ -2,8 +2,7 @@
 //! VM, none of them right. Plugin and agent stay healthy and do not grow, and another VM's calls take less than twice as
 //! long as between the attacks.
 //!
-//! Stands among the suites with an engine because it has the machine to itself there; an engine is not needed. Every
-//! attack follows from a seed that is printed. `VDVS_HOSTILE` is another number than ten thousand.
+//! Has the machine to itself while it runs. Every attack follows from a seed that is printed. `VDVS_HOSTILE` is another number than ten thousand.
 
 #![allow(
     clippy::unwrap_used,
