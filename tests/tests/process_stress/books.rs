@@ -78,20 +78,20 @@ fn volumes(
     wrong: &mut Vec<String>,
 ) -> Result<()> {
     let files: BTreeSet<String> = list(folder)?.into_iter().collect();
-    let mut newest: BTreeMap<String, u64> = BTreeMap::new();
+    let mut slots: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     for file in &files {
         if let Some((stem, slot)) = file.rsplit_once(".vdvs.")
             && let Ok(slot) = slot.parse()
         {
-            let known = newest.entry(stem.to_owned()).or_insert(slot);
-            *known = slot.max(*known);
+            slots.entry(stem.to_owned()).or_default().insert(slot);
         }
     }
     let mut expected = BTreeSet::new();
-    for (stem, slot) in newest {
-        // Pruned since; the next look sees the one after it.
-        let Some(record) = frame(&folder.join(format!("{stem}.vdvs.{slot}")))? else {
-            wrong.push(format!("{datastore}: {stem} is torn or moves"));
+    for (stem, slots) in slots {
+        let slots = slots.iter().rev();
+        let path = |slot: &u64| folder.join(format!("{stem}.vdvs.{slot}"));
+        let Some(record) = newest(slots.map(path))? else {
+            wrong.push(format!("{datastore}: {stem} has no whole version"));
             continue;
         };
         if let Some(operation) = record.get("operation").filter(|value| !value.is_null()) {
@@ -134,21 +134,25 @@ fn volumes(
 }
 
 fn ledger(own: &Path) -> Result<BTreeMap<String, u64>> {
-    let newest = list(own)?
+    let mut slots: Vec<(u64, String)> = list(own)?
         .into_iter()
         .filter(|name| name.starts_with("ledger."))
-        .filter_map(|name| Some((name.rsplit_once('.')?.1.parse::<u64>().ok()?, name)))
-        .max();
-    let Some((_, name)) = newest else {
-        return Ok(BTreeMap::new());
-    };
-    let ledger = frame(&own.join(name))?.unwrap_or_default();
+        .filter_map(|name| Some((name.rsplit_once('.')?.1.parse().ok()?, name)))
+        .collect();
+    slots.sort();
+    let slots = slots.into_iter().rev().map(|(_, name)| own.join(name));
+    let ledger = newest(slots)?.unwrap_or_default();
     let entries = ledger.get("entries").and_then(Value::as_object);
     Ok(entries
         .into_iter()
         .flatten()
         .map(|(id, bytes)| (id.clone(), bytes.as_u64().unwrap_or_default()))
         .collect())
+}
+
+/// The first whole one: what an agent that was killed had begun to write is passed over.
+fn newest(mut slots: impl Iterator<Item = PathBuf>) -> Result<Option<Value>> {
+    slots.find_map(|slot| frame(&slot).transpose()).transpose()
 }
 
 /// The content of a small shared file; none: torn, or gone.
