@@ -234,7 +234,7 @@ pub enum Error {
     },
     /// The wait for a volume ended.
     #[error(
-        "volume {name} is still attached to {holder} after waiting {waited_ms} ms; nothing changed. Stop its containers there, or see: vdvs volume inspect {name}"
+        "after {waited_ms} ms of waiting, volume {name} is still attached to {holder}; nothing changed. Stop its containers there, or see: vdvs volume inspect {name}"
     )]
     WaitedInVain {
         /// Full name.

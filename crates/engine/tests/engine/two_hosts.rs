@@ -67,7 +67,7 @@ async fn who_waits_in_vain_learns_who_has_it_where_and_since_when_and_leaves_no_
     let err = answer.unwrap_err();
     assert_eq!((err.kind(), took.as_secs()), (ErrorKind::Timeout, 60));
     let text = err.to_string();
-    let named = "volume db@ds is still attached to VM vm1 on host esx01 since 2026-01-01 00:00:00 UTC after waiting 60000 ms";
+    let named = "after 60000 ms of waiting, volume db@ds is still attached to VM vm1 on host esx01 since 2026-01-01 00:00:00 UTC";
     assert!(text.starts_with(named), "{text}");
     sleep(Duration::from_millis(100)).await;
     assert!(
