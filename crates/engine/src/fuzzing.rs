@@ -7,9 +7,11 @@ use std::fmt::Debug;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 use vdvs_domain::record::NameClaim;
 use vdvs_domain::{DatastoreName, Error, GroupId, VolumeName, VolumeRecord};
 
+use crate::adopt::original;
 use crate::governance::{Document, Marker};
 use crate::layout::{Found, Place, classify, group_of_dir, place_of_disk};
 use crate::ledger::Ledger;
@@ -116,6 +118,30 @@ pub fn file_names(bytes: &[u8]) {
     }
 }
 
+/// What the original left beside a disk: descriptor and metadata. The file it names is one beside the disk, and what is
+/// not an object is no metadata.
+pub fn originals(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let name = VolumeName::new("db").expect("a plain word is a name");
+    if let Some(file) = original::metadata_file(&text, &name) {
+        assert!(original::is_metadata_file(&file, &name) && !file.contains('/'));
+    }
+    let (datastore, group) = (Uuid::from_u128(1), GroupId::DEFAULT);
+    let id = original::volume_id(datastore, group, &name, original::disk_uuid(&text));
+    let place = Place::of(
+        &DatastoreName::new("ds").expect("a plain word is a name"),
+        group,
+        &name,
+        id,
+    );
+    assert!(place.is_adopted());
+    if let Some(read) = original::metadata(bytes) {
+        assert!(text.trim_ascii().starts_with('{'));
+        assert_eq!(read.options.size, None, "the disk says how large it is");
+        assert!(read.attached_to.is_none() || text.contains("attached"));
+    }
+}
+
 fn recognised(place: &Place) {
     let (name, id8) = (place.name.clone(), place.id8.clone());
     let stem = place.record().stem;
@@ -134,6 +160,11 @@ mod tests {
     #[test]
     fn any_slot_is_torn_refused_or_written_back_unchanged() {
         check("slots", super::slots);
+    }
+
+    #[test]
+    fn what_the_original_left_is_read_or_passed_over() {
+        check("originals", super::originals);
     }
 
     #[test]

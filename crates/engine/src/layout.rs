@@ -192,7 +192,8 @@ pub(crate) fn classify(entry: &str) -> Found {
     };
     let disk = || {
         let (name, id8) = name_and_id8(entry.strip_suffix(".vmdk")?)?;
-        Some(Found::Disk(name, id8))
+        // No disk of ours has these digits in its name.
+        (id8 != ADOPTED).then_some(Found::Disk(name, id8))
     };
     let original = || {
         let name = VolumeName::new(entry.strip_suffix(".vmdk")?).ok()?;
@@ -257,6 +258,8 @@ mod tests {
         let adopted = Place::adopted(&ds, GroupId::DEFAULT, &VolumeName::new("db").unwrap());
         assert_eq!(adopted.disk().path.file_name(), "db.vmdk");
         assert_eq!(place_of_disk(&adopted.disk()), Some(adopted));
+        let odd = VolumeName::new("db.00000000").unwrap();
+        assert_eq!(classify("db.00000000.vmdk"), Found::Original(odd));
         for other in [
             "db.1.deadbeef-flat.vmdk",
             "db-000001.vmdk",

@@ -8,7 +8,7 @@
 //! has layout *root*, and a file system in state *unknown*: nobody ever formats it. The record comes before the claim,
 //! so that no leftover of an adoption can look like a leftover of a create, whose disk is garbage.
 
-mod original;
+pub(crate) mod original;
 
 use uuid::Uuid;
 use vdvs_domain::error::full_name;
