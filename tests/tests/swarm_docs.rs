@@ -1,7 +1,7 @@
 //! The documentation, command by command: every `console` block of the pages is run where it says, in one lab, and
 //! what the pages show is compared with what the programs say.
 
-#[path = "engine_docs/page.rs"]
+#[path = "swarm_docs/page.rs"]
 mod page;
 
 use std::env;
@@ -65,8 +65,8 @@ impl Lab {
                     ));
             }
         };
-        let bin = self.rig.lab().layout().bin_dir();
-        let line = format!("PATH={}:$PATH; {line}", bin.display());
+        // Where a node has our programs.
+        let line = format!("PATH=/opt/vdvs:$PATH; {line}");
         node.exec(tool::BASH, ["-c", &line])
     }
 
