@@ -84,8 +84,12 @@ impl Request {
                 Ok(()) => return (self, End::Done),
                 // Nobody there, or the answer got lost.
                 Err(error) if error.transport => sleep(AGAIN).await,
-                // A claim that a dead agent left without a record is watched for a minute, and the caller told to ask again.
-                Err(error) if error.kind == ErrorKind::Timeout => sleep(AGAIN).await,
+                // Told to try again: a claim that a dead agent left without a record is watched for a minute, and the
+                // host has places for so many connections, those of the dead agent included. A source that is being
+                // cloned stays so for longer than a caller waits.
+                Err(error) if error.kind.row().retry && error.kind != ErrorKind::InUse => {
+                    sleep(AGAIN).await;
+                }
                 Err(error) => return (self, End::Refused(error)),
             }
         }
@@ -269,7 +273,8 @@ fn sixty_four_at_once_and_kill_nine_leave_books_and_disks_in_agreement() -> Resu
         "hardly anything succeeded: {:?}",
         known.tally
     );
-    bare.assert_quiet()
+    // A new agent with 64 callers at its door finds the places taken by what the dead one left.
+    bare.assert_quiet_but(&["labhv does not listen", "more than 64 connections"])
 }
 
 /// Writes a number to the disk of each volume that has none yet.
