@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 use vdvs_domain::{Epoch, Ownership};
-use vdvs_engine::api::Outcome;
+use vdvs_engine::api::{Notice, Outcome};
 use vdvs_host_sim::{Fault, When};
 
 use crate::hosts::Two;
@@ -229,5 +229,31 @@ async fn a_slow_writer_never_replaces_what_another_host_was_told_is_done() {
                 "slow at {slow_here} here and {slow_there} there: {state}"
             );
         }
+    }
+}
+
+/// The claimant may attach between the write that ends a fence and the look after it. The fence took place all the same:
+/// it is in the audit, once, and the guest is told.
+#[tokio::test(start_paused = true)]
+async fn a_fence_that_is_slow_at_any_call_is_audited_once_and_told() {
+    for at in 1..=calls_of_a_fence().await {
+        let two = Two::new();
+        let (made, _) = two.held(FENCE).await;
+        let mut notices = two.near.engine.watch(&two.near.vms[0]);
+        let slow = async {
+            sleep(NEARLY).await;
+            let pause = Duration::from_secs(1);
+            two.near.session.plan(at, Fault::Slow(pause));
+        };
+        let (got, ()) = tokio::join!(two.attach_far(1, WAIT), slow);
+        got.unwrap_or_else(|why| panic!("slow call {at}: {why}"));
+        sleep(Duration::from_secs(5)).await;
+        let audited = two.audit(two.near.host, "fence");
+        assert_eq!(audited.len(), 1, "slow call {at}: {audited:?}");
+        let mut told = false;
+        while let Ok(notice) = notices.try_recv() {
+            told |= matches!(notice, Notice::Superseded { volume, .. } if volume == made.id);
+        }
+        assert!(told, "slow call {at}");
     }
 }
