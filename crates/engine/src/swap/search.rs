@@ -378,9 +378,10 @@ fn nor_do_writers_who_ask_for_the_slot_they_knew_instead_of_listing() {
     }
 }
 
-/// Minutes in a debug build: `cargo test --release -p vdvs-engine -- --ignored search`
+/// For whoever changes the protocol and has a machine for hours: `cargo test --release -p vdvs-engine -- --ignored search`.
+/// Nobody has seen it end: the first and the third case were each stopped after some forty minutes without a finding.
 #[test]
-#[ignore = "takes minutes; run it when the protocol changes"]
+#[ignore = "not seen to end within forty minutes"]
 fn nor_do_more_of_them_more_often() {
     let one: &[(&str, &[u8])] = &[("f.4", &value(0))];
     let two: &[(&str, &[u8])] = &[("f.3", &value(0)), ("f.4", &value(0))];
