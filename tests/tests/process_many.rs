@@ -22,9 +22,10 @@ use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tonic::Request;
 use vdvs_api::v1;
+use vdvs_testkit::planting;
 
 use bare::dice::{Dice, seed};
-use bare::{Bare, Guest, docker, head, hello, median, memory_kib, plant};
+use bare::{Bare, Guest, docker, head, hello, median, memory_kib};
 
 const DATASTORES: [&str; 3] = ["vsanDatastore", "nfs1", "vmfs1"];
 /// Of an ordinary run.
@@ -75,7 +76,7 @@ impl Many {
                 .collect();
             names.extend(own.iter().map(|name| format!("{name}@{datastore}")));
             let folder = bare.datastore(datastore);
-            plant::copies(&folder, &format!("template{n}"), own.into_iter())?;
+            planting::copies(&folder, &format!("template{n}"), own.into_iter())?;
         }
         eprintln!("planted {count} volumes in {:.1?}", begin.elapsed());
         Ok(Self {

@@ -10,6 +10,16 @@ const MAX_JSON: u64 = 1024 * 1024;
 
 /// Puts `bytes` in place of `path`, whole or not at all, durably. One writer per file.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    swap_in(path, bytes, File::sync_all)?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// As [`replace`], for what needs to outlive this process and not the machine: nothing is flushed.
+pub(crate) fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    swap_in(path, bytes, |_| Ok(()))
+}
+
+fn swap_in(path: &Path, bytes: &[u8], flush: fn(&File) -> io::Result<()>) -> io::Result<()> {
     let temp = path.with_extension("tmp");
     let mut file = OpenOptions::new()
         .write(true)
@@ -18,13 +28,9 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .mode(0o600)
         .open(&temp)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
+    flush(&file)?;
     drop(file);
-    rename_over(&temp, path)?;
-    match path.parent() {
-        Some(dir) => sync_dir(dir),
-        None => Ok(()),
-    }
+    rename_over(&temp, path)
 }
 
 #[expect(
@@ -45,18 +51,4 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(MAX_JSON).read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// As [`replace`], for what needs to outlive this process and not the machine: nothing is flushed.
-pub(crate) fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temp = path.with_extension("tmp");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temp)?;
-    file.write_all(bytes)?;
-    drop(file);
-    rename_over(&temp, path)
 }

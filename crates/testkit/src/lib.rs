@@ -5,6 +5,7 @@
 
 pub mod lab;
 pub mod mount_times;
+pub mod planting;
 pub mod postgres;
 pub mod process;
 pub mod session;

@@ -8,7 +8,6 @@
 
 pub(crate) mod dice;
 pub(crate) mod docker;
-pub(crate) mod plant;
 
 use std::cell::Cell;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Many volumes at once: one is created properly on a datastore, and its files are copied under new names and ids while
-//! no agent runs.
+//! Many volumes at once: one is created properly on a datastore, and its files are copied under new names and ids, with
+//! their entries in the ledger while no agent runs, or without, as a volume that another host is just making.
 //!
 //! The frames are written as they lie on a datastore (`vdvs <kind> 1 <length> <crc>`, then JSON). One that is not right
 //! is torn to the agent and its volume missing from every list, which whoever counts them notices.
@@ -22,12 +22,11 @@ struct Template {
     files: Vec<(String, Option<String>)>,
 }
 
-/// Copies the volume `template` under each of these names.
-pub(crate) fn copies(
-    datastore: &Path,
-    template: &str,
-    names: impl Iterator<Item = String>,
-) -> Result<()> {
+/// Copies the volume `template` under each of these names. No agent may run.
+///
+/// # Errors
+/// The template is not there, or a file cannot be written.
+pub fn copies(datastore: &Path, template: &str, names: impl Iterator<Item = String>) -> Result<()> {
     let dockvols = datastore.join("dockvols");
     let template = Template::read(&dockvols, template)?;
     let mut entries = Map::new();
@@ -35,6 +34,15 @@ pub(crate) fn copies(
         entries.insert(template.copy(&name)?, json!(template.extent));
     }
     enter(&dockvols.join(".vdvs"), entries)
+}
+
+/// One more volume as another host would have made it: its files appear while the agent runs.
+///
+/// # Errors
+/// As [`copies`].
+pub fn beside_the_agent(datastore: &Path, template: &str, name: &str) -> Result<()> {
+    let template = Template::read(&datastore.join("dockvols"), template)?;
+    template.copy(name).map(drop)
 }
 
 impl Template {
@@ -123,20 +131,8 @@ fn parse(text: &str) -> Result<(String, Value)> {
 }
 
 fn frame(kind: &str, body: &str) -> String {
-    let crc = checksum(body.as_bytes());
+    let crc = crc32fast::hash(body.as_bytes());
     format!("vdvs {kind} 1 {} {crc:08x}\n{body}", body.len())
-}
-
-/// CRC-32 as in Ethernet and zip, bit by bit: records are short.
-fn checksum(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
-        }
-    }
-    !crc
 }
 
 fn list(dir: &Path) -> Result<Vec<String>> {
