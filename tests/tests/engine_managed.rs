@@ -118,10 +118,8 @@ fn docker_runs_the_plugin_and_every_file_system_can_be_made_with_what_it_brings(
     rig.finish_empty()
 }
 
-/// An engine that was killed ends the plugin of its former life when it starts, and starts it anew. Seen once in some ten
-/// runs (20.10): what the new one mounts is not in the engine's folder, so no container can have it, probably because
-/// the engine unmounted that folder after the new plugin was there. The plugin's own view shows nothing of it. A person
-/// disables and enables the plugin, and so does this.
+/// After an engine was killed, now and then nothing that the plugin mounts appears in the engine's folder, so no container
+/// can have it (docs/adr/0045). A person disables and enables the plugin, and so does this.
 fn used_after_a_killed_engine(rig: &Rig, docker: &Docker, volume: &str) -> Result<()> {
     let read = run_in(volume, "test -s /data/log");
     let Err(refused) = docker.run(&read) else {
@@ -132,7 +130,7 @@ fn used_after_a_killed_engine(rig: &Rig, docker: &Docker, volume: &str) -> Resul
         text.contains("propagated-mount") && text.contains("no such file or directory"),
         "{text}"
     );
-    rig.note("managed plugin", "the engine unmounted its folder too late");
+    rig.note("managed plugin", "the engine's folder was without mounts");
     docker.run(&["plugin", "disable", "-f", NAME])?;
     docker.run(&["plugin", "enable", NAME])?;
     docker.run(&read).map(drop)
