@@ -145,6 +145,118 @@ impl AdminService for FakeAgent {
             }],
         }))
     }
+
+    async fn list_groups(
+        &self,
+        _: Request<v1::ListGroupsRequest>,
+    ) -> Result<Response<v1::ListGroupsReply>, Status> {
+        Err(Status::unimplemented("list_groups"))
+    }
+
+    async fn change_group(
+        &self,
+        _: Request<v1::ChangeGroupRequest>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        Err(Status::unimplemented("change_group"))
+    }
+
+    async fn list_policies(
+        &self,
+        _: Request<v1::ListPoliciesRequest>,
+    ) -> Result<Response<v1::ListPoliciesReply>, Status> {
+        Err(Status::unimplemented("list_policies"))
+    }
+
+    async fn change_policy(
+        &self,
+        _: Request<v1::ChangePolicyRequest>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        Err(Status::unimplemented("change_policy"))
+    }
+
+    async fn show_config(
+        &self,
+        _: Request<v1::ShowConfigRequest>,
+    ) -> Result<Response<v1::ShowConfigReply>, Status> {
+        Err(Status::unimplemented("show_config"))
+    }
+
+    async fn config_history(
+        &self,
+        _: Request<v1::ConfigHistoryRequest>,
+    ) -> Result<Response<v1::ConfigHistoryReply>, Status> {
+        Err(Status::unimplemented("config_history"))
+    }
+
+    async fn change_config(
+        &self,
+        _: Request<v1::ChangeConfigRequest>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        Err(Status::unimplemented("change_config"))
+    }
+
+    async fn backup_config(
+        &self,
+        _: Request<v1::BackupConfigRequest>,
+    ) -> Result<Response<v1::BackupConfigReply>, Status> {
+        Err(Status::unimplemented("backup_config"))
+    }
+
+    async fn set_volume(
+        &self,
+        _: Request<v1::SetVolumeRequest>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        Err(Status::unimplemented("set_volume"))
+    }
+
+    async fn move_volume(
+        &self,
+        _: Request<v1::MoveVolumeRequest>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        Err(Status::unimplemented("move_volume"))
+    }
+
+    async fn take_volume(
+        &self,
+        _: Request<v1::TakeVolumeRequest>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        Err(Status::unimplemented("take_volume"))
+    }
+
+    async fn why_volume(
+        &self,
+        _: Request<v1::WhyVolumeRequest>,
+    ) -> Result<Response<v1::WhyVolumeReply>, Status> {
+        Err(Status::unimplemented("why_volume"))
+    }
+
+    async fn list_hosts(
+        &self,
+        _: Request<v1::ListHostsRequest>,
+    ) -> Result<Response<v1::ListHostsReply>, Status> {
+        Err(Status::unimplemented("list_hosts"))
+    }
+
+    async fn list_audit(
+        &self,
+        _: Request<v1::ListAuditRequest>,
+    ) -> Result<Response<v1::ListAuditReply>, Status> {
+        Err(Status::unimplemented("list_audit"))
+    }
+
+    async fn show_work(
+        &self,
+        _: Request<v1::ShowWorkRequest>,
+    ) -> Result<Response<v1::ShowWorkReply>, Status> {
+        Err(Status::unimplemented("show_work"))
+    }
+
+    async fn list_works(
+        &self,
+        _: Request<v1::ListWorksRequest>,
+    ) -> Result<Response<v1::ListWorksReply>, Status> {
+        Err(Status::unimplemented("list_works"))
+    }
 }
 
 /// A running fake agent; it ends with the test's process.

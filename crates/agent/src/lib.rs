@@ -27,7 +27,7 @@
 //! | [`listeners`] | one socket for each VM |
 //! | [`guests`] | what is known of each VM's connections |
 //! | [`calls`] | deadline, cancellation and places of a call |
-//! | [`volume_service`], [`admin_service`] | the handlers |
+//! | [`volume_service`], [`admin`] | the handlers |
 //! | [`view`] | the engine's types into the contract's |
 //! | [`clock`], [`ids`] | the only source of time, and of identities |
 //! | [`logs`], [`quiet`] | where lines go, and how many one VM may cause |
@@ -35,7 +35,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-pub mod admin_service;
+pub mod admin;
 pub mod calls;
 pub mod clock;
 pub mod config;

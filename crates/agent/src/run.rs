@@ -24,7 +24,7 @@ use vdvs_store::{OpenError, SqliteStore};
 use vdvs_transport::{Acceptor, Backoff, BindError, Conn, Identity, Limits, UnixSocket, grpc};
 
 use crate::PROGRAM;
-use crate::admin_service::AdminFront;
+use crate::admin::AdminFront;
 use crate::calls::Calls;
 use crate::clock::SystemClock;
 use crate::config::{Config, HostConfig};

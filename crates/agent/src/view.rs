@@ -88,6 +88,10 @@ pub fn admin_volume(admin: api::AdminVolume) -> model::AdminVolume {
             .map(|(kind, since)| (kind.name().to_owned(), since)),
         attention: admin.attention,
         disk_path: admin.disk_path,
+        policy: admin.policy,
+        protected: admin.protected,
+        orphan: admin.orphan,
+        told: admin.told,
     }
 }
 
@@ -108,6 +112,8 @@ pub fn vm(vm: api::AdminVm, seen: Seen) -> model::AdminVm {
         plugin: seen.program,
         group: vm.group.map(String::from).unwrap_or_default(),
         volumes: vm.volumes,
+        host: vm.host,
+        told_at: vm.told_at,
     }
 }
 

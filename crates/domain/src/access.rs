@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::capacity::Capacity;
-use crate::ids::GroupId;
-use crate::names::{DatastoreName, GroupName};
+use crate::ids::{GroupId, HostId, Timestamp, VolumeId};
+use crate::names::{DatastoreName, GroupName, PolicyName, VolumeName};
+
 
 /// Which datastores a privilege speaks of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,14 +38,23 @@ pub struct Privilege {
     pub total_bytes: Option<u64>,
 }
 
+/// A VM that belongs to a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its instance UUID: what counts.
+    pub uuid: Uuid,
+    /// Its name when it was added, for people, and for the time when no host knows it.
+    pub name: String,
+}
+
 /// Which VMs belong to a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Members {
     /// Every VM that no other group names: `_DEFAULT`.
     Others,
-    /// These, by instance UUID.
-    Vms(Vec<Uuid>),
+    /// These.
+    Vms(Vec<Member>),
 }
 
 /// A vmgroup.
@@ -58,6 +68,9 @@ pub struct Group {
     pub description: String,
     /// Where new volumes go when the request names no datastore.
     pub default_datastore: DatastoreScope,
+    /// Size of new volumes when the request names none; none: the product's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_size: Option<Capacity>,
     /// Who belongs to it.
     pub members: Members,
     /// What it may do.
@@ -69,6 +82,62 @@ pub struct Group {
 pub struct AccessConfig {
     /// The vmgroups.
     pub groups: Vec<Group>,
+    /// The vSAN policies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<StoragePolicy>,
+    /// VMs and volumes on their way from one group to another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transfers: Vec<Transfer>,
+}
+
+/// A vSAN policy, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoragePolicy {
+    /// Its name.
+    pub name: PolicyName,
+    /// The expression, as it was checked and written again.
+    pub content: String,
+    /// Rises with each update, so that a volume which has an older content is known.
+    pub version: u32,
+}
+
+/// VMs and volumes on their way from one group to another. While it stands, requests for these names in either group
+/// are answered *try again*, never *not found*: nobody makes an empty twin meanwhile. Any agent may finish it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Identity.
+    pub id: Uuid,
+    /// Members to be, with the group they leave.
+    pub vms: Vec<Member>,
+    /// The group the volumes leave.
+    pub from: GroupId,
+    /// The group they come to.
+    pub to: GroupId,
+    /// The volumes.
+    pub volumes: Vec<TransferredVolume>,
+    /// The host that began.
+    pub host: HostId,
+    /// When, by its clock.
+    pub began: Timestamp,
+}
+
+/// A volume of a [`Transfer`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferredVolume {
+    /// The volume.
+    pub id: VolumeId,
+    /// Its name.
+    pub name: VolumeName,
+    /// Where it lies.
+    pub datastore: DatastoreName,
+}
+
+impl Members {
+    /// Whether the VM with this instance UUID is named here.
+    #[must_use]
+    pub fn names(&self, uuid: Uuid) -> bool {
+        matches!(self, Self::Vms(vms) if vms.iter().any(|m| m.uuid == uuid))
+    }
 }
 
 impl AccessConfig {
@@ -82,6 +151,7 @@ impl AccessConfig {
                 name: GroupName::default_group(),
                 description: "This is a default vmgroup".to_owned(),
                 default_datastore: DatastoreScope::VmHome,
+                default_size: None,
                 members: Members::Others,
                 privileges: vec![Privilege {
                     datastore: DatastoreScope::All,
@@ -90,6 +160,8 @@ impl AccessConfig {
                     total_bytes: None,
                 }],
             }],
+            policies: Vec::new(),
+            transfers: Vec::new(),
         }
     }
 }
@@ -188,8 +260,7 @@ pub enum Denied {
 /// # Errors
 /// [`Denied::NoGroup`].
 pub fn group_of<'a>(config: &'a AccessConfig, caller: &Caller<'_>) -> Result<&'a Group, Denied> {
-    let named =
-        |g: &&Group| matches!(&g.members, Members::Vms(vms) if vms.contains(&caller.instance_uuid));
+    let named = |g: &&Group| g.members.names(caller.instance_uuid);
     let others = |g: &&Group| matches!(g.members, Members::Others);
     config
         .groups
@@ -324,7 +395,14 @@ mod tests {
     #[test]
     fn removing_the_default_group_locks_down() {
         let home = ds("home");
-        let err = group_of(&AccessConfig { groups: vec![] }, &caller(&home)).unwrap_err();
+        let err = group_of(
+            &AccessConfig {
+                groups: vec![],
+                ..AccessConfig::open_to_all()
+            },
+            &caller(&home),
+        )
+        .unwrap_err();
         assert!(
             err.to_string()
                 .starts_with("VM vm1 does not belong to any vmgroup")

@@ -43,6 +43,15 @@ impl Inner {
             operation,
             attention: far.or(attention),
             disk_path: place.disk().path.to_string(),
+            policy: record
+                .options
+                .policy
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            protected: false,
+            orphan: false,
+            told: None,
         }
     }
 
@@ -179,10 +188,8 @@ impl Inner {
                 None => None,
             };
             let group = group.as_ref().and_then(Governed::rules).and_then(|rules| {
-                let uuid = &vm.id.instance_uuid;
-                let names = |m: &Members| matches!(m, Members::Vms(vms) if vms.contains(uuid));
                 let groups = &rules.access.groups;
-                let named = groups.iter().find(|g| names(&g.members));
+                let named = groups.iter().find(|g| g.members.names(vm.id.instance_uuid));
                 let others = || groups.iter().find(|g| g.members == Members::Others);
                 named.or_else(others).map(|g| g.name.clone())
             });
@@ -190,6 +197,8 @@ impl Inner {
                 volumes: held.remove(&vm.id).unwrap_or_default(),
                 group,
                 power: vm.power,
+                host: self.ports.host.identity().name,
+                told_at: None,
                 vm: VmRef {
                     id: vm.id,
                     name: vm.name,

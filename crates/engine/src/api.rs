@@ -223,6 +223,14 @@ pub struct AdminVolume {
     pub attention: Option<String>,
     /// Path of its descriptor below its datastore.
     pub disk_path: String,
+    /// Name of its vSAN policy; empty: none.
+    pub policy: String,
+    /// It cannot be removed until an administrator lifts the protection.
+    pub protected: bool,
+    /// Its vmgroup exists no more: no VM can reach it.
+    pub orphan: bool,
+    /// The other host whose status file says so, and when that was written; none: read here and now.
+    pub told: Option<(String, Timestamp)>,
 }
 
 /// All volumes, of every vmgroup.
@@ -254,6 +262,10 @@ pub struct AdminVm {
     pub group: Option<GroupName>,
     /// Full names of the volumes it holds.
     pub volumes: Vec<String>,
+    /// Name of the host it is registered on.
+    pub host: String,
+    /// When that host wrote it; none: it is this one.
+    pub told_at: Option<Timestamp>,
 }
 
 /// A datastore with what lies on it.

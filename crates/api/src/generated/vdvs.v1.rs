@@ -1468,6 +1468,23 @@ pub struct StatusReply {
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, repeated, tag = "15")]
     pub datastores: ::prost::alloc::vec::Vec<Datastore>,
+    /// How to close what is open to all; empty: it is closed.
+    #[prost(string, tag = "16")]
+    pub lock_hint: ::prost::alloc::string::String,
+    /// As `ShowConfigReply.mode`.
+    #[prost(string, tag = "17")]
+    pub config_mode: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "18")]
+    pub pid: u32,
+    #[prost(string, tag = "19")]
+    pub log_file: ::prost::alloc::string::String,
+    #[prost(string, tag = "20")]
+    pub log_level: ::prost::alloc::string::String,
+    /// vSocket port the guests dial.
+    #[prost(uint32, tag = "21")]
+    pub port: u32,
+    #[prost(uint32, tag = "22")]
+    pub hosts: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAllVolumesRequest {}
@@ -1486,6 +1503,21 @@ pub struct AdminVolume {
     /// Path of the descriptor below the datastore.
     #[prost(string, tag = "5")]
     pub disk_path: ::prost::alloc::string::String,
+    /// Name of its vSAN policy; empty: none.
+    #[prost(string, tag = "6")]
+    pub policy: ::prost::alloc::string::String,
+    /// Nobody may remove it until an administrator lifts the protection.
+    #[prost(bool, tag = "7")]
+    pub protected: bool,
+    /// Its vmgroup exists no more: no VM can reach it.
+    #[prost(bool, tag = "8")]
+    pub orphan: bool,
+    /// The other host whose status file says so; empty: read here and now.
+    #[prost(string, tag = "9")]
+    pub told_by: ::prost::alloc::string::String,
+    /// When that host wrote it.
+    #[prost(int64, tag = "10")]
+    pub told_at_unix_ms: i64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListAllVolumesReply {
@@ -1496,7 +1528,7 @@ pub struct ListAllVolumesReply {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InspectVolumeRequest {
-    /// `name`, `name@datastore`, or the volume's id.
+    /// `\[group/\]name\[@datastore\]`, the volume's id, or the beginning of it.
     #[prost(string, tag = "1")]
     pub address: ::prost::alloc::string::String,
 }
@@ -1544,6 +1576,11 @@ pub struct AdminVm {
     /// Full names of the volumes the records say it has.
     #[prost(string, repeated, tag = "8")]
     pub volumes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "9")]
+    pub host: ::prost::alloc::string::String,
+    /// When the other host wrote it; 0: seen here and now.
+    #[prost(int64, tag = "10")]
+    pub told_at_unix_ms: i64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListVmsReply {
@@ -1580,6 +1617,773 @@ pub struct Datastore {
 pub struct ListDatastoresReply {
     #[prost(message, repeated, tag = "1")]
     pub datastores: ::prost::alloc::vec::Vec<Datastore>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListGroupsRequest {
+    /// Only this group; empty: all.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupMember {
+    #[prost(string, tag = "1")]
+    pub uuid: ::prost::alloc::string::String,
+    /// Its name as far as any host knows it, else as it was when it was added.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Host that runs it; empty: none that is known.
+    #[prost(string, tag = "3")]
+    pub host: ::prost::alloc::string::String,
+    /// Known to a host now. Otherwise it is gone, or its host is silent.
+    #[prost(bool, tag = "4")]
+    pub found: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupPrivilege {
+    /// A datastore's name, `_VM_DS` or `_ALL_DS`.
+    #[prost(string, tag = "1")]
+    pub datastore: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub allow_create: bool,
+    /// 0: unlimited.
+    #[prost(uint64, tag = "3")]
+    pub max_volume_bytes: u64,
+    #[prost(uint64, tag = "4")]
+    pub total_bytes: u64,
+}
+/// What a group's volumes take on one datastore, by the ledger.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupUsage {
+    #[prost(string, tag = "1")]
+    pub datastore: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub volumes: u32,
+    #[prost(uint64, tag = "3")]
+    pub used_bytes: u64,
+    /// The total that applies there; 0: unlimited.
+    #[prost(uint64, tag = "4")]
+    pub total_bytes: u64,
+    /// Why it could not be read; empty: it was.
+    #[prost(string, tag = "5")]
+    pub problem: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Group {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub description: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub default_datastore: ::prost::alloc::string::String,
+    /// 0: the product's default.
+    #[prost(uint64, tag = "5")]
+    pub default_size_bytes: u64,
+    /// Every VM that no other group names belongs to it; then `members` is empty.
+    #[prost(bool, tag = "6")]
+    pub everybody_else: bool,
+    #[prost(message, repeated, tag = "7")]
+    pub members: ::prost::alloc::vec::Vec<GroupMember>,
+    #[prost(message, repeated, tag = "8")]
+    pub privileges: ::prost::alloc::vec::Vec<GroupPrivilege>,
+    #[prost(message, repeated, tag = "9")]
+    pub usage: ::prost::alloc::vec::Vec<GroupUsage>,
+    /// Home datastore of the configuration it stands in.
+    #[prost(string, tag = "10")]
+    pub home: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListGroupsReply {
+    #[prost(message, repeated, tag = "1")]
+    pub groups: ::prost::alloc::vec::Vec<Group>,
+    /// No datastore is governed: this is what the first use would make.
+    #[prost(bool, tag = "2")]
+    pub not_configured: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateGroup {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub description: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub default_datastore: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub default_size: ::prost::alloc::string::String,
+    /// Names or instance UUIDs.
+    #[prost(string, repeated, tag = "5")]
+    pub vms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(enumeration = "Volumes", tag = "6")]
+    pub volumes: i32,
+}
+/// What is absent stays; what is present and empty is cleared.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateGroup {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "2")]
+    pub new_name: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub description: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "4")]
+    pub default_datastore: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "5")]
+    pub default_size: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveGroup {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub remove_volumes: bool,
+    /// Also while VMs belong to it.
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeMembers {
+    #[prost(enumeration = "change_members::How", tag = "1")]
+    pub how: i32,
+    #[prost(string, tag = "2")]
+    pub group: ::prost::alloc::string::String,
+    /// Names or instance UUIDs.
+    #[prost(string, repeated, tag = "3")]
+    pub vms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(enumeration = "Volumes", tag = "4")]
+    pub volumes: i32,
+    /// With VOLUMES_MOVE: exactly these; empty: those the VMs have attached or created.
+    #[prost(string, repeated, tag = "5")]
+    pub volume_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Nested message and enum types in `ChangeMembers`.
+pub mod change_members {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum How {
+        Unspecified = 0,
+        Add = 1,
+        Remove = 2,
+        Replace = 3,
+    }
+    impl How {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "HOW_UNSPECIFIED",
+                Self::Add => "HOW_ADD",
+                Self::Remove => "HOW_REMOVE",
+                Self::Replace => "HOW_REPLACE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "HOW_UNSPECIFIED" => Some(Self::Unspecified),
+                "HOW_ADD" => Some(Self::Add),
+                "HOW_REMOVE" => Some(Self::Remove),
+                "HOW_REPLACE" => Some(Self::Replace),
+                _ => None,
+            }
+        }
+    }
+}
+/// Sizes are texts such as `500MB`; `unlimited`, `Unset` and `0` lift a limit. What is absent stays as it is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangePrivilege {
+    #[prost(enumeration = "change_privilege::How", tag = "1")]
+    pub how: i32,
+    #[prost(string, tag = "2")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub datastore: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "4")]
+    pub allow_create: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "5")]
+    pub max_size: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "6")]
+    pub total_size: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Nested message and enum types in `ChangePrivilege`.
+pub mod change_privilege {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum How {
+        Unspecified = 0,
+        Add = 1,
+        Set = 2,
+        Remove = 3,
+    }
+    impl How {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "HOW_UNSPECIFIED",
+                Self::Add => "HOW_ADD",
+                Self::Set => "HOW_SET",
+                Self::Remove => "HOW_REMOVE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "HOW_UNSPECIFIED" => Some(Self::Unspecified),
+                "HOW_ADD" => Some(Self::Add),
+                "HOW_SET" => Some(Self::Set),
+                "HOW_REMOVE" => Some(Self::Remove),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeGroupRequest {
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<RequestHead>,
+    #[prost(oneof = "change_group_request::Change", tags = "2, 3, 4, 5, 6")]
+    pub change: ::core::option::Option<change_group_request::Change>,
+}
+/// Nested message and enum types in `ChangeGroupRequest`.
+pub mod change_group_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        #[prost(message, tag = "2")]
+        Create(super::CreateGroup),
+        #[prost(message, tag = "3")]
+        Update(super::UpdateGroup),
+        #[prost(message, tag = "4")]
+        Remove(super::RemoveGroup),
+        #[prost(message, tag = "5")]
+        Members(super::ChangeMembers),
+        #[prost(message, tag = "6")]
+        Privilege(super::ChangePrivilege),
+    }
+}
+/// Answer of every change.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeReply {
+    /// What happened, line by line; empty where the verb says it all.
+    #[prost(string, repeated, tag = "1")]
+    pub lines: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What a person should know beside it.
+    #[prost(string, repeated, tag = "2")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Work that goes on; absent: all is done.
+    #[prost(message, optional, tag = "3")]
+    pub work: ::core::option::Option<Work>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListPoliciesRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Policy {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub content: ::prost::alloc::string::String,
+    /// Volumes that name it.
+    #[prost(uint32, tag = "3")]
+    pub volumes: u32,
+    /// Those of them that still have an older content.
+    #[prost(uint32, tag = "4")]
+    pub outdated: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListPoliciesReply {
+    #[prost(message, repeated, tag = "1")]
+    pub policies: ::prost::alloc::vec::Vec<Policy>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangePolicyRequest {
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<RequestHead>,
+    #[prost(enumeration = "change_policy_request::How", tag = "2")]
+    pub how: i32,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub content: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `ChangePolicyRequest`.
+pub mod change_policy_request {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum How {
+        Unspecified = 0,
+        Create = 1,
+        Update = 2,
+        Remove = 3,
+    }
+    impl How {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "HOW_UNSPECIFIED",
+                Self::Create => "HOW_CREATE",
+                Self::Update => "HOW_UPDATE",
+                Self::Remove => "HOW_REMOVE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "HOW_UNSPECIFIED" => Some(Self::Unspecified),
+                "HOW_CREATE" => Some(Self::Create),
+                "HOW_UPDATE" => Some(Self::Update),
+                "HOW_REMOVE" => Some(Self::Remove),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowConfigRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfigDatastore {
+    #[prost(string, tag = "1")]
+    pub datastore: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub datastore_id: ::prost::alloc::string::String,
+    /// The configuration that governs it; empty: none.
+    #[prost(string, tag = "3")]
+    pub config_id: ::prost::alloc::string::String,
+    /// The datastore its document lies on.
+    #[prost(string, tag = "4")]
+    pub home: ::prost::alloc::string::String,
+    /// governed, fresh, closed, unreadable, kept
+    #[prost(string, tag = "5")]
+    pub state: ::prost::alloc::string::String,
+    /// What is wrong and what to run; empty: nothing.
+    #[prost(string, tag = "6")]
+    pub problem: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfigDocument {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub home: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    #[prost(int64, tag = "4")]
+    pub changed_unix_ms: i64,
+    #[prost(string, tag = "5")]
+    pub changed_by: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "6")]
+    pub groups: u32,
+    #[prost(uint32, tag = "7")]
+    pub policies: u32,
+    /// Its home cannot be read; this is the copy kept on this host.
+    #[prost(bool, tag = "8")]
+    pub kept: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ShowConfigReply {
+    /// The original's words: NotConfigured, SingleNode, MultiNode, BrokenLink.
+    #[prost(string, tag = "1")]
+    pub mode: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub local_path: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub shared_location: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "4")]
+    pub datastores: ::prost::alloc::vec::Vec<ConfigDatastore>,
+    #[prost(message, repeated, tag = "5")]
+    pub documents: ::prost::alloc::vec::Vec<ConfigDocument>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfigHistoryRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfigChange {
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    #[prost(int64, tag = "2")]
+    pub at_unix_ms: i64,
+    #[prost(string, tag = "3")]
+    pub who: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub what: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ConfigHistoryReply {
+    /// Newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub changes: ::prost::alloc::vec::Vec<ConfigChange>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeConfigRequest {
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<RequestHead>,
+    /// Only say what would be done.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+    #[prost(oneof = "change_config_request::Change", tags = "3, 4, 5, 6, 7")]
+    pub change: ::core::option::Option<change_config_request::Change>,
+}
+/// Nested message and enum types in `ChangeConfigRequest`.
+pub mod change_config_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        #[prost(message, tag = "3")]
+        Init(super::InitConfig),
+        #[prost(message, tag = "4")]
+        Remove(super::RemoveConfig),
+        #[prost(message, tag = "5")]
+        Move(super::MoveConfig),
+        #[prost(message, tag = "6")]
+        Restore(super::RestoreConfig),
+        #[prost(message, tag = "7")]
+        Import(super::ImportConfig),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InitConfig {
+    #[prost(string, tag = "1")]
+    pub datastore: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub local: bool,
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveConfig {
+    #[prost(bool, tag = "1")]
+    pub local: bool,
+    #[prost(bool, tag = "2")]
+    pub unlink: bool,
+    #[prost(bool, tag = "3")]
+    pub confirm: bool,
+    #[prost(bool, tag = "4")]
+    pub no_backup: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MoveConfig {
+    #[prost(string, tag = "1")]
+    pub to: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub force: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestoreConfig {
+    /// As `BackupConfigReply.json`.
+    #[prost(string, tag = "1")]
+    pub json: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportConfig {
+    /// The original's SQLite database, schema 1.1 or 1.2, as a file's bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub database: ::prost::alloc::vec::Vec<u8>,
+    /// Home of the configuration it becomes; empty: the one that governs here.
+    #[prost(string, tag = "2")]
+    pub datastore: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupConfigRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupConfigReply {
+    #[prost(string, tag = "1")]
+    pub json: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetVolumeRequest {
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<RequestHead>,
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// The vmgroup it must be in; empty: any.
+    #[prost(string, tag = "3")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(btree_map = "string, string", tag = "4")]
+    pub options: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(bool, optional, tag = "5")]
+    pub protect: ::core::option::Option<bool>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MoveVolumeRequest {
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<RequestHead>,
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub to_group: ::prost::alloc::string::String,
+    /// Beyond the target's limits.
+    #[prost(bool, tag = "4")]
+    pub force: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TakeVolumeRequest {
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<RequestHead>,
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// Also from a VM that uses it. What it has not written is lost.
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WhyVolumeRequest {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VolumeEvent {
+    #[prost(int64, tag = "1")]
+    pub at_unix_ms: i64,
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+    /// created, attached, detached, released, fenced, waiting, denied, moved, changed
+    #[prost(string, tag = "3")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub who: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub epoch: u64,
+    #[prost(string, tag = "6")]
+    pub text: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "7")]
+    pub count: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WhyVolumeReply {
+    #[prost(message, optional, tag = "1")]
+    pub volume: ::core::option::Option<AdminVolume>,
+    /// In one sentence; the same text as `Volume.waiting`, or that nothing waits.
+    #[prost(string, tag = "2")]
+    pub headline: ::prost::alloc::string::String,
+    /// Oldest first.
+    #[prost(message, repeated, tag = "3")]
+    pub events: ::prost::alloc::vec::Vec<VolumeEvent>,
+    /// The proof that the holder cannot write: found, missing, or not needed.
+    #[prost(string, tag = "4")]
+    pub proof: ::prost::alloc::string::String,
+    /// When it resolves by itself.
+    #[prost(string, tag = "5")]
+    pub resolves: ::prost::alloc::string::String,
+    /// The one command to act; empty: nothing to do.
+    #[prost(string, tag = "6")]
+    pub command: ::prost::alloc::string::String,
+    /// Hosts whose part of the story could not be read, or is old.
+    #[prost(string, repeated, tag = "7")]
+    pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListHostsRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AdminHost {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub program: ::prost::alloc::string::String,
+    /// This very host.
+    #[prost(bool, tag = "5")]
+    pub local: bool,
+    /// When it wrote its status; for this host, now.
+    #[prost(int64, tag = "6")]
+    pub told_at_unix_ms: i64,
+    #[prost(uint32, tag = "7")]
+    pub vms: u32,
+    #[prost(uint32, tag = "8")]
+    pub guests_connected: u32,
+    #[prost(uint32, tag = "9")]
+    pub volumes_held: u32,
+    #[prost(string, repeated, tag = "10")]
+    pub datastores: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "11")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "12")]
+    pub config_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "13")]
+    pub config_version: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListHostsReply {
+    #[prost(message, repeated, tag = "1")]
+    pub hosts: ::prost::alloc::vec::Vec<AdminHost>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAuditRequest {
+    /// 0: no bound.
+    #[prost(int64, tag = "1")]
+    pub since_unix_ms: i64,
+    #[prost(int64, tag = "2")]
+    pub until_unix_ms: i64,
+    /// Parts of the texts; empty: all.
+    #[prost(string, tag = "3")]
+    pub who: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub verb: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub object: ::prost::alloc::string::String,
+    #[prost(bool, tag = "6")]
+    pub denials_only: bool,
+    /// Rows older than this one; 0: from the newest.
+    #[prost(uint64, tag = "7")]
+    pub before: u64,
+    /// At most so many; 0: the agent's bound.
+    #[prost(uint32, tag = "8")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditEntry {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(int64, tag = "2")]
+    pub at_unix_ms: i64,
+    /// When the last of the folded ones happened.
+    #[prost(int64, tag = "3")]
+    pub last_unix_ms: i64,
+    #[prost(uint32, tag = "4")]
+    pub count: u32,
+    #[prost(string, tag = "5")]
+    pub who: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub verb: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub object: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub volume_id: ::prost::alloc::string::String,
+    /// `done`, or the reason of the refusal.
+    #[prost(string, tag = "9")]
+    pub outcome: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub detail: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAuditReply {
+    /// Newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<AuditEntry>,
+    /// Older ones exist that fit the question.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+    #[prost(string, tag = "3")]
+    pub host: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Work {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub what: ::prost::alloc::string::String,
+    /// In the unit of the work, volumes or bytes.
+    #[prost(uint64, tag = "3")]
+    pub done: u64,
+    #[prost(uint64, tag = "4")]
+    pub total: u64,
+    /// running, done, failed
+    #[prost(string, tag = "5")]
+    pub state: ::prost::alloc::string::String,
+    /// Results so far.
+    #[prost(string, repeated, tag = "6")]
+    pub lines: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of a failed one.
+    #[prost(string, tag = "7")]
+    pub error: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(int64, tag = "9")]
+    pub started_unix_ms: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowWorkRequest {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Answer at the next progress or end, at the latest after this.
+    #[prost(uint32, tag = "2")]
+    pub wait_ms: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowWorkReply {
+    #[prost(message, optional, tag = "1")]
+    pub work: ::core::option::Option<Work>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListWorksRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListWorksReply {
+    #[prost(message, repeated, tag = "1")]
+    pub works: ::prost::alloc::vec::Vec<Work>,
+}
+/// What becomes of the volumes that a VM leaves behind when its vmgroup changes. Unspecified: if there are any, refuse
+/// and say which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Volumes {
+    Unspecified = 0,
+    /// They come along, also while they are attached.
+    Move = 1,
+    /// They stay in the old group, out of the VM's reach.
+    Leave = 2,
+}
+impl Volumes {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "VOLUMES_UNSPECIFIED",
+            Self::Move => "VOLUMES_MOVE",
+            Self::Leave => "VOLUMES_LEAVE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "VOLUMES_UNSPECIFIED" => Some(Self::Unspecified),
+            "VOLUMES_MOVE" => Some(Self::Move),
+            "VOLUMES_LEAVE" => Some(Self::Leave),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod admin_service_client {
@@ -1799,6 +2603,362 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("vdvs.v1.AdminService", "ListDatastores"));
             self.inner.unary(req, path, codec).await
         }
+        /// vmgroups, their members and privileges, and vSAN policies: the access configuration.
+        pub async fn list_groups(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListGroupsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListGroupsReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/ListGroups",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "ListGroups"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn change_group(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangeGroupRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/ChangeGroup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "ChangeGroup"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_policies(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListPoliciesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPoliciesReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/ListPolicies",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "ListPolicies"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn change_policy(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangePolicyRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/ChangePolicy",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "ChangePolicy"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The document they are kept in.
+        pub async fn show_config(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ShowConfigRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowConfigReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/ShowConfig",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "ShowConfig"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn config_history(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ConfigHistoryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ConfigHistoryReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/ConfigHistory",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "ConfigHistory"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn change_config(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangeConfigRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/ChangeConfig",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "ChangeConfig"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn backup_config(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BackupConfigRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BackupConfigReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/BackupConfig",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "BackupConfig"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// One volume.
+        pub async fn set_volume(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetVolumeRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/SetVolume",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "SetVolume"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn move_volume(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MoveVolumeRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/MoveVolume",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "MoveVolume"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn take_volume(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TakeVolumeRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/TakeVolume",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "TakeVolume"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn why_volume(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WhyVolumeRequest>,
+        ) -> std::result::Result<tonic::Response<super::WhyVolumeReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/WhyVolume",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "WhyVolume"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Other hosts, and what happened.
+        pub async fn list_hosts(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListHostsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListHostsReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/ListHosts",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "ListHosts"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAuditRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListAuditReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/ListAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "ListAudit"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Long work: started by a change, asked for until it ends. It survives whoever asked.
+        pub async fn show_work(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ShowWorkRequest>,
+        ) -> std::result::Result<tonic::Response<super::ShowWorkReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/ShowWork",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "ShowWork"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_works(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListWorksRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListWorksReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/ListWorks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "ListWorks"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1850,6 +3010,84 @@ pub mod admin_service_server {
             tonic::Response<super::ListDatastoresReply>,
             tonic::Status,
         >;
+        /// vmgroups, their members and privileges, and vSAN policies: the access configuration.
+        async fn list_groups(
+            &self,
+            request: tonic::Request<super::ListGroupsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListGroupsReply>, tonic::Status>;
+        async fn change_group(
+            &self,
+            request: tonic::Request<super::ChangeGroupRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status>;
+        async fn list_policies(
+            &self,
+            request: tonic::Request<super::ListPoliciesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPoliciesReply>,
+            tonic::Status,
+        >;
+        async fn change_policy(
+            &self,
+            request: tonic::Request<super::ChangePolicyRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status>;
+        /// The document they are kept in.
+        async fn show_config(
+            &self,
+            request: tonic::Request<super::ShowConfigRequest>,
+        ) -> std::result::Result<tonic::Response<super::ShowConfigReply>, tonic::Status>;
+        async fn config_history(
+            &self,
+            request: tonic::Request<super::ConfigHistoryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ConfigHistoryReply>,
+            tonic::Status,
+        >;
+        async fn change_config(
+            &self,
+            request: tonic::Request<super::ChangeConfigRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status>;
+        async fn backup_config(
+            &self,
+            request: tonic::Request<super::BackupConfigRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BackupConfigReply>,
+            tonic::Status,
+        >;
+        /// One volume.
+        async fn set_volume(
+            &self,
+            request: tonic::Request<super::SetVolumeRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status>;
+        async fn move_volume(
+            &self,
+            request: tonic::Request<super::MoveVolumeRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status>;
+        async fn take_volume(
+            &self,
+            request: tonic::Request<super::TakeVolumeRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status>;
+        async fn why_volume(
+            &self,
+            request: tonic::Request<super::WhyVolumeRequest>,
+        ) -> std::result::Result<tonic::Response<super::WhyVolumeReply>, tonic::Status>;
+        /// Other hosts, and what happened.
+        async fn list_hosts(
+            &self,
+            request: tonic::Request<super::ListHostsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListHostsReply>, tonic::Status>;
+        async fn list_audit(
+            &self,
+            request: tonic::Request<super::ListAuditRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListAuditReply>, tonic::Status>;
+        /// Long work: started by a change, asked for until it ends. It survives whoever asked.
+        async fn show_work(
+            &self,
+            request: tonic::Request<super::ShowWorkRequest>,
+        ) -> std::result::Result<tonic::Response<super::ShowWorkReply>, tonic::Status>;
+        async fn list_works(
+            &self,
+            request: tonic::Request<super::ListWorksRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListWorksReply>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AdminServiceServer<T> {
@@ -2182,6 +3420,726 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListDatastoresSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/ListGroups" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListGroupsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListGroupsRequest>
+                    for ListGroupsSvc<T> {
+                        type Response = super::ListGroupsReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListGroupsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_groups(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListGroupsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/ChangeGroup" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangeGroupSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ChangeGroupRequest>
+                    for ChangeGroupSvc<T> {
+                        type Response = super::ChangeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangeGroupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::change_group(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangeGroupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/ListPolicies" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListPoliciesSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListPoliciesRequest>
+                    for ListPoliciesSvc<T> {
+                        type Response = super::ListPoliciesReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListPoliciesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_policies(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListPoliciesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/ChangePolicy" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangePolicySvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ChangePolicyRequest>
+                    for ChangePolicySvc<T> {
+                        type Response = super::ChangeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangePolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::change_policy(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangePolicySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/ShowConfig" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShowConfigSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ShowConfigRequest>
+                    for ShowConfigSvc<T> {
+                        type Response = super::ShowConfigReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ShowConfigRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::show_config(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShowConfigSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/ConfigHistory" => {
+                    #[allow(non_camel_case_types)]
+                    struct ConfigHistorySvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ConfigHistoryRequest>
+                    for ConfigHistorySvc<T> {
+                        type Response = super::ConfigHistoryReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ConfigHistoryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::config_history(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ConfigHistorySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/ChangeConfig" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangeConfigSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ChangeConfigRequest>
+                    for ChangeConfigSvc<T> {
+                        type Response = super::ChangeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangeConfigRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::change_config(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangeConfigSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/BackupConfig" => {
+                    #[allow(non_camel_case_types)]
+                    struct BackupConfigSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::BackupConfigRequest>
+                    for BackupConfigSvc<T> {
+                        type Response = super::BackupConfigReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BackupConfigRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::backup_config(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BackupConfigSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/SetVolume" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetVolumeSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::SetVolumeRequest>
+                    for SetVolumeSvc<T> {
+                        type Response = super::ChangeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetVolumeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::set_volume(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetVolumeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/MoveVolume" => {
+                    #[allow(non_camel_case_types)]
+                    struct MoveVolumeSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::MoveVolumeRequest>
+                    for MoveVolumeSvc<T> {
+                        type Response = super::ChangeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MoveVolumeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::move_volume(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MoveVolumeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/TakeVolume" => {
+                    #[allow(non_camel_case_types)]
+                    struct TakeVolumeSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::TakeVolumeRequest>
+                    for TakeVolumeSvc<T> {
+                        type Response = super::ChangeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TakeVolumeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::take_volume(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TakeVolumeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/WhyVolume" => {
+                    #[allow(non_camel_case_types)]
+                    struct WhyVolumeSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::WhyVolumeRequest>
+                    for WhyVolumeSvc<T> {
+                        type Response = super::WhyVolumeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WhyVolumeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::why_volume(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WhyVolumeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/ListHosts" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListHostsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListHostsRequest>
+                    for ListHostsSvc<T> {
+                        type Response = super::ListHostsReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListHostsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_hosts(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListHostsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/ListAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAuditSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListAuditRequest>
+                    for ListAuditSvc<T> {
+                        type Response = super::ListAuditReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/ShowWork" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShowWorkSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ShowWorkRequest>
+                    for ShowWorkSvc<T> {
+                        type Response = super::ShowWorkReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ShowWorkRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::show_work(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShowWorkSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/ListWorks" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListWorksSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListWorksRequest>
+                    for ListWorksSvc<T> {
+                        type Response = super::ListWorksReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListWorksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_works(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListWorksSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -17,6 +17,14 @@ pub struct AdminVolume {
     pub attention: Option<String>,
     /// Where its descriptor lies.
     pub disk_path: String,
+    /// Name of its vSAN policy; empty: none.
+    pub policy: String,
+    /// It cannot be removed until the protection is lifted.
+    pub protected: bool,
+    /// Its vmgroup exists no more.
+    pub orphan: bool,
+    /// The other host that says so, and when it did.
+    pub told: Option<(String, Timestamp)>,
 }
 
 /// A VM of the host.
@@ -38,6 +46,10 @@ pub struct AdminVm {
     pub group: String,
     /// Full names of the volumes it holds.
     pub volumes: Vec<String>,
+    /// The host it is registered on.
+    pub host: String,
+    /// When that host said so; none: it is this one.
+    pub told_at: Option<Timestamp>,
 }
 
 /// A datastore of the host.
@@ -66,12 +78,18 @@ pub struct DatastoreStatus {
 impl From<AdminVolume> for v1::AdminVolume {
     fn from(admin: AdminVolume) -> Self {
         let (operation, since) = admin.operation.unwrap_or_default();
+        let (told_by, told_at) = admin.told.unwrap_or_default();
         Self {
             volume: Some(admin.volume.into()),
             operation,
             operation_since_unix_ms: time_to_wire(since),
             attention: admin.attention.unwrap_or_default(),
             disk_path: admin.disk_path,
+            policy: admin.policy,
+            protected: admin.protected,
+            orphan: admin.orphan,
+            told_by,
+            told_at_unix_ms: time_to_wire(told_at),
         }
     }
 }
@@ -81,6 +99,7 @@ impl TryFrom<v1::AdminVolume> for AdminVolume {
 
     fn try_from(wire: v1::AdminVolume) -> Result<Self, Error> {
         let since = u64::try_from(wire.operation_since_unix_ms).unwrap_or_default();
+        let told_at = u64::try_from(wire.told_at_unix_ms).unwrap_or_default();
         Ok(Self {
             volume: wire
                 .volume
@@ -90,6 +109,11 @@ impl TryFrom<v1::AdminVolume> for AdminVolume {
                 .filter(|(verb, _)| !verb.is_empty()),
             attention: Some(wire.attention).filter(|t| !t.is_empty()),
             disk_path: wire.disk_path,
+            policy: wire.policy,
+            protected: wire.protected,
+            orphan: wire.orphan,
+            told: Some((wire.told_by, Timestamp::from_millis(told_at)))
+                .filter(|(host, _)| !host.is_empty()),
         })
     }
 }
@@ -105,6 +129,8 @@ impl From<AdminVm> for v1::AdminVm {
             plugin: vm.plugin,
             group: vm.group,
             volumes: vm.volumes,
+            host: vm.host,
+            told_at_unix_ms: vm.told_at.map_or(0, time_to_wire),
         }
     }
 }
@@ -120,6 +146,11 @@ impl From<v1::AdminVm> for AdminVm {
             plugin: wire.plugin,
             group: wire.group,
             volumes: wire.volumes,
+            host: wire.host,
+            told_at: u64::try_from(wire.told_at_unix_ms)
+                .ok()
+                .filter(|at| *at != 0)
+                .map(Timestamp::from_millis),
         }
     }
 }

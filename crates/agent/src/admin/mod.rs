@@ -1,6 +1,16 @@
 //! The administrator's service, on a socket that only root can open. It is not limited by vmgroups.
 
+mod audit;
+mod config;
+mod groups;
+mod hosts;
+mod policies;
+mod volumes;
+mod why;
+mod works;
+
 use std::future::Future;
+use std::process;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -101,6 +111,8 @@ impl AdminService for AdminFront {
             open_to_all: status.open_to_all,
             warnings: status.warnings,
             datastores: status.datastores.into_iter().map(datastore).collect(),
+            pid: process::id(),
+            ..v1::StatusReply::default()
         }))
     }
 
@@ -185,5 +197,165 @@ impl AdminService for AdminFront {
         let datastore = |ds| view::datastore(ds).into();
         let datastores = datastores.into_iter().map(datastore).collect();
         Ok(Response::new(v1::ListDatastoresReply { datastores }))
+    }
+
+    async fn list_groups(
+        &self,
+        request: Request<v1::ListGroupsRequest>,
+    ) -> Result<Response<v1::ListGroupsReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_list_groups(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn change_group(
+        &self,
+        request: Request<v1::ChangeGroupRequest>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_change_group(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_policies(
+        &self,
+        request: Request<v1::ListPoliciesRequest>,
+    ) -> Result<Response<v1::ListPoliciesReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_list_policies(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn change_policy(
+        &self,
+        request: Request<v1::ChangePolicyRequest>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_change_policy(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn show_config(
+        &self,
+        request: Request<v1::ShowConfigRequest>,
+    ) -> Result<Response<v1::ShowConfigReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_show_config(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn config_history(
+        &self,
+        request: Request<v1::ConfigHistoryRequest>,
+    ) -> Result<Response<v1::ConfigHistoryReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_config_history(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn change_config(
+        &self,
+        request: Request<v1::ChangeConfigRequest>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_change_config(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn backup_config(
+        &self,
+        request: Request<v1::BackupConfigRequest>,
+    ) -> Result<Response<v1::BackupConfigReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_backup_config(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn set_volume(
+        &self,
+        request: Request<v1::SetVolumeRequest>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_set_volume(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn move_volume(
+        &self,
+        request: Request<v1::MoveVolumeRequest>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_move_volume(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn take_volume(
+        &self,
+        request: Request<v1::TakeVolumeRequest>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_take_volume(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn why_volume(
+        &self,
+        request: Request<v1::WhyVolumeRequest>,
+    ) -> Result<Response<v1::WhyVolumeReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_why_volume(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_hosts(
+        &self,
+        request: Request<v1::ListHostsRequest>,
+    ) -> Result<Response<v1::ListHostsReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_list_hosts(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_audit(
+        &self,
+        request: Request<v1::ListAuditRequest>,
+    ) -> Result<Response<v1::ListAuditReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_list_audit(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn show_work(
+        &self,
+        request: Request<v1::ShowWorkRequest>,
+    ) -> Result<Response<v1::ShowWorkReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_show_work(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_works(
+        &self,
+        request: Request<v1::ListWorksRequest>,
+    ) -> Result<Response<v1::ListWorksReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_list_works(deadline, wire)
+            .await
+            .map(Response::new)
     }
 }
