@@ -134,9 +134,9 @@ pub fn deadline_of(metadata: &MetadataMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use vdvs_domain::access::Denied;
+    use vdvs_domain::access::{Denied, Fault};
     use vdvs_domain::error::{Holder, full_name};
-    use vdvs_domain::{Capacity, DatastoreName, Epoch, Timestamp, VolumeName};
+    use vdvs_domain::{Capacity, DatastoreName, Epoch, GroupName, Timestamp, VolumeName};
 
     use super::*;
 
@@ -184,6 +184,9 @@ mod tests {
                 current: Epoch::new(2),
             },
             Error::RequestMismatch { request: text() },
+            Error::Access(Fault::DefaultPrivilege {
+                group: GroupName::default_group(),
+            }),
             Error::Ambiguous {
                 name: short,
                 datastores: "a, b".into(),

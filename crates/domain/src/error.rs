@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::access::Denied;
+use crate::access::{Denied, Fault};
 use crate::capacity::Capacity;
 use crate::ids::{Epoch, Timestamp, VolumeId};
 use crate::names::{DatastoreName, NameError, VolumeAddress, VolumeName};
@@ -62,8 +62,8 @@ macro_rules! kinds {
 }
 
 kinds! {
-    NotFound = 5, "NOT_FOUND", 3, false, "No volume of that name, after a fresh look at every datastore where it could be.";
-    AlreadyExists = 6, "ALREADY_EXISTS", 4, false, "A volume of that name exists with other options.";
+    NotFound = 5, "NOT_FOUND", 3, false, "No volume of that name, after a fresh look at every datastore where it could be; or no such vmgroup, VM, privilege or policy.";
+    AlreadyExists = 6, "ALREADY_EXISTS", 4, false, "A volume of that name exists with other options; or a vmgroup, member, privilege or policy exists already.";
     InvalidArgument = 3, "INVALID_ARGUMENT", 2, false, "A name, size, option or message that is malformed.";
     PermissionDenied = 7, "PERMISSION_DENIED", 5, false, "The caller's vmgroup may not do this on that datastore.";
     UnknownCaller = 16, "UNKNOWN_CALLER", 5, false, "The hypervisor could not say which VM is calling, or two VMs claim one identity.";
@@ -71,7 +71,8 @@ kinds! {
     InUse = 9, "IN_USE", 6, true, "The volume is attached to another VM, or mounted.";
     Superseded = 10, "SUPERSEDED", 6, false, "The message speaks of an attachment that a newer one replaced.";
     RequestMismatch = 3, "REQUEST_MISMATCH", 2, false, "A request id was used twice for different things.";
-    Ambiguous = 9, "AMBIGUOUS", 4, false, "Two datastores hold a volume of that name.";
+    Conflict = 9, "CONFLICT", 4, false, "What there is does not allow the change: a vmgroup that is not empty, a VM of another vmgroup, a privilege that is needed.";
+    Ambiguous = 9, "AMBIGUOUS", 4, false, "Two things have that name: volumes on two datastores, or VMs.";
     Unavailable = 14, "UNAVAILABLE", 7, true, "The answer is not known now: a datastore, the host or an unfinished operation stands in the way.";
     Timeout = 4, "TIMEOUT", 7, true, "The wait ended before the volume was free.";
     Overloaded = 8, "OVERLOADED", 7, true, "Too many requests of this VM are under way.";
@@ -186,6 +187,15 @@ pub enum Error {
         denied: Denied,
         /// Comma-separated.
         permitted: String,
+    },
+    /// A change of vmgroups, members or privileges is refused.
+    #[error(transparent)]
+    Access(#[from] Fault),
+    /// The name is on its way from one vmgroup to another.
+    #[error("volume {name} is being moved to another vmgroup; nothing was done, try again")]
+    OnTheMove {
+        /// As asked.
+        name: String,
     },
     /// A datastore's name fits several, and none exactly.
     #[error(
@@ -478,6 +488,7 @@ impl Error {
             | Self::DatastoresAlike { .. }
             | Self::NoSuchDatastore { .. } => ErrorKind::InvalidArgument,
             Self::Denied(_) | Self::NotPermittedThere { .. } => ErrorKind::PermissionDenied,
+            Self::Access(fault) => fault.kind(),
             Self::UnknownCaller { .. } => ErrorKind::UnknownCaller,
             Self::NotConfigured { .. } => ErrorKind::NotConfigured,
             Self::InUse { .. } | Self::NotAttached { .. } | Self::BeingCloned { .. } => {
@@ -493,6 +504,7 @@ impl Error {
             | Self::Unresolved { .. }
             | Self::CloneFailed { .. }
             | Self::Stopped { .. }
+            | Self::OnTheMove { .. }
             | Self::Contended { .. } => ErrorKind::Unavailable,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
             Self::NoSpace { .. } | Self::NoSlot { .. } => ErrorKind::NoSpace,

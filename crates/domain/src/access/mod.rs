@@ -5,13 +5,16 @@
 //! datastore) and `_ALL_DS` (every datastore without a privilege of its own) as placeholders. No group, no privilege,
 //! no answer: denied, and the denial names the rule.
 
+mod fault;
+
+pub use fault::{Fault, MemberChange, NAME_PATTERN};
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::capacity::Capacity;
 use crate::ids::{GroupId, HostId, Timestamp, VolumeId};
 use crate::names::{DatastoreName, GroupName, PolicyName, VolumeName};
-
 
 /// Which datastores a privilege speaks of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
