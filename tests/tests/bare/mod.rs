@@ -8,6 +8,7 @@
 
 pub(crate) mod dice;
 pub(crate) mod docker;
+pub(crate) mod team;
 
 use std::cell::Cell;
 use std::fs;
@@ -53,7 +54,9 @@ pub(crate) struct Bare {
     agent: Option<ProcId>,
     plugin: Option<ProcId>,
     labhv: Option<ProcId>,
-    inits: Vec<ProcId>,
+    inits: Vec<(String, ProcId)>,
+    /// Plugins that run inside their VMs.
+    inside: Vec<(String, ProcId)>,
     /// The logs were found in order, which is a test's last look.
     passed: Cell<bool>,
 }
@@ -68,6 +71,12 @@ impl Bare {
 
     /// An agent on a lab host with these datastores and VMs, all VMs on. None, after saying so, without root.
     pub(crate) fn lab(datastores: &[&str], vms: &[&str]) -> Result<Option<Self>> {
+        let vsan: Vec<_> = datastores.iter().map(|name| (*name, "vsan")).collect();
+        Self::lab_of(&vsan, vms)
+    }
+
+    /// As [`Bare::lab`], with the types of the datastores.
+    pub(crate) fn lab_of(datastores: &[(&str, &str)], vms: &[&str]) -> Result<Option<Self>> {
         if !geteuid().is_root() {
             eprintln!("skipped: a lab host needs root");
             return Ok(None);
@@ -75,10 +84,10 @@ impl Bare {
         let mut bare = Self::new(Kind::Lab, vms)?;
         let stores: Vec<_> = datastores
             .iter()
-            .map(|name| {
+            .map(|(name, kind)| {
                 let path = bare.datastore(name);
                 fs::create_dir_all(&path)?;
-                Ok(json!({"name": name, "type": "vsan", "path": path}))
+                Ok(json!({"name": name, "type": kind, "path": path}))
             })
             .collect::<Result<_>>()?;
         let host = json!({
@@ -87,7 +96,7 @@ impl Bare {
             "datastores": stores,
         });
         fs::write(bare.path().join("host.json"), host.to_string())?;
-        let home = datastores.first().context("a host has a datastore")?;
+        let (home, _) = datastores.first().context("a host has a datastore")?;
         for vm in vms {
             let folder = bare.path().join("vms").join(vm);
             fs::create_dir_all(folder.join("vsock"))?;
@@ -116,6 +125,7 @@ impl Bare {
             plugin: None,
             labhv: None,
             inits: Vec::new(),
+            inside: Vec::new(),
             passed: Cell::new(false),
         })
     }
@@ -209,9 +219,12 @@ impl Bare {
     fn power_on(&mut self, vm: &str) -> Result<()> {
         let init = Cmd::new(tool::UNSHARE)
             .args(["--mount", "--propagation", "private", "/bin/sh", "-c"])
-            .arg("mount -t tmpfs tmpfs /dev && mknod /dev/null c 1 3 && exec sleep infinity")
+            .arg(
+                "mount -t tmpfs tmpfs /dev && mknod /dev/urandom c 1 9 && mknod /dev/null c 1 3 \
+                 && exec sleep infinity",
+            )
             .daemon(&self.path().join("init.log"))?;
-        self.inits.push(init);
+        self.inits.push((vm.to_owned(), init));
         let dev = PathBuf::from(format!("/proc/{}/root/dev/null", init.pid));
         let whole = PathBuf::from(format!("/proc/{}/root/dev/full", init.pid));
         until_true(SOON, "the VM has its own /dev", || {
@@ -245,6 +258,15 @@ impl Bare {
         self.path().join("plugin.log")
     }
 
+    fn logs(&self) -> Vec<PathBuf> {
+        let inside = self.vms.iter().map(|vm| self.log_inside(vm));
+        [self.agent_log(), self.plugin_log()]
+            .into_iter()
+            .chain(inside)
+            .filter(|log| log.exists())
+            .collect()
+    }
+
     /// A guest's client, as if it were in this VM. Call it inside a runtime.
     pub(crate) fn guest(&self, vm: &str) -> Guest {
         volume_client(channel(Address::Unix(self.vsock(vm))))
@@ -253,10 +275,7 @@ impl Bare {
     /// Lines of the logs that a person would have to look at.
     pub(crate) fn complaints(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();
-        for log in [self.agent_log(), self.plugin_log()] {
-            if !log.exists() {
-                continue;
-            }
+        for log in self.logs() {
             let bytes = fs::read(&log)?;
             let text = String::from_utf8_lossy(&bytes);
             let loud = |line: &&str| {
@@ -296,7 +315,9 @@ impl Drop for Bare {
     fn drop(&mut self) {
         // Programs before what they use. Ended already is as good.
         let programs = [self.plugin, self.agent].into_iter().flatten();
-        for process in programs.chain(self.inits.drain(..)) {
+        let inside = self.inside.drain(..).map(|(_, process)| process);
+        let inits = self.inits.drain(..).map(|(_, process)| process);
+        for process in inside.chain(programs).chain(inits) {
             process.kill().ok();
         }
         if let Some(labhv) = self.labhv {
@@ -312,7 +333,7 @@ impl Drop for Bare {
             labhv.kill().ok();
         }
         if !self.passed.get() {
-            for log in [self.agent_log(), self.plugin_log()] {
+            for log in self.logs() {
                 let text = fs::read(&log).unwrap_or_default();
                 let text = String::from_utf8_lossy(&text);
                 let lines: Vec<_> = text.lines().collect();
