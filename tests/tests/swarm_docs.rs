@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use page::{End, Place, Step};
-use vdvs_testkit::lab::{BUSYBOX, DEFAULT_DATASTORE, Images, POSTGRES, workspace_dir};
+use vdvs_testkit::lab::{BUSYBOX, DEFAULT_DATASTORE, Images, LabConfig, POSTGRES, workspace_dir};
 use vdvs_testkit::process::{Cmd, tool};
 use vdvs_testkit::wait::until;
 use vdvs_tests::rig::{Program, Rig, Setup};
@@ -143,15 +143,10 @@ impl Lab {
     }
 }
 
-#[test]
-fn every_command_of_the_documentation_does_what_the_page_shows() -> Result<()> {
-    // Above the time after which the page's volume is fenced, and short where a page shows a wait in vain.
-    let setup = Setup {
-        mount_budget: Some(25),
-        ..Setup::default()
-    };
-    let Some(rig) = Rig::up_with("t-docs", 2, setup)? else {
-        return Ok(());
+/// A lab for pages: two guests with the images a reader pulls, in a swarm.
+fn lab(config: &LabConfig, setup: Setup) -> Result<Option<Lab>> {
+    let Some(rig) = Rig::up_lab(config, setup)? else {
+        return Ok(None);
     };
     let images = Images::prepare()?;
     for name in NODES {
@@ -167,17 +162,29 @@ fn every_command_of_the_documentation_does_what_the_page_shows() -> Result<()> {
         .run(&["swarm", "init", "--advertise-addr", &address])?;
     let folder = rig.lab().layout().root().join("reader");
     fs::create_dir_all(&folder)?;
-    rig.expect_complaint(
+    Ok(Some(Lab { rig, folder }))
+}
+
+#[test]
+fn every_command_of_the_documentation_does_what_the_page_shows() -> Result<()> {
+    // Above the time after which the page's volume is fenced, and short where a page shows a wait in vain.
+    let setup = Setup {
+        mount_budget: Some(25),
+        ..Setup::default()
+    };
+    let Some(lab) = lab(&LabConfig::new("e-t-docs", 2), setup)? else {
+        return Ok(());
+    };
+    lab.rig.expect_complaint(
         Program::Plugin,
         "volume is lost to this guest",
         "the page on failover shows a fence",
     );
-    rig.expect_complaint(
+    lab.rig.expect_complaint(
         Program::Plugin,
         "mount failed volume=papers",
         "the page on failover shows a wait in vain",
     );
-    let lab = Lab { rig, folder };
     for page in PAGES {
         lab.page(page)?;
     }
