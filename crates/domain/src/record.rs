@@ -132,6 +132,34 @@ pub struct Claim {
     pub deadline: Timestamp,
 }
 
+/// A volume on its way from one vmgroup to another. One change of the record, that of its `group`, moves it; what
+/// comes before and after is repeated, or taken back, by whoever finds it.
+///
+/// Its disk stays where it is, since the configuration of a VM may name it; and so does the record, beside the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// The vmgroup it leaves.
+    pub from: GroupId,
+    /// The vmgroup it comes to.
+    pub to: GroupId,
+    /// The request that asked for it.
+    pub request: RequestId,
+    /// The host that is at it.
+    pub host: HostId,
+    /// When it began.
+    pub started: Timestamp,
+    /// It is being taken back: nobody may end it any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub given_up: bool,
+    /// The name stays taken in the vmgroup it leaves, for requests that do not know of the move yet.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub keep_name: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// The volume whose content a clone gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloneSource {
@@ -190,6 +218,15 @@ pub struct VolumeRecord {
     pub short_name: bool,
     /// The vmgroup it belongs to.
     pub group: GroupId,
+    /// The vmgroup's folder in which its disk and this record lie, where that is another than its own: it was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<GroupId>,
+    /// It is on its way to another vmgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Move>,
+    /// Nobody may remove it until an administrator lifts the protection.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub protected: bool,
     /// Size of its disk.
     pub capacity: Capacity,
     /// Options it was made with.
@@ -229,11 +266,23 @@ impl VolumeRecord {
         )
     }
 
-    /// Whether only the claim differs, if anything: what was planned on one holds for the other.
+    /// The folder its files lie in.
     #[must_use]
-    pub fn same_but_claim(&self, other: &Self) -> bool {
+    pub fn home(&self) -> GroupId {
+        self.folder.unwrap_or(self.group)
+    }
+
+    /// Whether only that differs, if anything, which says nothing about who has it: the claim, the vmgroup, the
+    /// protection, options. What was planned for an attachment on one holds for the other.
+    #[must_use]
+    pub fn same_attachment(&self, other: &Self) -> bool {
         let without = |record: &Self| Self {
             claim: None,
+            group: GroupId::DEFAULT,
+            folder: None,
+            moving: None,
+            protected: false,
+            options: other.options.clone(),
             ..record.clone()
         };
         self == other || without(self) == without(other)
@@ -269,6 +318,9 @@ pub struct NameClaim {
     pub id: VolumeId,
     /// The name, so that a claim found alone explains itself.
     pub name: VolumeName,
+    /// The vmgroup's folder in which the volume's record lies, where that is another than the claim's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<GroupId>,
     /// The request that made the claim.
     pub request: RequestId,
     /// The host that made it.

@@ -9,7 +9,7 @@ use vdvs_domain::{Error, Ownership, VmRef, VolumeAddress, VolumeId, VolumeRecord
 
 use crate::api::{
     Actor, AdminDatastore, AdminInspect, AdminListing, AdminStatus, AdminVm, AdminVolume, Call,
-    VolumeView,
+    LocalUser, VolumeView,
 };
 use crate::governance::Governed;
 use crate::index::Indexed;
@@ -114,7 +114,7 @@ impl Inner {
             let (place, name) = (&volume.place, &volume.place.name);
             found.extend(match volume.recorded {
                 true => self.read_record(place).await?,
-                false => self.original(&place.ds, place.group, name).await?,
+                false => self.original(&place.ds, place.folder, name).await?,
             });
         }
         if let [_, _, ..] = found.as_slice() {
@@ -152,6 +152,7 @@ impl Inner {
 
     pub(crate) async fn admin_remove(
         self: &Arc<Self>,
+        user: &LocalUser,
         call: &Call,
         address: &str,
     ) -> Result<(VolumeId, String), Error> {
@@ -160,7 +161,7 @@ impl Inner {
         let fingerprint = Fingerprint(format!("administrator delete {}", stored.record.id));
         let id = self.delete_volume(call, &stored, fingerprint).await?;
         self.audit(
-            Actor::Admin,
+            Actor::Admin(user),
             "delete",
             name.clone(),
             Some(id),

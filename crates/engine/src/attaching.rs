@@ -115,7 +115,7 @@ impl Inner {
             {
                 return Ok(Change::Keep);
             }
-            if !record.same_but_claim(&planned.record) {
+            if !record.same_attachment(&planned.record) {
                 return Err(Error::Contended {
                     name: planned.name(),
                 });

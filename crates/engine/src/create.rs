@@ -347,9 +347,12 @@ impl Inner {
     async fn claim(&self, job: &Job, place: &Place, id: VolumeId) -> Result<bool, Error> {
         let store = &*self.ports.datastores;
         let failed = |why: StorageError| no_room(&place.ds, job.blueprint.capacity, &why);
-        let dir = layout::group_dir(place.group);
+        let dir = layout::group_dir(place.folder);
         store.make_dir(&place.ds, &dir).await.map_err(failed)?;
-        match store.create_new(&place.ds, &place.claim()).await {
+        match store
+            .create_new(&place.ds, &layout::claim(place.folder, &place.name))
+            .await
+        {
             Ok(()) => {}
             Err(StorageError::AlreadyExists(_)) => return Ok(false),
             Err(why) => return Err(failed(why)),
@@ -358,15 +361,22 @@ impl Inner {
             format: FORMAT,
             id,
             name: place.name.clone(),
+            folder: None,
             request: job.call.request,
             host: self.host,
             at: self.now(),
         };
         let bytes = frame::encode(Kind::Claim, &claim)?;
-        if let Err(why) = store.write(&place.ds, &place.claim(), &bytes).await {
+        if let Err(why) = store
+            .write(&place.ds, &layout::claim(place.folder, &place.name), &bytes)
+            .await
+        {
             // Ours by exclusive create a moment ago.
-            if let Err(left) = store.remove(&place.ds, &place.claim()).await {
-                tracing::warn!(claim = %place.claim(), why = %left, "an unfinished claim is cleaned up later");
+            if let Err(left) = store
+                .remove(&place.ds, &layout::claim(place.folder, &place.name))
+                .await
+            {
+                tracing::warn!(claim = %layout::claim(place.folder, &place.name), why = %left, "an unfinished claim is cleaned up later");
             }
             return Err(failed(why));
         }
@@ -374,8 +384,11 @@ impl Inner {
     }
 
     async fn give_claim_back(&self, place: &Place, id: VolumeId) {
-        if let Err(why) = self.remove_claim(place, id).await {
-            tracing::warn!(claim = %place.claim(), %why, "a claim without volume is cleaned up later");
+        if let Err(why) = self
+            .remove_claim(&place.ds, place.folder, &place.name, id)
+            .await
+        {
+            tracing::warn!(claim = %layout::claim(place.folder, &place.name), %why, "a claim without volume is cleaned up later");
         }
     }
 
@@ -387,6 +400,9 @@ impl Inner {
             name: job.address.name.clone(),
             short_name: job.address.datastore.is_none(),
             group: job.open.group,
+            folder: None,
+            moving: None,
+            protected: false,
             capacity: plan.capacity,
             options: plan.options.clone(),
             layout: plan.layout,
@@ -417,7 +433,7 @@ impl Inner {
             bytes: record.capacity.bytes(),
             limit: Self::total_limit(&job.open, &job.caller),
         };
-        self.enter(&place.ds, place.group, entry).await?;
+        self.enter(&place.ds, record.group, entry).await?;
         let spec = DiskSpec {
             capacity: record.capacity,
             format: record.options.diskformat,

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use vdvs_domain::access::{self, Verb};
 use vdvs_domain::error::Holder;
 use vdvs_domain::record::Fingerprint;
-use vdvs_domain::{Error, OperationKind, Ownership, VolumeAddress, VolumeId};
+use vdvs_domain::{
+    DatastoreName, Error, GroupId, OperationKind, Ownership, VolumeAddress, VolumeId, VolumeName,
+};
 
 use crate::api::{Actor, Call, Caller};
 use crate::audit::fingerprint;
 use crate::inner::{Inner, unavailable};
 use crate::keyed::Key;
-use crate::layout::Place;
+use crate::layout::{self, Place};
 use crate::ledger::Entry;
 use crate::plan::OwnerState;
 use crate::ports::{DiskLock, Power};
@@ -49,14 +51,14 @@ impl Inner {
         fingerprint: Fingerprint,
     ) -> Result<VolumeId, Error> {
         let stored = self.adopt(stored.clone()).await?;
-        let (place, id) = (stored.place, stored.record.id);
+        let (place, group, id) = (stored.place, stored.record.group, stored.record.id);
         if let Some(work) = self.works.get(id) {
             // An administrator does not want what is being made: its maker takes it back.
             work.progress.stop();
             self.ended_by(&work, call.deadline).await;
             self.still_wanted(call, "waiting for the end of the volume's making")?;
         }
-        let name_key = Key::Name(place.ds.clone(), place.group, place.name.clone());
+        let name_key = Key::Name(place.ds.clone(), group, place.name.clone());
         let name_key = self.hold(name_key, "delete", call).await?;
         let key = self.hold(Key::Volume(id), "delete", call).await?;
         self.still_wanted(call, "deleting the volume")?;
@@ -114,7 +116,8 @@ impl Inner {
             let why = far.unwrap_or_else(|| "another host is at it".to_owned());
             return Err(Self::unresolved(stored.name(), operation, why));
         }
-        self.remove_everything(place, id).await?;
+        self.remove_everything(place, stored.record.group, id)
+            .await?;
         self.free_source_of(&stored).await?;
         Ok(id)
     }
@@ -143,7 +146,13 @@ impl Inner {
     }
 
     /// Disk, ledger entry, claim, record, in this order. May run any number of times.
-    pub(crate) async fn remove_everything(&self, place: &Place, id: VolumeId) -> Result<(), Error> {
+    /// `group` is the volume's, whatever folder it lies in.
+    pub(crate) async fn remove_everything(
+        &self,
+        place: &Place,
+        group: GroupId,
+        id: VolumeId,
+    ) -> Result<(), Error> {
         let failed = |why| unavailable(&place.ds, &why);
         let disk = place.disk();
         let store = &*self.ports.datastores;
@@ -153,8 +162,8 @@ impl Inner {
             .map_err(failed)?;
         self.remove_metadata(place).await?;
         let entry = Entry::Remove { volume: id };
-        self.enter(&place.ds, place.group, entry).await?;
-        self.remove_claim(place, id).await?;
+        self.enter(&place.ds, group, entry).await?;
+        self.remove_claim(&place.ds, group, &place.name, id).await?;
         place.record().remove(store).await.map_err(failed)?;
         self.index.forget(place);
         self.notices.changed(id);
@@ -162,15 +171,18 @@ impl Inner {
     }
 
     /// Removes a claim if it is this volume's.
-    pub(crate) async fn remove_claim(&self, place: &Place, id: VolumeId) -> Result<(), Error> {
-        match self.read_claim(&place.ds, place.group, &place.name).await? {
+    pub(crate) async fn remove_claim(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+        name: &VolumeName,
+        id: VolumeId,
+    ) -> Result<(), Error> {
+        match self.read_claim(ds, group, name).await? {
             Claim::Of(claim) if claim.id == id => {
-                let removed = self
-                    .ports
-                    .datastores
-                    .remove(&place.ds, &place.claim())
-                    .await;
-                removed.map_err(|why| unavailable(&place.ds, &why))?;
+                let path = layout::claim(group, name);
+                let removed = self.ports.datastores.remove(ds, &path).await;
+                removed.map_err(|why| unavailable(ds, &why))?;
                 Ok(())
             }
             _ => Ok(()),

@@ -84,7 +84,7 @@ impl Inner {
                 {
                     return Ok(Change::Keep);
                 }
-                if !record.same_but_claim(&stored.record) {
+                if !record.same_attachment(&stored.record) {
                     return Err(Error::Contended { name: name.clone() });
                 }
                 let mut next = record.clone();

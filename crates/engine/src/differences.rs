@@ -121,7 +121,7 @@ impl Inner {
             .hold(Key::Volume(stored.record.id), "vanished")
             .await;
         let now = self.read_existing(&stored.place).await?;
-        if !now.record.same_but_claim(&stored.record)
+        if !now.record.same_attachment(&stored.record)
             || self
                 .disk_in(&now)
                 .await
@@ -149,14 +149,14 @@ impl Inner {
             self.owner_state_of(&now).await?,
             OwnerState::Here(Power::On | Power::Suspended)
         );
-        if !here || !now.record.same_but_claim(&stored.record) {
+        if !here || !now.record.same_attachment(&stored.record) {
             return Ok(());
         }
         let before = self.holder(owner);
         let (host, name) = (self.host, self.host_name(self.host));
         let moved = self
             .change(&now.place, |record| {
-                if !record.same_but_claim(&now.record) || record.operation.is_some() {
+                if !record.same_attachment(&now.record) || record.operation.is_some() {
                     return Ok(Change::Keep);
                 }
                 let mut next = record.clone();

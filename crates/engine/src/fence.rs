@@ -39,7 +39,7 @@ impl Inner {
             return self.settled(now).await.map(drop);
         }
         let running = OwnerState::Here(Power::On);
-        if !now.record.same_but_claim(&planned.record)
+        if !now.record.same_attachment(&planned.record)
             || self.owner_state_of(&now).await? != running
             || self.wanted_now(&now).is_none()
         {
@@ -68,7 +68,7 @@ impl Inner {
             if record.operation.as_ref() == Some(&operation) {
                 return Ok(Change::Keep);
             }
-            if !record.same_but_claim(&planned.record) {
+            if !record.same_attachment(&planned.record) {
                 return Err(Error::Contended {
                     name: planned.name(),
                 });

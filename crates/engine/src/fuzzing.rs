@@ -13,7 +13,7 @@ use vdvs_domain::{DatastoreName, Error, GroupId, VolumeName, VolumeRecord};
 
 use crate::adopt::original;
 use crate::governance::{Document, Marker};
-use crate::layout::{Found, Place, classify, group_of_dir, place_of_disk};
+use crate::layout::{Found, Place, claim, classify, group_of_dir, place_of_disk};
 use crate::ledger::Ledger;
 use crate::ports::{DiskPath, DsPath};
 use crate::swap::frame::{self, Kind};
@@ -111,7 +111,7 @@ pub fn file_names(bytes: &[u8]) {
     if let Ok(name) = VolumeName::new(entry) {
         recognised(&Place {
             ds: datastore,
-            group: GroupId::DEFAULT,
+            folder: GroupId::DEFAULT,
             name,
             id8: "deadbeef".to_owned(),
         });
@@ -149,7 +149,10 @@ fn recognised(place: &Place) {
     assert!(slot.len() <= MAX_FILE_NAME);
     assert_eq!(slot_of(&slot, &stem), Some(u64::MAX));
     assert_eq!(classify(&slot), Found::RecordSlot(name.clone(), id8));
-    assert_eq!(classify(place.claim().file_name()), Found::Claim(name));
+    assert_eq!(
+        classify(claim(place.folder, &place.name).file_name()),
+        Found::Claim(name)
+    );
     assert_eq!(place_of_disk(&place.disk()).as_ref(), Some(place));
 }
 

@@ -80,6 +80,8 @@ struct Shelf {
 struct Tables {
     shelves: HashMap<DatastoreName, HashMap<GroupId, Shelf>>,
     places: HashMap<VolumeId, Arc<Place>>,
+    /// The vmgroups' folders, and when they were looked up.
+    folders: HashMap<DatastoreName, (Instant, Vec<GroupId>)>,
     /// Counts what is put here.
     puts: u64,
 }
@@ -87,6 +89,30 @@ struct Tables {
 /// Where records were seen last, and what they said.
 #[derive(Debug, Default)]
 pub(crate) struct Index(Mutex<Tables>);
+
+impl Entry {
+    fn indexed((place, entry): (&Arc<Place>, &Self)) -> Option<Indexed> {
+        Some(Indexed {
+            place: Arc::clone(place),
+            record: Arc::clone(entry.record.as_ref()?),
+            recorded: entry.recorded,
+        })
+    }
+
+    /// The vmgroup of what lies in a folder; that of the folder, while nobody knows more.
+    fn group(&self, folder: GroupId) -> GroupId {
+        self.record.as_ref().map_or(folder, |r| r.group)
+    }
+}
+
+impl Shelf {
+    /// The names that finished records give to volumes of a vmgroup.
+    fn borne_in(&self, group: GroupId) -> impl Iterator<Item = &VolumeName> {
+        let is_its = move |entry: &Entry| entry.record.as_ref().is_some_and(|r| r.group == group);
+        let borne = self.entries.iter().filter(move |(_, e)| is_its(e));
+        borne.map(|(place, _)| &place.name)
+    }
+}
 
 /// What of a record an entry keeps.
 fn kept(record: &VolumeRecord) -> Arc<VolumeRecord> {
@@ -96,27 +122,31 @@ fn kept(record: &VolumeRecord) -> Arc<VolumeRecord> {
 }
 
 impl Tables {
-    fn shelf(&self, ds: &DatastoreName, group: GroupId) -> Option<&Shelf> {
-        self.shelves.get(ds)?.get(&group)
+    fn shelf(&self, ds: &DatastoreName, folder: GroupId) -> Option<&Shelf> {
+        self.shelves.get(ds)?.get(&folder)
     }
 
-    fn shelf_mut(&mut self, ds: &DatastoreName, group: GroupId) -> &mut Shelf {
+    fn shelves(&self, ds: &DatastoreName) -> impl Iterator<Item = (&GroupId, &Shelf)> {
+        self.shelves.get(ds).into_iter().flatten()
+    }
+
+    fn shelf_mut(&mut self, ds: &DatastoreName, folder: GroupId) -> &mut Shelf {
         if !self.shelves.contains_key(ds) {
             self.shelves.insert(ds.clone(), HashMap::new());
         }
-        let groups = self.shelves.entry(ds.clone()).or_default();
-        groups.entry(group).or_default()
+        let folders = self.shelves.entry(ds.clone()).or_default();
+        folders.entry(folder).or_default()
     }
 
     fn entry(&self, place: &Place) -> Option<&Entry> {
-        self.shelf(&place.ds, place.group)?.entries.get(place)
+        self.shelf(&place.ds, place.folder)?.entries.get(place)
     }
 
     fn put(&mut self, place: &Place, seq: u64, record: Option<Arc<VolumeRecord>>) {
         self.puts += 1;
         let put = self.puts;
         let id = record.as_ref().map(|r| r.id);
-        let shelf = self.shelf_mut(&place.ds, place.group);
+        let shelf = self.shelf_mut(&place.ds, place.folder);
         let known = shelf.entries.get_key_value(place);
         let place = known.map_or_else(|| Arc::new(place.clone()), |(place, _)| Arc::clone(place));
         let recorded = seq > 0;
@@ -134,7 +164,7 @@ impl Tables {
     }
 
     fn forget(&mut self, place: &Place) {
-        let shelf = self.shelf_mut(&place.ds, place.group);
+        let shelf = self.shelf_mut(&place.ds, place.folder);
         if let Some(entry) = shelf.entries.remove(place)
             && let Some(record) = entry.record
             && self.places.get(&record.id).is_some_and(|p| **p == *place)
@@ -163,7 +193,7 @@ impl Index {
     /// What is known of its slots did not help.
     pub(crate) fn doubt(&self, place: &Place) {
         let mut tables = locked(&self.0);
-        let shelf = tables.shelf_mut(&place.ds, place.group);
+        let shelf = tables.shelf_mut(&place.ds, place.folder);
         if let Some(entry) = shelf.entries.get_mut(place) {
             entry.seq = 0;
         }
@@ -178,7 +208,7 @@ impl Index {
     /// What its disk occupies now.
     pub(crate) fn occupies(&self, place: &Place, at: Instant, bytes: u64) {
         let mut tables = locked(&self.0);
-        let shelf = tables.shelf_mut(&place.ds, place.group);
+        let shelf = tables.shelf_mut(&place.ds, place.folder);
         if let Some(entry) = shelf.entries.get_mut(place) {
             entry.allocated = Some((at, bytes));
         }
@@ -189,28 +219,28 @@ impl Index {
         locked(&self.0).places.get(&id).map(|p| (**p).clone())
     }
 
-    /// The places where volumes of that name were seen.
+    /// The places where volumes of that name were seen in a vmgroup, whichever folder they lie in.
     pub(crate) fn named(
         &self,
         ds: &DatastoreName,
         group: GroupId,
         name: &VolumeName,
     ) -> Vec<Place> {
-        let first = Place {
-            ds: ds.clone(),
-            group,
-            name: name.clone(),
-            id8: String::new(),
-        };
         let tables = locked(&self.0);
-        let Some(shelf) = tables.shelf(ds, group) else {
-            return Vec::new();
-        };
-        let places = shelf
-            .entries
-            .range::<Place, _>(first..)
-            .map(|(place, _)| &**place);
-        places.take_while(|p| p.name == *name).cloned().collect()
+        let mut found = Vec::new();
+        for (folder, shelf) in tables.shelves(ds) {
+            let first = Place {
+                ds: ds.clone(),
+                folder: *folder,
+                name: name.clone(),
+                id8: String::new(),
+            };
+            let named = shelf.entries.range::<Place, _>(first..);
+            let named = named.take_while(|(place, _)| place.name == *name);
+            let is_its = |(_, entry): &(&Arc<Place>, &Entry)| entry.group(*folder) == group;
+            found.extend(named.filter(is_its).map(|(place, _)| (**place).clone()));
+        }
+        found
     }
 
     /// The record is gone.
@@ -218,21 +248,34 @@ impl Index {
         locked(&self.0).forget(place);
     }
 
-    /// What the folder held when it was looked at, and what changed here since.
+    /// What a vmgroup had when the folders were looked at, and what changed here since.
     fn listed(&self, ds: &DatastoreName, group: GroupId) -> Vec<Indexed> {
-        let indexed = |(place, entry): (&Arc<Place>, &Entry)| {
-            Some(Indexed {
-                place: Arc::clone(place),
-                record: Arc::clone(entry.record.as_ref()?),
-                recorded: entry.recorded,
-            })
-        };
         let tables = locked(&self.0);
-        let shelf = tables.shelf(ds, group);
-        shelf.map_or_else(Vec::new, |s| s.entries.iter().filter_map(indexed).collect())
+        let mut listed = Vec::new();
+        for (folder, shelf) in tables.shelves(ds) {
+            let is_its = |(_, entry): &(&Arc<Place>, &Entry)| entry.group(*folder) == group;
+            listed.extend(
+                shelf
+                    .entries
+                    .iter()
+                    .filter(is_its)
+                    .filter_map(Entry::indexed),
+            );
+        }
+        listed
     }
 
-    /// Files of records of which no version was ever whole, and claims without a record, as of the last look.
+    /// The vmgroups' folders on a datastore, if somebody looked after `since`.
+    fn folders(&self, ds: &DatastoreName, since: Option<Instant>) -> Option<Vec<GroupId>> {
+        let tables = locked(&self.0);
+        let (at, folders) = tables.folders.get(ds)?;
+        since
+            .is_none_or(|since| *at > since)
+            .then(|| folders.clone())
+    }
+
+    /// Files of records of which no version was ever whole, and claims on names that no volume of the vmgroup bears, as
+    /// of the last look.
     pub(crate) fn unfinished(
         &self,
         ds: &DatastoreName,
@@ -244,18 +287,24 @@ impl Index {
         };
         let unread = shelf.entries.iter().filter(|(_, e)| e.record.is_none());
         let places = unread.map(|(place, _)| (**place).clone()).collect();
-        let alone = shelf.look.as_ref().map(|l| l.alone.clone());
-        (places, alone.unwrap_or_default())
+        let alone = shelf.look.as_ref().map(|l| l.alone.as_slice());
+        let elsewhere: HashSet<&VolumeName> = tables
+            .shelves(ds)
+            .filter(|(folder, _)| **folder != group)
+            .flat_map(|(_, shelf)| shelf.borne_in(group))
+            .collect();
+        let alone = alone.unwrap_or_default().iter();
+        let alone = alone.filter(|name| !elsewhere.contains(name));
+        (places, alone.cloned().collect())
     }
 
-    /// Claims on names that no finished record bears.
+    /// Claims on names that no finished record here bears for this vmgroup.
     fn claims_alone(&self, folder: &Folder) -> Vec<VolumeName> {
         let tables = locked(&self.0);
         let Some(shelf) = tables.shelf(&folder.ds, folder.group) else {
             return folder.claims.iter().cloned().collect();
         };
-        let finished = shelf.entries.iter().filter(|(_, e)| e.record.is_some());
-        let borne: HashSet<&VolumeName> = finished.map(|(place, _)| &place.name).collect();
+        let borne: HashSet<&VolumeName> = shelf.borne_in(folder.group).collect();
         let alone = folder.claims.iter().filter(|name| !borne.contains(name));
         alone.cloned().collect()
     }
@@ -281,17 +330,34 @@ impl Inner {
         group: GroupId,
         age: Duration,
     ) -> Result<Vec<Indexed>, Error> {
-        self.look_at_folder(ds, group, age).await?;
+        self.look_at_all(ds, age).await?;
         Ok(self.index.listed(ds, group))
+    }
+
+    /// Looks at all folders of a datastore: a volume may lie in another folder than its vmgroup's.
+    async fn look_at_all(&self, ds: &DatastoreName, age: Duration) -> Result<Vec<GroupId>, Error> {
+        let now = self.instant();
+        let folders = match self.index.folders(ds, now.checked_sub(age)) {
+            Some(known) if !age.is_zero() => known,
+            _ => {
+                let found = self.groups_on(ds).await?;
+                let kept = (now, found.clone());
+                locked(&self.index.0).folders.insert(ds.clone(), kept);
+                found
+            }
+        };
+        for folder in &folders {
+            self.look_at_folder(ds, *folder, age).await?;
+        }
+        Ok(folders)
     }
 
     /// All volumes on a datastore, as of now.
     pub(crate) async fn indexed_on(&self, ds: &DatastoreName) -> Result<Vec<Indexed>, Error> {
-        let mut found = Vec::new();
-        for group in self.groups_on(ds).await? {
-            found.extend(self.indexed(ds, group, Duration::ZERO).await?);
-        }
-        Ok(found)
+        self.look_at_all(ds, Duration::ZERO).await?;
+        let tables = locked(&self.index.0);
+        let entries = tables.shelves(ds).flat_map(|(_, shelf)| &shelf.entries);
+        Ok(entries.filter_map(Entry::indexed).collect())
     }
 
     /// The records on a datastore that `wanted` picks, read now.

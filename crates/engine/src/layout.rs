@@ -1,16 +1,20 @@
 //! Where things lie on a datastore.
 //!
 //! ```text
-//! dockvols/.vdvs/datastore.json                   marker
-//!          .vdvs/config.<seq>                     configuration document, on its home datastore
+//! dockvols/.vdvs/datastore.json                   the first marker
+//!          .vdvs/datastore.json.<seq>             later ones
+//!          .vdvs/config.<seq>                     configuration document, or where it is; on its home datastore
 //!          .vdvs/ledger.<vmgroup uuid>.<seq>      ledger of a vmgroup
-//!          <vmgroup uuid>/<volume>.vdvs           name claim
+//!          <vmgroup uuid>/<volume>.vdvs           name claim, always in the folder of the volume's vmgroup
 //!                         <volume>.<id8>.vdvs.<seq>  record
 //!                         <volume>.<id8>.vmdk     disk
 //!                         <volume>.vmdk           disk of a volume adopted from the original; its id8 is 00000000
 //! ```
+//! Disk and record stay for ever in the folder they were made in, side by side: the configuration of a VM may name the
+//! disk. A volume that was moved to another vmgroup has its claim there, and the claim names the folder.
 
 use uuid::Uuid;
+use vdvs_domain::record::NameClaim;
 use vdvs_domain::{DatastoreName, GroupId, VolumeId, VolumeName};
 
 use crate::ports::{DiskPath, DsPath};
@@ -53,6 +57,16 @@ pub(crate) fn marker() -> DsPath {
     path(&format!("{DOCKVOLS}/{OWN}/{MARKER}"))
 }
 
+/// The markers after the first.
+pub(crate) fn markers(ds: &DatastoreName) -> SharedFile {
+    SharedFile {
+        ds: ds.clone(),
+        dir: own_dir(),
+        stem: MARKER.to_owned(),
+        max: Kind::Marker.max_bytes(),
+    }
+}
+
 /// The configuration document.
 pub(crate) fn config(ds: &DatastoreName) -> SharedFile {
     SharedFile {
@@ -87,27 +101,33 @@ pub(crate) fn claim(group: GroupId, name: &VolumeName) -> DsPath {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) ds: DatastoreName,
-    pub(crate) group: GroupId,
+    /// The vmgroup's folder; not always that of the vmgroup it belongs to.
+    pub(crate) folder: GroupId,
     pub(crate) name: VolumeName,
     /// Eight digits of the volume's id.
     pub(crate) id8: String,
 }
 
 impl Place {
-    pub(crate) fn of(ds: &DatastoreName, group: GroupId, name: &VolumeName, id: VolumeId) -> Self {
+    pub(crate) fn of(ds: &DatastoreName, folder: GroupId, name: &VolumeName, id: VolumeId) -> Self {
         Self {
             ds: ds.clone(),
-            group,
+            folder,
             name: name.clone(),
             id8: id.id8(),
         }
     }
 
+    /// The place of the volume that has a claim in a vmgroup's folder.
+    pub(crate) fn of_claim(ds: &DatastoreName, group: GroupId, claim: &NameClaim) -> Self {
+        Self::of(ds, claim.folder.unwrap_or(group), &claim.name, claim.id)
+    }
+
     /// The place of a volume of the original.
-    pub(crate) fn adopted(ds: &DatastoreName, group: GroupId, name: &VolumeName) -> Self {
+    pub(crate) fn adopted(ds: &DatastoreName, folder: GroupId, name: &VolumeName) -> Self {
         Self {
             ds: ds.clone(),
-            group,
+            folder,
             name: name.clone(),
             id8: ADOPTED.to_owned(),
         }
@@ -121,17 +141,17 @@ impl Place {
     pub(crate) fn record(&self) -> SharedFile {
         SharedFile {
             ds: self.ds.clone(),
-            dir: group_dir(self.group),
+            dir: group_dir(self.folder),
             stem: format!("{}.{}.vdvs", self.name, self.id8),
             max: Kind::Record.max_bytes(),
         }
     }
 
     pub(crate) fn disk(&self) -> DiskPath {
-        let (group, name, id8) = (self.group, &self.name, &self.id8);
+        let (folder, name, id8) = (self.folder, &self.name, &self.id8);
         let file = match self.is_adopted() {
-            true => format!("{DOCKVOLS}/{group}/{name}.vmdk"),
-            false => format!("{DOCKVOLS}/{group}/{name}.{id8}.vmdk"),
+            true => format!("{DOCKVOLS}/{folder}/{name}.vmdk"),
+            false => format!("{DOCKVOLS}/{folder}/{name}.{id8}.vmdk"),
         };
         DiskPath {
             datastore: self.ds.clone(),
@@ -139,15 +159,11 @@ impl Place {
         }
     }
 
-    pub(crate) fn claim(&self) -> DsPath {
-        claim(self.group, &self.name)
-    }
-
     /// The record's name for messages.
     pub(crate) fn what(&self) -> String {
         format!(
             "record [{}] {DOCKVOLS}/{}/{}.{}.vdvs",
-            self.ds, self.group, self.name, self.id8
+            self.ds, self.folder, self.name, self.id8
         )
     }
 }
@@ -209,7 +225,7 @@ pub(crate) fn place_of_disk(disk: &DiskPath) -> Option<Place> {
     if parts.next() != Some(DOCKVOLS) {
         return None;
     }
-    let group = group_of_dir(parts.next()?)?;
+    let folder = group_of_dir(parts.next()?)?;
     let (name, id8) = match classify(parts.next()?) {
         Found::Disk(name, id8) => (name, id8),
         Found::Original(name) => (name, ADOPTED.to_owned()),
@@ -217,7 +233,7 @@ pub(crate) fn place_of_disk(disk: &DiskPath) -> Option<Place> {
     };
     parts.next().is_none().then_some(Place {
         ds: disk.datastore.clone(),
-        group,
+        folder,
         name,
         id8,
     })
@@ -242,7 +258,7 @@ mod tests {
         let id = VolumeId::new(Uuid::from_u128(0xdead_beef));
         let place = Place::of(&ds, GroupId::DEFAULT, &name, id);
         assert_eq!(
-            classify(place.claim().file_name()),
+            classify(claim(place.folder, &place.name).file_name()),
             Found::Claim(name.clone())
         );
         let slot = format!("{}.7", place.record().stem);

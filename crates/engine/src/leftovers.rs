@@ -114,7 +114,7 @@ impl Inner {
             Claim::Absent => false,
             Claim::Torn => true,
             Claim::Of(claim) => {
-                let place = Place::of(ds, group, name, claim.id);
+                let place = Place::of_claim(ds, group, claim);
                 self.read_record(&place).await?.is_none()
             }
         };
@@ -166,7 +166,7 @@ impl Inner {
         if !self.is_ripe(&subject) {
             return Ok(());
         }
-        let key = Key::Name(place.ds.clone(), place.group, place.name.clone());
+        let key = Key::Name(place.ds.clone(), place.folder, place.name.clone());
         let _key = self.keys.hold(key, "sweep").await;
         if self.read_record(place).await?.is_none() {
             let removed = place.record().remove(&*self.ports.datastores).await;
@@ -208,14 +208,14 @@ impl Inner {
         let (volume, bytes) = (record.id, record.capacity.bytes());
         let _key = self.keys.hold(Key::Volume(volume), "ledger").await;
         let now = self.read_record(place).await?;
-        if now.is_some_and(|s| s.record.exists()) {
+        if let Some(now) = now.filter(|s| s.record.exists()) {
             let limit = None;
             let entry = Entry::Add {
                 volume,
                 bytes,
                 limit,
             };
-            self.enter(&place.ds, place.group, entry).await?;
+            self.enter(&place.ds, now.record.group, entry).await?;
         }
         Ok(())
     }

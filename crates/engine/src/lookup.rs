@@ -115,7 +115,7 @@ impl Inner {
         Ok(survey)
     }
 
-    async fn governed_in_time(&self, ds: &DatastoreInfo) -> Result<Governed, Error> {
+    pub(crate) async fn governed_in_time(&self, ds: &DatastoreInfo) -> Result<Governed, Error> {
         if !ds.accessible {
             return Err(Error::DatastoreUnavailable {
                 datastore: ds.name.clone(),
@@ -261,7 +261,7 @@ impl Inner {
         self.look_at_folder(ds, group, Duration::MAX).await?;
         let mut places = self.index.named(ds, group, name);
         if let Claim::Of(claim) = claim {
-            let place = Place::of(ds, group, name, claim.id);
+            let place = Place::of_claim(ds, group, &claim);
             if !places.contains(&place) {
                 places.push(place);
             }

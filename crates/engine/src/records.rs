@@ -95,7 +95,7 @@ impl Inner {
                 known: FORMAT,
             }),
             Some(r)
-                if r.name != place.name || r.id.id8() != place.id8 || r.group != place.group =>
+                if r.name != place.name || r.id.id8() != place.id8 || r.home() != place.folder =>
             {
                 Err(Error::Damaged {
                     what: place.what(),
@@ -271,7 +271,7 @@ impl Inner {
         };
         let place = |name: VolumeName, id8: String| Place {
             ds: ds.clone(),
-            group,
+            folder: group,
             name,
             id8,
         };
@@ -339,7 +339,7 @@ impl Inner {
             self.look_at_folder(ds, group, Duration::ZERO).await?;
             if let Some(place) = self.index.place(id)
                 && place.ds == *ds
-                && place.group == group
+                && place.folder == group
                 && let Some(stored) = self.read_record(&place).await?
                 && stored.record.id == id
             {

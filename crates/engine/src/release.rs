@@ -59,7 +59,7 @@ impl Inner {
             if record.operation.as_ref() == Some(&operation) {
                 return Ok(Change::Keep);
             }
-            if !record.same_but_claim(&stored.record) {
+            if !record.same_attachment(&stored.record) {
                 return Err(Error::Contended {
                     name: stored.name(),
                 });
@@ -182,7 +182,7 @@ impl Inner {
     /// record, which fails if anything happened since the proof.
     pub(crate) async fn release_proven(&self, stored: &Stored) -> Result<(), Error> {
         let now = self.read_existing(&stored.place).await?;
-        if !now.record.same_but_claim(&stored.record)
+        if !now.record.same_attachment(&stored.record)
             || self.owner_state_of(&now).await? != OwnerState::NotHere
         {
             return Ok(());

@@ -99,7 +99,10 @@ impl Inner {
         }
         tracing::info!(volume = %stored.name(), operation = operation.kind.name(), "finishing what was left");
         match operation.kind {
-            OperationKind::Delete => self.remove_everything(place, id).await,
+            OperationKind::Delete => {
+                let group = stored.record.group;
+                self.remove_everything(place, group, id).await
+            }
             OperationKind::Create => {
                 let disk = place.disk();
                 let stat = self
@@ -141,7 +144,7 @@ impl Inner {
             return Ok(());
         }
         let making = !stored.record.exists();
-        let name = Key::Name(place.ds.clone(), place.group, place.name.clone());
+        let name = Key::Name(place.ds.clone(), stored.record.group, place.name.clone());
         let _name = match making {
             true => Some(self.keys.hold(name, "resolve").await),
             false => None,

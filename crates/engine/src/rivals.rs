@@ -108,7 +108,7 @@ impl Inner {
             Claim::Torn => return Ok(Some(Rival::without_record(VolumeId::new(Uuid::max())))),
             Claim::Of(claim) => claim,
         };
-        let place = Place::of(ds, group, name, claim.id);
+        let place = Place::of_claim(ds, group, &claim);
         Ok(match self.read_record(&place).await? {
             None => Some(Rival::without_record(claim.id)),
             // Made under its full name: it does not take the short one.

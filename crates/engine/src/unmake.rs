@@ -18,7 +18,10 @@ impl Inner {
         let contended = || Error::Contended {
             name: full_name(&place.name, &place.ds),
         };
-        match self.read_claim(&place.ds, place.group, &place.name).await? {
+        match self
+            .read_claim(&place.ds, place.folder, &place.name)
+            .await?
+        {
             Claim::Of(claim) if claim.id == id => {}
             _ => return Err(contended()),
         }
@@ -42,21 +45,22 @@ impl Inner {
 
     /// Takes back a create that cannot be finished.
     pub(crate) async fn undo_create(&self, place: &Place, id: VolumeId) -> Result<(), Error> {
-        self.change(place, |record| {
-            let mut next = record.clone();
-            match &mut next.operation {
-                Some(o) if o.kind == OperationKind::Create => o.kind = OperationKind::Delete,
-                Some(o) if o.kind == OperationKind::Delete => return Ok(Change::Keep),
-                _ => {
-                    return Err(Error::Contended {
-                        name: full_name(&place.name, &place.ds),
-                    });
+        let undone = self
+            .change(place, |record| {
+                let mut next = record.clone();
+                match &mut next.operation {
+                    Some(o) if o.kind == OperationKind::Create => o.kind = OperationKind::Delete,
+                    Some(o) if o.kind == OperationKind::Delete => return Ok(Change::Keep),
+                    _ => {
+                        return Err(Error::Contended {
+                            name: full_name(&place.name, &place.ds),
+                        });
+                    }
                 }
-            }
-            Ok(next.into())
-        })
-        .await?;
-        self.remove_everything(place, id).await
+                Ok(next.into())
+            })
+            .await?;
+        self.remove_everything(place, undone.record.group, id).await
     }
 
     /// Removes a claim whose maker died before there was a record. The tombstone decides the race with a maker who is
@@ -79,13 +83,13 @@ impl Inner {
                 return Ok(());
             }
         };
-        let place = Place::of(ds, group, &claim.name, claim.id);
+        let place = Place::of_claim(ds, group, &claim);
         if self.read_record(&place).await?.is_some() {
             return Ok(());
         }
-        if place.is_adopted() {
-            // Its disk was there before us: never garbage.
-            return self.remove_claim(&place, claim.id).await;
+        if place.is_adopted() || claim.folder.is_some() {
+            // Its disk was there before us: never garbage. Or it was moved, and had a record before the claim was made.
+            return self.remove_claim(ds, group, name, claim.id).await;
         }
         let options = GivenOptions::default().resolve();
         let tombstone = VolumeRecord {
@@ -94,6 +98,9 @@ impl Inner {
             name: claim.name.clone(),
             short_name: false,
             group,
+            folder: None,
+            moving: None,
+            protected: false,
             capacity: Capacity::DEFAULT,
             layout: Layout::Data,
             created: Created {
@@ -121,8 +128,8 @@ impl Inner {
             results: Vec::new(),
         };
         self.first_record(&place, &tombstone).await?;
-        self.remove_everything(&place, claim.id).await?;
-        tracing::info!(claim = %place.claim(), "an abandoned claim was removed");
+        self.remove_everything(&place, group, claim.id).await?;
+        tracing::info!(claim = %layout::claim(group, name), "an abandoned claim was removed");
         Ok(())
     }
 }

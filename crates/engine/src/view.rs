@@ -107,7 +107,7 @@ impl Inner {
         make: impl Fn(&Indexed, VolumeView) -> T,
     ) -> Vec<T> {
         let mut made = Vec::with_capacity(volumes.len());
-        let mut group: Option<(&Place, GroupName)> = None;
+        let mut group: Option<(&DatastoreName, GroupId, GroupName)> = None;
         for some in volumes.chunks(STATS) {
             let allocated = match stat {
                 true => self.allocated(some).await,
@@ -119,13 +119,14 @@ impl Inner {
             };
             for (at, volume) in some.iter().enumerate() {
                 let (place, record) = (&volume.place, &volume.record);
-                let known =
-                    |(p, _): &&(&Place, GroupName)| p.ds == place.ds && p.group == place.group;
+                let known = |(ds, id, _): &&(&DatastoreName, GroupId, GroupName)| {
+                    **ds == place.ds && *id == record.group
+                };
                 let name = match group.as_ref().filter(known) {
-                    Some((_, name)) => name.clone(),
+                    Some((.., name)) => name.clone(),
                     None => {
                         let name = self.group_name(&place.ds, record.group).await;
-                        group = Some((place, name.clone()));
+                        group = Some((&place.ds, record.group, name.clone()));
                         name
                     }
                 };

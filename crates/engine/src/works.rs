@@ -80,7 +80,7 @@ impl Works {
     ) -> Option<Arc<Work>> {
         let works = locked(&self.0);
         let is =
-            |w: &&Arc<Work>| w.place.ds == *ds && w.place.group == group && w.place.name == *name;
+            |w: &&Arc<Work>| w.place.ds == *ds && w.place.folder == group && w.place.name == *name;
         works.values().find(is).cloned()
     }
 

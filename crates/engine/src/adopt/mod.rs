@@ -73,6 +73,9 @@ impl Inner {
             // The original knew short names on the default datastore only.
             short_name: false,
             group,
+            folder: None,
+            moving: None,
+            protected: false,
             capacity: stat.capacity,
             layout: Layout::Root,
             created: Created {
@@ -116,7 +119,7 @@ impl Inner {
             Some(file) => Some(file),
             None => self.metadata_files(place).await?.into_iter().next(),
         };
-        let dir = layout::group_dir(place.group);
+        let dir = layout::group_dir(place.folder);
         let Some(path) = file.and_then(|f| dir.join(&f).ok()) else {
             return Ok(Metadata::default());
         };
@@ -134,7 +137,7 @@ impl Inner {
     }
 
     async fn entries_beside(&self, place: &Place) -> Result<Vec<String>, Error> {
-        let dir = layout::group_dir(place.group);
+        let dir = layout::group_dir(place.folder);
         match self.ports.datastores.read_dir(&place.ds, &dir).await {
             Ok(entries) => Ok(entries.into_iter().map(|e| e.name).collect()),
             Err(StorageError::NotFound(_)) => Ok(Vec::new()),
@@ -149,7 +152,7 @@ impl Inner {
             return Ok(found);
         }
         let (place, name) = (&found.place, found.name());
-        let key = Key::Name(place.ds.clone(), place.group, place.name.clone());
+        let key = Key::Name(place.ds.clone(), found.record.group, place.name.clone());
         let _key = self.keys.hold(key, "adopt").await;
         let entries = self.entries_beside(place).await?;
         if let Some(delta) = entries.iter().find(|e| is_delta(e, &place.name)) {
@@ -174,7 +177,7 @@ impl Inner {
             // It is there already, whatever the limit.
             limit: None,
         };
-        self.enter(&place.ds, place.group, entry).await?;
+        self.enter(&place.ds, stored.record.group, entry).await?;
         let detail = "a volume of the original, found in place".to_owned();
         let (id, name) = (Some(stored.record.id), name.to_string());
         self.audit(Actor::Reconciler, "adopt", name, id, detail)
@@ -186,10 +189,15 @@ impl Inner {
         let (place, record) = (&stored.place, &stored.record);
         let store = &*self.ports.datastores;
         let failed = |why: StorageError| unavailable(&place.ds, &why);
-        match store.create_new(&place.ds, &place.claim()).await {
+        match store
+            .create_new(&place.ds, &layout::claim(record.group, &place.name))
+            .await
+        {
             Ok(()) => {}
             Err(StorageError::AlreadyExists(_)) => {
-                let claim = self.read_claim(&place.ds, place.group, &place.name).await?;
+                let claim = self
+                    .read_claim(&place.ds, record.group, &place.name)
+                    .await?;
                 return match claim {
                     Claim::Of(claim) if claim.id != record.id => Err(Error::Ambiguous {
                         name: place.name.clone(),
@@ -208,12 +216,15 @@ impl Inner {
             format: FORMAT,
             id: record.id,
             name: place.name.clone(),
+            folder: None,
             request: RequestId::new(self.ports.ids.uuid()),
             host: self.host,
             at: self.now(),
         };
         let bytes = frame::encode(Kind::Claim, &claim)?;
-        let written = store.write(&place.ds, &place.claim(), &bytes).await;
+        let written = store
+            .write(&place.ds, &layout::claim(record.group, &place.name), &bytes)
+            .await;
         written.map_err(failed)
     }
 
@@ -222,7 +233,7 @@ impl Inner {
         if !place.is_adopted() {
             return Ok(());
         }
-        let dir = layout::group_dir(place.group);
+        let dir = layout::group_dir(place.folder);
         for file in self.metadata_files(place).await? {
             let Ok(path) = dir.join(&file) else { continue };
             let removed = self.ports.datastores.remove(&place.ds, &path).await;
