@@ -13,6 +13,8 @@ use vdvs_domain::{
     Ownership, RequestId, Timestamp, VmRef, VolumeId, VolumeName,
 };
 
+pub use crate::telling::{Teller, Told};
+
 use crate::ports::{Clock, DatastoreInfo, Datastores, Host, HostIdentity, Ids, Power, Store};
 
 /// The world the engine works in.
@@ -304,13 +306,33 @@ pub struct AdminStatus {
     pub datastores: Vec<AdminDatastore>,
 }
 
+/// A user of this host, as its kernel names who asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocalUser {
+    /// Name of the account; empty when the host knows none.
+    pub name: String,
+    /// Its number, where the kernel says it.
+    pub uid: Option<u32>,
+}
+
+impl fmt::Display for LocalUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.name.as_str(), self.uid) {
+            ("", None) => f.write_str("local user"),
+            ("", Some(uid)) => write!(f, "user with uid {uid}"),
+            (name, None) => write!(f, "user {name}"),
+            (name, Some(uid)) => write!(f, "user {name} (uid {uid})"),
+        }
+    }
+}
+
 /// Who acts, for messages and the audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor<'a> {
     /// A VM.
     Vm(&'a Caller),
     /// An administrator on this host.
-    Admin,
+    Admin(&'a LocalUser),
     /// The reconciler.
     Reconciler,
 }
@@ -319,7 +341,7 @@ impl fmt::Display for Actor<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Vm(caller) => write!(f, "{} {}", caller.vm.id.instance_uuid, caller.vm.name),
-            Self::Admin => f.write_str("administrator"),
+            Self::Admin(user) => user.fmt(f),
             Self::Reconciler => f.write_str("reconciler"),
         }
     }

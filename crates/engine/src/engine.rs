@@ -11,7 +11,7 @@ use vdvs_domain::{DatastoreName, Epoch, Error, VmId, VolumeAddress, VolumeId};
 
 use crate::api::{
     Actor, AdminDatastore, AdminInspect, AdminListing, AdminStatus, AdminVm, Attached, Call,
-    Caller, InventoryAnswer, InventoryItem, Listing, Notice, Outcome, Ports, Settings, VolumeView,
+    Caller, InventoryAnswer, InventoryItem, Listing, LocalUser, Notice, Outcome, Ports, Settings, VolumeView,
 };
 use crate::inner::Inner;
 
@@ -253,10 +253,11 @@ impl Engine {
     /// As [`Engine::delete`].
     pub async fn admin_remove(
         &self,
+        user: &LocalUser,
         call: &Call,
         address: &str,
     ) -> Result<(VolumeId, String), Error> {
-        Box::pin(self.0.admin_remove(call, address)).await
+        Box::pin(self.0.admin_remove(user, call, address)).await
     }
 
     /// The VMs of this host with what they hold.

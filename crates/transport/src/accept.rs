@@ -144,7 +144,8 @@ impl Acceptor {
             match accepted {
                 Ok((stream, place)) => {
                     number = number.saturating_add(1);
-                    let peer = Peer::new(Arc::clone(&self.identity), number);
+                    let uid = stream.peer_cred().ok().map(|c| c.uid());
+                    let peer = Peer::new(Arc::clone(&self.identity), number, uid);
                     let greeting = Greeting {
                         peer,
                         patience: self.limits.patience,

@@ -35,14 +35,22 @@ impl fmt::Display for Identity {
 pub struct Peer {
     identity: Arc<Identity>,
     connection: u64,
+    uid: Option<u32>,
 }
 
 impl Peer {
-    pub(crate) fn new(identity: Arc<Identity>, connection: u64) -> Self {
+    pub(crate) fn new(identity: Arc<Identity>, connection: u64, uid: Option<u32>) -> Self {
         Self {
             identity,
             connection,
+            uid,
         }
+    }
+
+    /// The user of this machine at the other end, as the kernel says; none where it cannot.
+    #[must_use]
+    pub const fn uid(&self) -> Option<u32> {
+        self.uid
     }
 
     /// Whom it is.

@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 use tonic::Status;
 use vdvs_api::v1;
+use vdvs_engine::api::LocalUser;
 
 use super::AdminFront;
 
@@ -25,6 +26,7 @@ impl AdminFront {
 
     pub(super) async fn answer_change_config(
         &self,
+        _user: LocalUser,
         _deadline: Instant,
         _wire: v1::ChangeConfigRequest,
     ) -> Result<v1::ChangeReply, Status> {

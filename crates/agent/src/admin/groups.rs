@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 use tonic::Status;
 use vdvs_api::v1;
+use vdvs_engine::api::LocalUser;
 
 use super::AdminFront;
 
@@ -17,6 +18,7 @@ impl AdminFront {
 
     pub(super) async fn answer_change_group(
         &self,
+        _user: LocalUser,
         _deadline: Instant,
         _wire: v1::ChangeGroupRequest,
     ) -> Result<v1::ChangeReply, Status> {

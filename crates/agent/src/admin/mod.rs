@@ -5,6 +5,7 @@ mod config;
 mod groups;
 mod hosts;
 mod policies;
+mod user;
 mod volumes;
 mod why;
 mod works;
@@ -20,9 +21,10 @@ use vdvs_api::v1::admin_service_server::AdminService;
 use vdvs_api::{model, status, v1, version};
 use vdvs_domain::Error;
 use vdvs_engine::Engine;
-use vdvs_engine::api::{AdminVm, Call};
+use vdvs_engine::api::{AdminVm, Call, LocalUser};
 use vdvs_transport::{Identity, Peer};
 
+use self::works::Works;
 use crate::PROGRAM;
 use crate::calls::Calls;
 use crate::guests::{Class, Guests, Places};
@@ -35,6 +37,7 @@ pub struct AdminFront {
     guests: Arc<Guests>,
     calls: Calls,
     places: Places,
+    works: Works,
     began: Instant,
 }
 
@@ -47,6 +50,7 @@ impl AdminFront {
             guests,
             calls,
             places: Places::default(),
+            works: Works::default(),
             began: Instant::now(),
         }
     }
@@ -66,9 +70,18 @@ impl AdminFront {
 
 /// The second door: the service is only on the administrator's socket, and serves only who came through it.
 fn open<W>(request: Request<W>) -> Result<(Instant, W), Status> {
+    open_as(request).map(|(_, deadline, wire)| (deadline, wire))
+}
+
+/// The same, for what is audited: with who asks.
+fn open_as<W>(request: Request<W>) -> Result<(LocalUser, Instant, W), Status> {
     let deadline = Calls::deadline(request.metadata());
-    match request.extensions().get().map(Peer::identity) {
-        Some(Identity::Admin) => Ok((deadline, request.into_inner())),
+    let peer = request.extensions().get::<Peer>();
+    match peer.map(|p| (p.identity(), p.uid())) {
+        Some((Identity::Admin, uid)) => {
+            let user = user::of(uid);
+            Ok((user, deadline, request.into_inner()))
+        }
         other => {
             warn!(peer = ?other, "somebody else asked for the administrator's service");
             let why = "this is the administrator's service".to_owned();
@@ -148,7 +161,7 @@ impl AdminService for AdminFront {
         &self,
         request: Request<v1::RemoveVolumeRequest>,
     ) -> Result<Response<v1::RemoveVolumeReply>, Status> {
-        let (deadline, wire) = open(request)?;
+        let (user, deadline, wire) = open_as(request)?;
         let ask: model::RemoveVolume = read(wire)?;
         let engine = Arc::clone(&self.engine);
         let remove = |cancel| async move {
@@ -157,7 +170,7 @@ impl AdminService for AdminFront {
                 deadline,
                 cancel,
             };
-            let removed = engine.admin_remove(&call, &ask.address).await;
+            let removed = engine.admin_remove(&user, &call, &ask.address).await;
             match &removed {
                 Ok((id, name)) => info!(%id, "administrator: removed {name}"),
                 Err(e) => info!(reason = %e.kind(), "administrator: remove {}: {e}", ask.address),
@@ -213,8 +226,8 @@ impl AdminService for AdminFront {
         &self,
         request: Request<v1::ChangeGroupRequest>,
     ) -> Result<Response<v1::ChangeReply>, Status> {
-        let (deadline, wire) = open(request)?;
-        self.answer_change_group(deadline, wire)
+        let (user, deadline, wire) = open_as(request)?;
+        self.answer_change_group(user, deadline, wire)
             .await
             .map(Response::new)
     }
@@ -233,8 +246,8 @@ impl AdminService for AdminFront {
         &self,
         request: Request<v1::ChangePolicyRequest>,
     ) -> Result<Response<v1::ChangeReply>, Status> {
-        let (deadline, wire) = open(request)?;
-        self.answer_change_policy(deadline, wire)
+        let (user, deadline, wire) = open_as(request)?;
+        self.answer_change_policy(user, deadline, wire)
             .await
             .map(Response::new)
     }
@@ -263,8 +276,8 @@ impl AdminService for AdminFront {
         &self,
         request: Request<v1::ChangeConfigRequest>,
     ) -> Result<Response<v1::ChangeReply>, Status> {
-        let (deadline, wire) = open(request)?;
-        self.answer_change_config(deadline, wire)
+        let (user, deadline, wire) = open_as(request)?;
+        self.answer_change_config(user, deadline, wire)
             .await
             .map(Response::new)
     }
@@ -283,8 +296,8 @@ impl AdminService for AdminFront {
         &self,
         request: Request<v1::SetVolumeRequest>,
     ) -> Result<Response<v1::ChangeReply>, Status> {
-        let (deadline, wire) = open(request)?;
-        self.answer_set_volume(deadline, wire)
+        let (user, deadline, wire) = open_as(request)?;
+        self.answer_set_volume(user, deadline, wire)
             .await
             .map(Response::new)
     }
@@ -293,8 +306,8 @@ impl AdminService for AdminFront {
         &self,
         request: Request<v1::MoveVolumeRequest>,
     ) -> Result<Response<v1::ChangeReply>, Status> {
-        let (deadline, wire) = open(request)?;
-        self.answer_move_volume(deadline, wire)
+        let (user, deadline, wire) = open_as(request)?;
+        self.answer_move_volume(user, deadline, wire)
             .await
             .map(Response::new)
     }
@@ -303,8 +316,8 @@ impl AdminService for AdminFront {
         &self,
         request: Request<v1::TakeVolumeRequest>,
     ) -> Result<Response<v1::ChangeReply>, Status> {
-        let (deadline, wire) = open(request)?;
-        self.answer_take_volume(deadline, wire)
+        let (user, deadline, wire) = open_as(request)?;
+        self.answer_take_volume(user, deadline, wire)
             .await
             .map(Response::new)
     }

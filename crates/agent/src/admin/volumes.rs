@@ -3,12 +3,14 @@
 use tokio::time::Instant;
 use tonic::Status;
 use vdvs_api::v1;
+use vdvs_engine::api::LocalUser;
 
 use super::AdminFront;
 
 impl AdminFront {
     pub(super) async fn answer_set_volume(
         &self,
+        _user: LocalUser,
         _deadline: Instant,
         _wire: v1::SetVolumeRequest,
     ) -> Result<v1::ChangeReply, Status> {
@@ -17,6 +19,7 @@ impl AdminFront {
 
     pub(super) async fn answer_move_volume(
         &self,
+        _user: LocalUser,
         _deadline: Instant,
         _wire: v1::MoveVolumeRequest,
     ) -> Result<v1::ChangeReply, Status> {
@@ -25,6 +28,7 @@ impl AdminFront {
 
     pub(super) async fn answer_take_volume(
         &self,
+        _user: LocalUser,
         _deadline: Instant,
         _wire: v1::TakeVolumeRequest,
     ) -> Result<v1::ChangeReply, Status> {

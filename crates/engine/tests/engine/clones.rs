@@ -9,7 +9,7 @@ use vdvs_engine::api::{Outcome, VolumeView};
 use vdvs_engine::ports::{DatastoreKind, Power};
 
 use crate::consistency::{check, ledger};
-use crate::support::{Lab, call_for, disk, ds, given, rand_request, until, volume};
+use crate::support::{Lab, call_for, disk, ds, given, rand_request, root, until, volume};
 
 const CLONE: [(&str, &str); 1] = [("clone-from", "src")];
 
@@ -246,7 +246,7 @@ async fn an_administrator_who_removes_what_is_being_made_stops_it() {
         .await;
         sleep(Duration::from_secs(1)).await;
         lab.engine
-            .admin_remove(&call_for(2, 60), "copy")
+            .admin_remove(&root(), &call_for(2, 60), "copy")
             .await
             .unwrap();
     };

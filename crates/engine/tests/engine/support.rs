@@ -13,7 +13,7 @@ use vdvs_domain::{
     DatastoreName, Epoch, Error, GroupId, HostId, RequestId, VmId, VmRef, VolumeAddress, VolumeId,
 };
 use vdvs_engine::Engine;
-use vdvs_engine::api::{Attached, Call, Caller, Outcome, Settings, VolumeView};
+use vdvs_engine::api::{Attached, Call, Caller, LocalUser, Outcome, Settings, VolumeView};
 use vdvs_engine::ports::{DatastoreKind, DiskPath, DsPath};
 use vdvs_host_sim::{Session, World};
 
@@ -50,6 +50,14 @@ pub(crate) fn call_for(n: u128, secs: u64) -> Call {
 
 pub(crate) fn call(n: u128) -> Call {
     call_for(n, 120)
+}
+
+/// The administrator.
+pub(crate) fn root() -> LocalUser {
+    LocalUser {
+        name: "root".to_owned(),
+        uid: Some(0),
+    }
 }
 
 pub(crate) struct Lab {
