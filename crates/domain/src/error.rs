@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Denied, Fault};
 use crate::capacity::Capacity;
+use crate::governing::ConfigFault;
 use crate::ids::{Epoch, Timestamp, VolumeId};
 use crate::names::{DatastoreName, NameError, VolumeAddress, VolumeName};
 use crate::options::{OptionError, listed};
@@ -191,6 +192,9 @@ pub enum Error {
     /// A change of vmgroups, members or privileges is refused.
     #[error(transparent)]
     Access(#[from] Fault),
+    /// A verb about the configuration as a whole was refused.
+    #[error(transparent)]
+    Config(#[from] ConfigFault),
     /// The name is on its way from one vmgroup to another.
     #[error("volume {name} is being moved to another vmgroup; nothing was done, try again")]
     OnTheMove {
@@ -332,6 +336,34 @@ pub enum Error {
         name: VolumeName,
         /// Comma-separated.
         datastores: String,
+    },
+    /// What an administrator wrote fits several volumes.
+    #[error("'{address}' means more than one volume; write one of these in full, or its id: {}", .candidates.join(", "))]
+    SeveralFit {
+        /// As asked.
+        address: String,
+        /// Vmgroup, name, datastore and id of each.
+        candidates: Vec<String>,
+    },
+    /// An administrator protected the volume.
+    #[error(
+        "Failed to remove volume {name}: it is protected against removal. An administrator of the host lifts that with: vdvs volume unprotect {name}"
+    )]
+    Protected {
+        /// Full name.
+        name: VolumeAddress,
+    },
+    /// The vmgroup a volume should come to has a volume of that name on that datastore.
+    #[error(
+        "Failed to move volume {name}: vmgroup {group} has a volume of that name there (id {there}); remove that one first, or see: vdvs volume inspect {there}"
+    )]
+    NameTaken {
+        /// Full name.
+        name: VolumeAddress,
+        /// The vmgroup.
+        group: String,
+        /// The volume that has the name.
+        there: VolumeId,
     },
     /// A datastore that would have to be read cannot be.
     #[error(
@@ -489,6 +521,7 @@ impl Error {
             | Self::NoSuchDatastore { .. } => ErrorKind::InvalidArgument,
             Self::Denied(_) | Self::NotPermittedThere { .. } => ErrorKind::PermissionDenied,
             Self::Access(fault) => fault.kind(),
+            Self::Config(fault) => fault.kind(),
             Self::UnknownCaller { .. } => ErrorKind::UnknownCaller,
             Self::NotConfigured { .. } => ErrorKind::NotConfigured,
             Self::InUse { .. } | Self::NotAttached { .. } | Self::BeingCloned { .. } => {
@@ -499,7 +532,9 @@ impl Error {
             }
             Self::Superseded { .. } => ErrorKind::Superseded,
             Self::RequestMismatch { .. } => ErrorKind::RequestMismatch,
-            Self::Ambiguous { .. } => ErrorKind::Ambiguous,
+            Self::Ambiguous { .. } | Self::SeveralFit { .. } => ErrorKind::Ambiguous,
+            Self::Protected { .. } => ErrorKind::PermissionDenied,
+            Self::NameTaken { .. } => ErrorKind::AlreadyExists,
             Self::DatastoreUnavailable { .. }
             | Self::Unresolved { .. }
             | Self::CloneFailed { .. }

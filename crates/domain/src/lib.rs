@@ -13,18 +13,21 @@
 //! | [`filesystem`] | whether a volume may be formatted (never by guess) |
 //! | [`ownership`] | who may write a volume: the state machine and its transition table |
 //! | [`access`] | may this VM do this here? |
+//! | [`governing`] | why a verb about the configuration as a whole is refused |
 //! | [`suggest`] | the nearest valid word for a mistyped one |
 //! | [`error`] | every failure a caller can see, with its wire code, machine string and exit code |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod access;
+pub mod address;
 pub mod capacity;
 pub mod error;
 pub mod filesystem;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod governing;
 pub mod ids;
 pub mod names;
 pub mod options;

@@ -63,8 +63,9 @@ fn survives<T: Serialize + DeserializeOwned + PartialEq + Debug>(kind: Kind, byt
     };
     let body = bytes.iter().position(|b| *b == b'\n').unwrap_or_default() + 1;
     let written = frame::around(kind, bytes.get(body..).unwrap_or_default());
-    assert_eq!(
-        bytes, written,
+    // Older formats have the header of their time.
+    assert!(
+        bytes == written || frame::is_older(kind, bytes),
         "a whole file has the header that a writer writes"
     );
     // Files above a kind's bound are not read at all, and so need not be writable.

@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Record,
     /// A vmgroup's ledger.
     Ledger,
+    /// What a host tells the others.
+    Host,
 }
 
 impl Kind {
@@ -40,12 +42,17 @@ impl Kind {
             Self::Claim => "claim",
             Self::Record => "record",
             Self::Ledger => "ledger",
+            Self::Host => "host",
         }
     }
 
     /// Newest format this program writes and reads.
     const fn version(self) -> u32 {
-        1
+        match self {
+            // 2: it may be elsewhere or removed, which who knows only 1 would not notice.
+            Self::Config => 2,
+            Self::Marker | Self::Claim | Self::Record | Self::Ledger | Self::Host => 1,
+        }
     }
 
     /// Largest file of this kind that is read. A ledger or configuration grows with the number of volumes or VMs
@@ -54,6 +61,7 @@ impl Kind {
         match self {
             Self::Marker | Self::Claim => 16 * 1024,
             Self::Record => 128 * 1024,
+            Self::Host => 256 * 1024,
             Self::Config | Self::Ledger => 8 * 1024 * 1024,
         }
     }
@@ -117,6 +125,12 @@ fn split(bytes: &[u8]) -> Option<Header<'_>> {
 /// Whether the bytes are what some writer finished writing.
 pub(crate) fn is_whole(bytes: &[u8]) -> bool {
     split(bytes).is_some()
+}
+
+/// Whether the bytes are a whole file of an earlier format.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn is_older(kind: Kind, bytes: &[u8]) -> bool {
+    split(bytes).is_some_and(|h| h.kind == kind.name() && h.version < kind.version())
 }
 
 /// Takes a value out of a frame; `None` when it is torn. `what` names the file in messages.

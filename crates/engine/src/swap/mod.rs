@@ -83,6 +83,12 @@ pub(crate) fn slot_of(entry: &str, stem: &str) -> Option<u64> {
 }
 
 impl Seen {
+    /// Whether nobody can replace the value without having seen it: no writer has begun a later slot. Who answers
+    /// *it is so already* without a swap of his own asks this.
+    pub(crate) const fn is_settled(&self) -> bool {
+        self.seq == self.highest
+    }
+
     /// What somebody sees who has reason to believe that there is no file yet. If he is wrong his change is a conflict.
     pub(crate) const fn nothing() -> Self {
         Self {

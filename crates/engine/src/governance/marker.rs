@@ -1,0 +1,73 @@
+//! The mark of a datastore: which configuration governs the volumes on it, and where that lies.
+//!
+//! The first one is a file made by exclusive create. Later ones are slots beside it, changed by *swap*: the newest
+//! whole slot counts, and the file only while there is none.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use vdvs_domain::{DatastoreName, Error};
+
+use crate::inner::{Inner, unavailable};
+use crate::layout;
+use crate::ports::StorageError;
+use crate::swap::frame::{self, Kind};
+use crate::swap::slot_of;
+
+/// The mark of a datastore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Marker {
+    /// Identity of the datastore.
+    pub(crate) datastore: Uuid,
+    /// Version of the layout.
+    pub(crate) layout: u32,
+    /// The configuration that governs the volumes here.
+    pub(crate) config: Uuid,
+    /// The datastore its document lies on.
+    pub(crate) home: DatastoreName,
+}
+
+/// What stands where the marker belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum MarkerFile {
+    Absent,
+    Torn,
+    Is(Marker),
+}
+
+impl Inner {
+    pub(super) async fn read_marker(&self, ds: &DatastoreName) -> Result<MarkerFile, Error> {
+        let store = &*self.ports.datastores;
+        let seen = layout::markers(ds).read(store).await;
+        let seen = seen.map_err(|why| unavailable(ds, &why))?;
+        let bytes = match seen.bytes {
+            Some(bytes) => bytes,
+            None => match store
+                .read(ds, &layout::marker(), Kind::Marker.max_bytes())
+                .await
+            {
+                Ok(bytes) => bytes,
+                Err(StorageError::NotFound(_)) => return Ok(MarkerFile::Absent),
+                Err(why) => return Err(unavailable(ds, &why)),
+            },
+        };
+        let what = || format!("marker [{ds}] {}", layout::marker());
+        let marker = frame::decode(Kind::Marker, &bytes, what)?;
+        Ok(marker.map_or(MarkerFile::Torn, MarkerFile::Is))
+    }
+
+    /// Whether nobody ever kept a volume here: no `dockvols`, or one in which only the beginning of ours lies.
+    pub(super) async fn untouched(&self, ds: &DatastoreName) -> Result<bool, Error> {
+        let list = async |dir| match self.ports.datastores.read_dir(ds, &dir).await {
+            Ok(entries) => Ok(entries),
+            Err(StorageError::NotFound(_)) => Ok(Vec::new()),
+            Err(why) => Err(unavailable(ds, &why)),
+        };
+        let root = list(layout::root()).await?;
+        if root.iter().any(|e| e.name != layout::OWN || !e.is_dir) {
+            return Ok(false);
+        }
+        let own = list(layout::own_dir()).await?;
+        let ours = |name: &str| name == layout::MARKER || slot_of(name, layout::CONFIG).is_some();
+        Ok(own.iter().all(|e| ours(&e.name)))
+    }
+}
