@@ -64,6 +64,11 @@ impl Calls {
         result.unwrap_or_else(|lost| Err(Error::Internal(format!("a call was lost: {lost}"))))
     }
 
+    /// Runs long work, which draining waits for like for any change. Nobody waits for it here.
+    pub fn long(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
+    }
+
     /// Runs a use case that only looks. It ends with the deadline, or when this future is dropped.
     ///
     /// # Errors

@@ -227,6 +227,9 @@ pub struct VolumeRecord {
     /// Nobody may remove it until an administrator lifts the protection.
     #[serde(default, skip_serializing_if = "is_false")]
     pub protected: bool,
+    /// The version of its vSAN policy that its disk has; none: it names none, or nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_version: Option<u32>,
     /// Size of its disk.
     pub capacity: Capacity,
     /// Options it was made with.
@@ -282,6 +285,7 @@ impl VolumeRecord {
             folder: None,
             moving: None,
             protected: false,
+            policy_version: None,
             options: other.options.clone(),
             ..record.clone()
         };

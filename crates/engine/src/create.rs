@@ -403,6 +403,7 @@ impl Inner {
             folder: None,
             moving: None,
             protected: false,
+            policy_version: None,
             capacity: plan.capacity,
             options: plan.options.clone(),
             layout: plan.layout,

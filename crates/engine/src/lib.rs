@@ -22,6 +22,7 @@
 #![warn(missing_docs)]
 
 mod admin;
+mod admin_find;
 mod admission;
 mod adopt;
 pub mod api;
@@ -48,6 +49,7 @@ mod inventory;
 mod keyed;
 mod layout;
 mod ledger;
+mod ledger_sift;
 mod leftovers;
 mod lookup;
 mod notices;
@@ -61,6 +63,7 @@ mod release;
 mod resolve;
 mod rivals;
 mod swap;
+mod telling;
 mod unmake;
 mod view;
 mod wanted;

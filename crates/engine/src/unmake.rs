@@ -101,6 +101,7 @@ impl Inner {
             folder: None,
             moving: None,
             protected: false,
+            policy_version: None,
             capacity: Capacity::DEFAULT,
             layout: Layout::Data,
             created: Created {
