@@ -13,6 +13,7 @@
 //! | [`filesystem`] | whether a volume may be formatted (never by guess) |
 //! | [`ownership`] | who may write a volume: the state machine and its transition table |
 //! | [`access`] | may this VM do this here? |
+//! | [`address`] | how an administrator names a volume |
 //! | [`governing`] | why a verb about the configuration as a whole is refused |
 //! | [`suggest`] | the nearest valid word for a mistyped one |
 //! | [`error`] | every failure a caller can see, with its wire code, machine string and exit code |

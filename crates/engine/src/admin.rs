@@ -1,11 +1,11 @@
 //! What an administrator on this host sees and does; not limited by vmgroups.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use uuid::Uuid;
 use vdvs_domain::access::{AccessConfig, Members};
 use vdvs_domain::record::Fingerprint;
-use vdvs_domain::{Error, Ownership, VmRef, VolumeAddress, VolumeId, VolumeRecord};
+use vdvs_domain::{Error, Ownership, VmRef, VolumeId, VolumeRecord};
 
 use crate::api::{
     Actor, AdminDatastore, AdminInspect, AdminListing, AdminStatus, AdminVm, AdminVolume, Call,
@@ -19,7 +19,13 @@ use crate::ports::DatastoreInfo;
 use crate::records::Stored;
 
 impl Inner {
-    fn admin_view(&self, place: &Place, record: &VolumeRecord, view: VolumeView) -> AdminVolume {
+    fn admin_view(
+        &self,
+        place: &Place,
+        record: &VolumeRecord,
+        orphan: bool,
+        view: VolumeView,
+    ) -> AdminVolume {
         let operation = record.operation.as_ref().map(|o| (o.kind, o.started));
         // What is under way for less than a host call may take needs nobody's attention.
         let usual = self.settings.host_call.as_secs();
@@ -49,18 +55,19 @@ impl Inner {
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
-            protected: false,
-            orphan: false,
+            protected: record.protected,
+            orphan,
             told: None,
         }
     }
 
     async fn admin_volume(&self, stored: &Stored) -> AdminVolume {
-        let view = self.view(stored).await;
-        self.admin_view(&stored.place, &stored.record, view)
+        let (view, record) = (self.view(stored).await, &stored.record);
+        let orphan = self.is_orphan(&stored.place.ds, record.group).await;
+        self.admin_view(&stored.place, record, orphan, view)
     }
 
-    async fn all_volumes(&self) -> Result<(Vec<Indexed>, Vec<DatastoreInfo>), Error> {
+    pub(crate) async fn all_volumes(&self) -> Result<(Vec<Indexed>, Vec<DatastoreInfo>), Error> {
         let (mut volumes, mut unreadable) = (Vec::new(), Vec::new());
         for ds in self.datastores().await? {
             if !ds.accessible {
@@ -82,62 +89,22 @@ impl Inner {
 
     pub(crate) async fn admin_volumes(&self) -> Result<AdminListing, Error> {
         let (volumes, unreadable) = self.all_volumes().await?;
-        let shown = |v: &Indexed, view| self.admin_view(&v.place, &v.record, view);
+        let mut orphans = HashMap::new();
+        for volume in &volumes {
+            let (ds, group) = (&volume.place.ds, volume.record.group);
+            if !orphans.contains_key(&(ds, group)) {
+                orphans.insert((ds, group), self.is_orphan(ds, group).await);
+            }
+        }
+        let shown = |v: &Indexed, view| {
+            let orphan = orphans.get(&(&v.place.ds, v.record.group));
+            let orphan = orphan.is_some_and(|orphan| *orphan);
+            self.admin_view(&v.place, &v.record, orphan, view)
+        };
         Ok(AdminListing {
             volumes: self.made_of(&volumes, true, shown).await,
             unreadable: unreadable.into_iter().map(|d| d.name).collect(),
         })
-    }
-
-    /// The one volume an administrator means: `name`, `name@datastore`, or an id.
-    async fn admin_find(&self, address: &str) -> Result<Stored, Error> {
-        let not_found = |looked_on: String| Error::VolumeNotFound {
-            address: address.chars().take(300).collect(),
-            looked_on,
-        };
-        if let Ok(uuid) = Uuid::try_parse(address) {
-            let found = self.by_id(VolumeId::new(uuid)).await?;
-            return found.ok_or_else(|| not_found("all datastores".to_owned()));
-        }
-        let asked = VolumeAddress::parse(address)?;
-        let datastore = match &asked.datastore {
-            Some(ds) => Some(self.datastore_named(ds).await?.name),
-            None => None,
-        };
-        let (volumes, unreadable) = self.all_volumes().await?;
-        let mut found = Vec::new();
-        for volume in volumes
-            .iter()
-            .filter(|v| v.place.name == asked.name)
-            .filter(|v| datastore.as_ref().is_none_or(|ds| v.place.ds == *ds))
-        {
-            let (place, name) = (&volume.place, &volume.place.name);
-            found.extend(match volume.recorded {
-                true => self.read_record(place).await?,
-                false => self.original(&place.ds, place.folder, name).await?,
-            });
-        }
-        if let [_, _, ..] = found.as_slice() {
-            let places: Vec<_> = found
-                .iter()
-                .map(|s| format!("{} (id {})", s.place.ds, s.record.id))
-                .collect();
-            return Err(Error::Ambiguous {
-                name: asked.name,
-                datastores: places.join(", "),
-            });
-        }
-        let may_hide = |ds: &&DatastoreInfo| datastore.as_ref().is_none_or(|d| *d == ds.name);
-        match (found.pop(), unreadable.iter().find(may_hide)) {
-            (Some(stored), _) => Ok(stored),
-            (None, Some(ds)) => Err(Error::DatastoreUnavailable {
-                datastore: ds.name.clone(),
-                why: "it is not accessible".to_owned(),
-            }),
-            (None, None) => Err(not_found(
-                datastore.map_or_else(|| "all datastores".to_owned(), |ds| ds.to_string()),
-            )),
-        }
     }
 
     pub(crate) async fn admin_inspect(&self, address: &str) -> Result<AdminInspect, Error> {
