@@ -13,12 +13,20 @@
 //! | `change` | every change of groups, `members` and `privileges`, as a function from one configuration to the next |
 //! | `fault` | why a change is refused |
 
+mod asked;
+mod change;
 mod decide;
 mod fault;
+mod members;
 mod model;
+#[cfg(test)]
+mod tests;
 
+pub use asked::{KnownVm, MAX_DESCRIPTION, MAX_GROUP_NAME, MAX_VMS_ASKED, Surroundings, limit};
+pub use change::{ChangePrivilege, Changed, CreateGroup, UpdateGroup};
 pub use decide::{Caller, Denied, Spot, Verb, decide, default_datastore, group_of, privilege_on};
 pub use fault::{Fault, MemberChange, NAME_PATTERN};
+pub use members::{ChangeMembers, Leaving};
 pub use model::{
     AccessConfig, DatastoreScope, Group, Member, Members, Privilege, StoragePolicy, Transfer,
     TransferredVolume,
