@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join;
 use tokio::time::{Instant, sleep};
 use vdvs_domain::access::{self, Verb};
 use vdvs_domain::error::full_name;
@@ -225,6 +226,9 @@ impl Inner {
             {
                 return Ok(Tried::Elsewhere(Some(far)));
             }
+            let limit = Self::total_limit(open, &job.caller);
+            let bytes = job.blueprint.capacity.bytes();
+            self.has_room(&open.ds, open.group, bytes, limit).await?;
             let Some((place, record)) = self.begin(&job).await? else {
                 continue;
             };
@@ -434,15 +438,27 @@ impl Inner {
             bytes: record.capacity.bytes(),
             limit: Self::total_limit(&job.open, &job.caller),
         };
-        self.enter(&place.ds, record.group, entry).await?;
+        let reserved = self.enter(&place.ds, record.group, entry);
         let spec = DiskSpec {
             capacity: record.capacity,
             format: record.options.diskformat,
             uuid: record.id.uuid(),
         };
         match job.blueprint.source.as_deref() {
-            Some(source) => self.copy_disk(job, place, source, &spec, work).await?,
-            None => self.fill_disk(place, &spec, work).await?,
+            Some(source) => {
+                reserved.await?;
+                self.copy_disk(job, place, source, &spec, work).await?;
+            }
+            None if spec.format.is_allocated() => {
+                reserved.await?;
+                self.fill_disk(place, &spec, work).await?;
+            }
+            // Made in no time: one wait for both. A disk whose entry is missing is never finished by anybody.
+            None => {
+                let (reserved, made) = join(reserved, self.fill_disk(place, &spec, work)).await;
+                reserved?;
+                made?;
+            }
         }
         self.finish_create(place, record.id).await
     }

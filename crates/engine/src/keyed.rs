@@ -68,6 +68,18 @@ impl Keys {
     pub(crate) async fn hold(&self, key: Key, operation: &'static str) -> Held {
         let lock = Arc::clone(table(&self.locks).entry(key.clone()).or_default());
         let guard = lock.lock_owned().await;
+        self.held(guard, key, operation)
+    }
+
+    /// The key, if nobody holds it or waits for it.
+    pub(crate) fn try_hold(&self, key: Key, operation: &'static str) -> Option<Held> {
+        let lock = Arc::clone(table(&self.locks).entry(key.clone()).or_default());
+        // Whoever has it takes it out of the table.
+        let guard = lock.try_lock_owned().ok()?;
+        Some(self.held(guard, key, operation))
+    }
+
+    fn held(&self, guard: OwnedMutexGuard<()>, key: Key, operation: &'static str) -> Held {
         Held {
             guard: Some(guard),
             locks: Arc::clone(&self.locks),

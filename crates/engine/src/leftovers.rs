@@ -3,17 +3,16 @@
 //! Claims without a record and records that no version of was ever finished are removed when they were seen unchanged
 //! for [`Settings::orphan_age`](crate::api::Settings): their maker may be another host that is only slow.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vdvs_domain::{DatastoreName, Error, GroupId, VolumeId, VolumeName, VolumeRecord};
+use vdvs_domain::{DatastoreName, Error, GroupId, VolumeName};
 
 use crate::inner::{Inner, locked, unavailable};
 use crate::keyed::Key;
 use crate::layout::{self, Place};
-use crate::ledger::Entry;
 use crate::records::Claim;
 
 /// A leftover that no look saw for so long was gone in between. Many sweeps, so that slow ones do not count as that.
@@ -182,42 +181,8 @@ impl Inner {
         ds: &DatastoreName,
         group: GroupId,
     ) -> Result<(), Error> {
-        // In this order: a record made meanwhile cannot look missing, since its entry comes after it.
-        let ledger = self.ledger(ds, group).await?;
-        let volumes = self.indexed(ds, group, Duration::ZERO).await?;
-        let known: HashSet<VolumeId> = volumes.iter().map(|v| v.record.id).collect();
-        // A record that cannot be read is a record: its volume takes room.
-        let (unread, _) = self.index.unfinished(ds, group);
-        let is_unread = |id: &VolumeId| unread.iter().any(|p| p.id8 == id.id8());
-        let garbage = |id: &&VolumeId| !known.contains(id) && !is_unread(id);
-        for volume in ledger.entries.keys().filter(garbage) {
-            tracing::info!(%volume, datastore = %ds, "a ledger entry without a record is removed");
-            self.enter(ds, group, Entry::Remove { volume: *volume })
-                .await?;
-        }
-        for volume in volumes.iter().filter(|v| v.recorded && v.record.exists()) {
-            if !ledger.entries.contains_key(&volume.record.id) {
-                self.add_missing(&volume.place, &volume.record).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Under the volume's key, so that a delete under way is not answered with a new entry.
-    async fn add_missing(&self, place: &Place, record: &VolumeRecord) -> Result<(), Error> {
-        let (volume, bytes) = (record.id, record.capacity.bytes());
-        let _key = self.keys.hold(Key::Volume(volume), "ledger").await;
-        let now = self.read_record(place).await?;
-        if let Some(now) = now.filter(|s| s.record.exists()) {
-            let limit = None;
-            let entry = Entry::Add {
-                volume,
-                bytes,
-                limit,
-            };
-            self.enter(&place.ds, now.record.group, entry).await?;
-        }
-        Ok(())
+        let at = (ds.clone(), group);
+        self.sift(&at, self.instant()).await.map(drop)
     }
 }
 

@@ -112,7 +112,8 @@ impl Inner {
                     .await;
                 let stat = stat.map_err(|why| unavailable(&place.ds, &why))?;
                 let complete = stat.is_some_and(|s| s.capacity == stored.record.capacity);
-                let good = complete && self.copy_is_good(stored).await?;
+                let good =
+                    complete && self.is_entered(stored).await? && self.copy_is_good(stored).await?;
                 if !good || self.finish_create(place, id).await.is_err() {
                     self.undo_create(place, id).await?;
                 }
@@ -122,8 +123,8 @@ impl Inner {
         }
     }
 
-    /// Whether a create or delete is this host's own, or another's that is old enough to be finished by anybody.
-    /// Courtesy, not safety: both would write the result by *swap*.
+    /// Whether a create or delete is this host's own, or another's that is old enough to be finished by anybody, or
+    /// that nobody renewed while this host looked. Courtesy, not safety: both would write the result by *swap*.
     pub(crate) fn may_resolve_making(&self, stored: &Stored) -> bool {
         const OLD_MILLIS: u64 = 10 * 60 * 1000;
         if self.works.get(stored.record.id).is_some() {
@@ -134,6 +135,16 @@ impl Inner {
         let seen = stored.record.making.as_ref().map(|m| m.seen);
         let last = |started: Timestamp| seen.map_or(started, |seen| seen.max(started));
         operation.is_none_or(|o| o.host == self.host || age(last(o.started)) > OLD_MILLIS)
+            || self.is_ripe(&format!(
+                "making of {} in version {}",
+                stored.record.id, stored.seq
+            ))
+    }
+
+    /// Whether the vmgroup's total has room for a volume that is being made: its disk may be there before that is known.
+    async fn is_entered(&self, stored: &Stored) -> Result<bool, Error> {
+        let ledger = self.ledger(&stored.place.ds, stored.record.group).await?;
+        Ok(ledger.entries.contains_key(&stored.record.id))
     }
 
     /// Takes the keys and resolves whatever is under way with this volume.

@@ -43,7 +43,8 @@ impl Inner {
         .await
     }
 
-    /// Takes back a create that cannot be finished.
+    /// Takes back a create that cannot be finished, also when somebody who took it for abandoned was first: what was
+    /// made since then goes too.
     pub(crate) async fn undo_create(&self, place: &Place, id: VolumeId) -> Result<(), Error> {
         let undone = self
             .change(place, |record| {
@@ -59,8 +60,13 @@ impl Inner {
                 }
                 Ok(next.into())
             })
-            .await?;
-        self.remove_everything(place, undone.record.group, id).await
+            .await;
+        let group = match undone {
+            Ok(undone) => undone.record.group,
+            Err(Error::VolumeNotFound { .. }) => place.folder,
+            Err(why) => return Err(why),
+        };
+        self.remove_everything(place, group, id).await
     }
 
     /// Removes a claim whose maker died before there was a record. The tombstone decides the race with a maker who is
