@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use vdvs_domain::error::{Holder, full_name};
 use vdvs_domain::record::Fingerprint;
-use vdvs_domain::{Error, Failover, Ownership, VolumeAddress};
+use vdvs_domain::{Error, Failover, GroupId, Ownership, VolumeAddress};
 
 use crate::admission::Admitted;
 use crate::api::{Actor, Attached, Call, Caller};
@@ -45,6 +45,8 @@ pub(crate) struct Job {
     pub(crate) caller: Caller,
     pub(crate) call: Call,
     read_only: bool,
+    /// The vmgroup in which the volume was found, and in which the caller may use it.
+    group: GroupId,
     pub(crate) fingerprint: Fingerprint,
 }
 
@@ -99,6 +101,7 @@ impl Inner {
             caller: caller.clone(),
             call: call.clone(),
             read_only,
+            group: stored.record.group,
             fingerprint: fingerprint(caller, "attach", stored.record.id, &read_only.to_string()),
         };
         let begun = self.instant();
@@ -298,6 +301,11 @@ impl Inner {
             .hold(Key::Volume(id_known), "attach", &job.call)
             .await?;
         let stored = self.read_existing(place).await?;
+        if stored.record.group != job.group {
+            // It was moved while this request waited: it is looked up anew, by the rules of now.
+            let name = stored.name().to_string();
+            return Err(Error::OnTheMove { name });
+        }
         if self.is_read(&stored) {
             // No wait: a copy may take hours.
             return match self.end_stale_read(&stored).await? {

@@ -22,6 +22,15 @@ use crate::plan::OwnerState;
 use crate::ports::{DiskLock, Power};
 use crate::records::{Change, Claim, Stored};
 
+fn check_protection(stored: &Stored) -> Result<(), Error> {
+    match stored.record.protected {
+        true => Err(Error::Protected {
+            name: stored.name(),
+        }),
+        false => Ok(()),
+    }
+}
+
 impl Inner {
     pub(crate) async fn delete(
         self: &Arc<Self>,
@@ -65,7 +74,8 @@ impl Inner {
         let (me, call) = (Arc::clone(self), call.clone());
         self.to_the_end(async move {
             let _keys = (name_key, key);
-            let gone = Box::pin(me.delete_under_keys(&call, &place, id, fingerprint)).await?;
+            let delete = me.delete_under_keys(&call, &place, group, id, fingerprint);
+            let gone = Box::pin(delete).await?;
             me.remember_deleted(call.request, gone).await;
             Ok(gone)
         })
@@ -76,6 +86,7 @@ impl Inner {
         self: &Arc<Self>,
         call: &Call,
         place: &Place,
+        group: GroupId,
         id: VolumeId,
         fingerprint: Fingerprint,
     ) -> Result<VolumeId, Error> {
@@ -84,6 +95,13 @@ impl Inner {
             return Ok(id);
         };
         if stored.record.exists() {
+            stored = self.settled_move(stored).await?;
+            if stored.record.group != group {
+                // Who may remove it was asked of the vmgroup it was in.
+                let name = stored.name().to_string();
+                return Err(Error::OnTheMove { name });
+            }
+            check_protection(&stored)?;
             stored = self.settled(stored).await?;
             if self.is_read(&stored) {
                 if !self.end_stale_read(&stored).await? {
@@ -93,20 +111,25 @@ impl Inner {
             }
             self.check_nobody_has_it(&mut stored).await?;
             let operation = self.operation(OperationKind::Delete, call, &fingerprint);
-            self.change(place, |record| {
-                match (&record.operation, &record.ownership) {
-                    (Some(o), _) if o.kind == OperationKind::Delete => Ok(Change::Keep),
-                    (None, Ownership::Free) => {
-                        let mut next = record.clone();
-                        next.operation = Some(operation.clone());
-                        Ok(next.into())
+            stored = self
+                .change(place, |record| {
+                    match (&record.operation, &record.ownership) {
+                        (Some(o), _) if o.kind == OperationKind::Delete => Ok(Change::Keep),
+                        (None, Ownership::Free)
+                            if record.moving.is_none()
+                                && record.group == group
+                                && !record.protected =>
+                        {
+                            let mut next = record.clone();
+                            next.operation = Some(operation.clone());
+                            Ok(next.into())
+                        }
+                        _ => Err(Error::Contended {
+                            name: stored.name(),
+                        }),
                     }
-                    _ => Err(Error::Contended {
-                        name: stored.name(),
-                    }),
-                }
-            })
-            .await?;
+                })
+                .await?;
         }
         if let Some(operation) = &stored.record.operation
             && operation.kind == OperationKind::Create
@@ -120,6 +143,14 @@ impl Inner {
             .await?;
         self.free_source_of(&stored).await?;
         Ok(id)
+    }
+
+    /// A move that stands in the record first: who removes the volume must know whose it is.
+    async fn settled_move(&self, stored: Stored) -> Result<Stored, Error> {
+        match stored.record.moving {
+            Some(_) => self.settle_volume_move(stored).await,
+            None => Ok(stored),
+        }
     }
 
     /// The volume is free, or its owner is off and it can be released; and the hypervisor knows of nobody either.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use vdvs_domain::{DatastoreName, Error, GroupId, VolumeName};
 
+use crate::governance::Governed;
 use crate::inner::{Inner, locked, unavailable};
 use crate::keyed::Key;
 use crate::layout::{self, Place};
@@ -17,6 +18,21 @@ use crate::records::Claim;
 
 /// A leftover that no look saw for so long was gone in between. Many sweeps, so that slow ones do not count as that.
 const OUT_OF_SIGHT: Duration = Duration::from_secs(600);
+
+/// The name of a volume that was moved away with its VMs stays taken so long after the transfer ended: longer than any
+/// request lasts that was begun by the rules of before.
+const MOVED_AWAY: Duration = Duration::from_secs(120);
+
+/// What a claim is without a volume that bears its name in its vmgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// No leftover: there is one, or it is on its way.
+    No,
+    /// Its volume was never finished, or is gone.
+    Alone,
+    /// Its volume belongs to another vmgroup now.
+    MovedAway,
+}
 
 /// First and last sight of a leftover.
 #[derive(Debug)]
@@ -65,8 +81,13 @@ fn subject_of(ds: &DatastoreName, group: GroupId, name: &VolumeName, claim: &Cla
 impl Inner {
     /// Whether a leftover was seen unchanged for long enough.
     pub(crate) fn is_ripe(&self, subject: &str) -> bool {
-        let (now, age) = (self.instant(), self.settings.orphan_age);
-        self.suspects.ripe(subject, now, age, OUT_OF_SIGHT)
+        self.is_ripe_for(subject, self.settings.orphan_age)
+    }
+
+    /// Whether it was for `age`.
+    pub(crate) fn is_ripe_for(&self, subject: &str, age: Duration) -> bool {
+        self.suspects
+            .ripe(subject, self.instant(), age, OUT_OF_SIGHT)
     }
 
     pub(crate) async fn sweep_leftovers(
@@ -109,20 +130,7 @@ impl Inner {
         name: &VolumeName,
     ) -> Result<(), Error> {
         let seen = self.read_claim(ds, group, name).await?;
-        let alone = match &seen {
-            Claim::Absent => false,
-            Claim::Torn => true,
-            Claim::Of(claim) => {
-                let place = Place::of_claim(ds, group, claim);
-                self.read_record(&place).await?.is_none()
-            }
-        };
-        let subject = subject_of(ds, group, name, &seen);
-        if !alone {
-            self.suspects.clear(&subject);
-            return Ok(());
-        }
-        if !self.is_ripe(&subject) {
+        if !self.is_left_claim_ripe(ds, group, name, &seen).await? {
             return Ok(());
         }
         let key = Key::Name(ds.clone(), group, name.clone());
@@ -130,10 +138,88 @@ impl Inner {
         let claim = self.read_claim(ds, group, name).await?;
         // Another one by now: its time begins anew.
         if claim == seen {
-            self.bury_claim(ds, group, name, claim).await?;
+            self.remove_left_claim(ds, group, name, claim).await?;
         }
-        self.suspects.clear(&subject);
+        self.suspects.clear(&subject_of(ds, group, name, &seen));
         Ok(())
+    }
+
+    /// What a claim is, by its volume's record.
+    async fn left(&self, ds: &DatastoreName, group: GroupId, claim: &Claim) -> Result<Left, Error> {
+        let claim = match claim {
+            Claim::Absent => return Ok(Left::No),
+            Claim::Torn => return Ok(Left::Alone),
+            Claim::Of(claim) => claim,
+        };
+        let place = Place::of_claim(ds, group, claim);
+        Ok(match self.read_record(&place).await? {
+            None => Left::Alone,
+            Some(s) if s.record.group == group => Left::No,
+            Some(s) => match &s.record.moving {
+                Some(m) if m.from == group || m.to == group => Left::No,
+                _ => Left::MovedAway,
+            },
+        })
+    }
+
+    async fn is_left_claim_ripe(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+        name: &VolumeName,
+        claim: &Claim,
+    ) -> Result<bool, Error> {
+        let subject = subject_of(ds, group, name, claim);
+        let known = match self.left(ds, group, claim).await? {
+            Left::Alone => return Ok(self.is_ripe(&subject)),
+            Left::No => false,
+            // As long as the transfer stands, or nobody here can know that it does not, the name is kept.
+            Left::MovedAway => match self.governed(ds).await? {
+                Governed::By(rules) => {
+                    !rules.kept && rules.access.transfer_of(group, name).is_none()
+                }
+                Governed::Fresh(_) | Governed::Not(_) => true,
+            },
+        };
+        if !known {
+            self.suspects.clear(&subject);
+            return Ok(false);
+        }
+        Ok(self.is_ripe_for(&subject, MOVED_AWAY))
+    }
+
+    async fn remove_left_claim(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+        name: &VolumeName,
+        claim: Claim,
+    ) -> Result<(), Error> {
+        match (self.left(ds, group, &claim).await?, &claim) {
+            (Left::No, _) => Ok(()),
+            (Left::MovedAway, Claim::Of(of)) => self.remove_claim(ds, group, name, of.id).await,
+            _ => self.bury_claim(ds, group, name, claim).await,
+        }
+    }
+
+    /// Removes a claim that is a leftover, if its time has come; `false`: it stays. The caller holds the name's key.
+    pub(crate) async fn clear_left_claim(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+        name: &VolumeName,
+        claim: &Claim,
+    ) -> Result<bool, Error> {
+        let own = matches!(claim, Claim::Of(of) if of.host == self.host);
+        let ripe = match own && self.left(ds, group, claim).await? == Left::Alone {
+            true => true,
+            false => self.is_left_claim_ripe(ds, group, name, claim).await?,
+        };
+        if ripe {
+            self.remove_left_claim(ds, group, name, claim.clone())
+                .await?;
+        }
+        Ok(ripe || *claim == Claim::Absent)
     }
 
     /// A record of which no version was ever finished: nothing was acknowledged, and no disk was made yet.

@@ -42,6 +42,7 @@ mod format;
 #[doc(hidden)]
 pub mod fuzzing;
 mod governance;
+mod hosts;
 mod identity;
 mod index;
 mod inner;
@@ -52,6 +53,7 @@ mod ledger;
 mod ledger_sift;
 mod leftovers;
 mod lookup;
+mod moving;
 mod notices;
 mod plan;
 mod policies;

@@ -37,6 +37,7 @@ impl Inner {
             () = self.follow_host() => {}
             () = self.follow_claims() => {}
             () = self.sweep_regularly() => {}
+            () = self.tell_others() => {}
         }
     }
 
@@ -174,11 +175,11 @@ impl Inner {
     /// The records that say that anybody has or does anything to a volume. Of all others the index is enough.
     async fn records_in_use(&self, ds: &DatastoreName) -> Result<Vec<Stored>, Error> {
         let in_use = |record: &VolumeRecord| {
-            let idle = record.operation.is_none() && record.ownership == Ownership::Free;
-            if idle {
+            let free = record.operation.is_none() && record.ownership == Ownership::Free;
+            if free {
                 self.watched.unwatch(record.id);
             }
-            !idle
+            !free || record.moving.is_some()
         };
         self.records_where(ds, in_use).await
     }
@@ -188,6 +189,10 @@ impl Inner {
         let owner = record.ownership.owner();
         let vm = owner.and_then(|o| here.get(&o.vm.id));
         self.watch_if(vm.is_some(), stored);
+        if let Err(why) = self.sweep_volume_move(stored).await {
+            self.said
+                .once(Self::subject(&stored.name()), &why.to_string());
+        }
         let done = match (&record.operation, owner, vm) {
             // Another host's business, which ends with it: with proof, whoever wants the volume may take it.
             (Some(_), Some(_), None) => return,

@@ -217,7 +217,7 @@ impl Inner {
             format: FORMAT,
             id: record.id,
             name: place.name.clone(),
-            folder: None,
+            folder: record.folder,
             request: RequestId::new(self.ports.ids.uuid()),
             host: self.host,
             at: self.now(),
