@@ -16,6 +16,7 @@ use crate::ids::{Epoch, Timestamp, VolumeId};
 use crate::names::{DatastoreName, NameError, VolumeAddress, VolumeName};
 use crate::options::{OptionError, listed};
 use crate::ownership::Forbidden;
+use crate::policy::PolicyFault;
 use crate::suggest;
 
 /// One row of the table.
@@ -195,6 +196,9 @@ pub enum Error {
     /// A verb about the configuration as a whole was refused.
     #[error(transparent)]
     Config(#[from] ConfigFault),
+    /// A change of vSAN policies is refused, or did not reach everything.
+    #[error(transparent)]
+    Policy(#[from] PolicyFault),
     /// The name is on its way from one vmgroup to another.
     #[error("volume {name} is being moved to another vmgroup; nothing was done, try again")]
     OnTheMove {
@@ -224,6 +228,14 @@ pub enum Error {
         datastore: DatastoreName,
         /// What was found instead.
         why: String,
+    },
+    /// The same, as a VM is told of it.
+    #[error(
+        "Configuration not found. Please init configuration with 'vdvs config init'; until an administrator of the host does that, access to {to} is closed"
+    )]
+    Closed {
+        /// `datastore ds1`, or that it is one.
+        to: String,
     },
     /// No such datastore.
     #[error(
@@ -352,18 +364,6 @@ pub enum Error {
     Protected {
         /// Full name.
         name: VolumeAddress,
-    },
-    /// The vmgroup a volume should come to has a volume of that name on that datastore.
-    #[error(
-        "Failed to move volume {name}: vmgroup {group} has a volume of that name there (id {there}); remove that one first, or see: vdvs volume inspect {there}"
-    )]
-    NameTaken {
-        /// Full name.
-        name: VolumeAddress,
-        /// The vmgroup.
-        group: String,
-        /// The volume that has the name.
-        there: VolumeId,
     },
     /// A datastore that would have to be read cannot be.
     #[error(
@@ -521,9 +521,10 @@ impl Error {
             | Self::NoSuchDatastore { .. } => ErrorKind::InvalidArgument,
             Self::Denied(_) | Self::NotPermittedThere { .. } => ErrorKind::PermissionDenied,
             Self::Access(fault) => fault.kind(),
+            Self::Policy(fault) => fault.kind(),
             Self::Config(fault) => fault.kind(),
             Self::UnknownCaller { .. } => ErrorKind::UnknownCaller,
-            Self::NotConfigured { .. } => ErrorKind::NotConfigured,
+            Self::NotConfigured { .. } | Self::Closed { .. } => ErrorKind::NotConfigured,
             Self::InUse { .. } | Self::NotAttached { .. } | Self::BeingCloned { .. } => {
                 ErrorKind::InUse
             }
@@ -534,7 +535,6 @@ impl Error {
             Self::RequestMismatch { .. } => ErrorKind::RequestMismatch,
             Self::Ambiguous { .. } | Self::SeveralFit { .. } => ErrorKind::Ambiguous,
             Self::Protected { .. } => ErrorKind::PermissionDenied,
-            Self::NameTaken { .. } => ErrorKind::AlreadyExists,
             Self::DatastoreUnavailable { .. }
             | Self::Unresolved { .. }
             | Self::CloneFailed { .. }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::capacity::{MAX_BYTES, MIN_BYTES, SECTOR};
 use crate::names::{MAX_NAME_BYTES, MAX_NAME_CHARS};
 use crate::options::{GivenOptions, MAX_OPTIONS};
+use crate::policy::{MAX_ENTRIES, MAX_TEXT, PolicyExpression};
 use crate::{Capacity, DatastoreName, FsType, GroupName, VolumeAddress, VolumeName};
 
 /// Longest text of a refusal: it goes into a reply and a log line.
@@ -66,6 +67,30 @@ pub fn capacities(bytes: &[u8]) {
     assert!(!capacity.to_string().is_empty());
 }
 
+/// Policies: refused with the place of the mistake, or written one way that reads back the same, out of characters that
+/// end no argument of anybody who passes it on.
+pub fn policies(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    match PolicyExpression::parse(text) {
+        Ok(policy) => {
+            let written = policy.to_string();
+            assert_eq!(PolicyExpression::parse(&written), Ok(policy.clone()));
+            assert!(policy.same_as(&policy) && policy.keys().count() <= MAX_ENTRIES);
+            let quiet = |c: char| c.is_ascii_graphic() || c == ' ';
+            assert!(written.chars().all(quiet) && !written.contains(['\'', '\\', '$', '`', ';']));
+            // Without force, more hosts are never worse.
+            let refused = |hosts| policy.unsatisfiable_with(hosts).is_some();
+            assert!(refused(3) || !refused(7));
+        }
+        Err(why) => {
+            assert!((1..=text.chars().count().max(MAX_TEXT) + 1).contains(&why.at));
+            assert!(why.to_string().len() < MAX_REFUSAL);
+        }
+    }
+}
+
 /// Options of *create*, one `key=value` a line: unknown keys and too many are refused, a repeated create differs in
 /// nothing, and what was given has one spelling.
 pub fn options(bytes: &[u8]) {
@@ -116,6 +141,11 @@ mod tests {
     #[test]
     fn any_size_is_refused_or_means_what_it_says() {
         check("capacities", super::capacities);
+    }
+
+    #[test]
+    fn any_policy_is_refused_where_it_is_wrong_or_has_one_spelling() {
+        check("policies", super::policies);
     }
 
     #[test]

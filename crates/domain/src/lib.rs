@@ -12,10 +12,12 @@
 //! | [`record`] | what a datastore remembers about one volume |
 //! | [`filesystem`] | whether a volume may be formatted (never by guess) |
 //! | [`ownership`] | who may write a volume: the state machine and its transition table |
+//! | [`policy`] | vSAN policies by name |
 //! | [`access`] | may this VM do this here? |
 //! | [`address`] | how an administrator names a volume |
 //! | [`governing`] | why a verb about the configuration as a whole is refused |
 //! | [`suggest`] | the nearest valid word for a mistyped one |
+//! | `neutral` | what a VM is told of a failure |
 //! | [`error`] | every failure a caller can see, with its wire code, machine string and exit code |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -31,8 +33,10 @@ pub mod fuzzing;
 pub mod governing;
 pub mod ids;
 pub mod names;
+mod neutral;
 pub mod options;
 pub mod ownership;
+pub mod policy;
 pub mod record;
 pub mod suggest;
 

@@ -164,13 +164,13 @@ pub enum OptionError {
         /// vSAN datastores of this host.
         vsan: Vec<String>,
     },
-    /// A policy nobody made.
-    #[error("Policy {name} does not exist.{}{}", available(.known), suggest::did_you_mean(.name.as_str(), .known.iter().map(String::as_str)))]
+    /// A policy nobody made. Which there are is not a guest's business.
+    #[error(
+        "Policy {name} does not exist. Leave vsan-policy-name out, or ask the administrator for a policy (vdvs policy ls)"
+    )]
     UnknownPolicy {
         /// As asked.
         name: PolicyName,
-        /// The policies there are.
-        known: Vec<String>,
     },
 }
 
@@ -222,13 +222,6 @@ fn sentence(asked: &str, words: &[&str]) -> String {
     match suggest::did_you_mean(asked, words.iter().copied()) {
         hint if hint.is_empty() => hint,
         hint => format!(".{hint}"),
-    }
-}
-
-fn available(known: &[String]) -> String {
-    match known {
-        [] => " No policies exist on the vSAN datastore".to_owned(),
-        known => format!(" Available policies are: {}", listed(known)),
     }
 }
 
