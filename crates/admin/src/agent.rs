@@ -1,13 +1,13 @@
-//! Calls to the agent.
+//! Calls to the agent: one method per request of the contract, each with a deadline. A question whose answer got lost
+//! fails as it is; a change whose answer got lost says that its outcome is not known, and where to look.
 
 use std::io;
 use std::path::{Path, absolute};
 use std::time::Duration;
 
-use tonic::Request;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 use uuid::Uuid;
-use vdvs_api::model::{AdminVm, AdminVolume, DatastoreStatus};
 use vdvs_api::v1;
 use vdvs_api::v1::admin_service_client::AdminServiceClient;
 use vdvs_api::{RemoteError, admin_client};
@@ -21,15 +21,6 @@ use crate::failure::Failure;
 pub struct Agent {
     client: AdminServiceClient<Channel>,
     timeout: Duration,
-}
-
-/// All volumes, and the datastores whose volumes are not known now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volumes {
-    /// Those that could be read.
-    pub volumes: Vec<AdminVolume>,
-    /// Datastores that could not be read.
-    pub unreadable: Vec<String>,
 }
 
 impl Agent {
@@ -50,111 +41,110 @@ impl Agent {
         })
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    fn request<T>(&self, message: T, more: Duration) -> Request<T> {
         let mut request = Request::new(message);
-        request.set_timeout(self.timeout);
+        request.set_timeout(self.timeout.saturating_add(more));
         request
     }
 
-    /// The agent's state.
+    /// The next state of long work, at the latest after `message.wait_ms`.
     ///
     /// # Errors
     /// [`Failure`].
-    pub async fn status(&mut self) -> Result<v1::StatusReply, Failure> {
-        let request = self.request(v1::StatusRequest {});
-        let reply = self.client.status(request).await;
+    pub async fn show_work(
+        &mut self,
+        message: v1::ShowWorkRequest,
+    ) -> Result<v1::ShowWorkReply, Failure> {
+        let wait = Duration::from_millis(message.wait_ms.into());
+        let request = self.request(message, wait);
+        let reply = self.client.show_work(request).await;
         Ok(reply.map_err(RemoteError::from)?.into_inner())
     }
+}
 
-    /// All volumes of all groups.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub async fn volumes(&mut self) -> Result<Volumes, Failure> {
-        let request = self.request(v1::ListAllVolumesRequest {});
-        let reply = self.client.list_all_volumes(request).await;
-        let reply = reply.map_err(RemoteError::from)?.into_inner();
-        let read = |v| AdminVolume::try_from(v).map_err(RemoteError::from);
-        Ok(Volumes {
-            volumes: reply
-                .volumes
-                .into_iter()
-                .map(read)
-                .collect::<Result<_, _>>()?,
-            unreadable: reply.unreadable_datastores,
-        })
-    }
-
-    /// One volume, and its record as JSON.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub async fn inspect(&mut self, address: &str) -> Result<(AdminVolume, String), Failure> {
-        let request = self.request(v1::InspectVolumeRequest {
-            address: address.to_owned(),
-        });
-        let reply = self.client.inspect_volume(request).await;
-        let reply = reply.map_err(RemoteError::from)?.into_inner();
-        let volume = reply.volume.ok_or_else(|| {
-            Failure::new(
-                ErrorKind::Internal,
-                "the agent's answer holds no volume; see its log",
-            )
-        })?;
-        let volume = AdminVolume::try_from(volume).map_err(RemoteError::from)?;
-        Ok((volume, reply.record_json))
-    }
-
-    /// Removes a volume; returns its id and full name.
-    ///
-    /// # Errors
-    /// [`Failure`]. Without an answer it says how to find out what happened.
-    pub async fn remove(&mut self, address: &str) -> Result<(String, String), Failure> {
-        let request = self.request(v1::RemoveVolumeRequest {
-            head: Some(v1::RequestHead {
-                request_id: Uuid::new_v4().to_string(),
-            }),
-            address: address.to_owned(),
-        });
-        match self.client.remove_volume(request).await {
-            Ok(reply) => {
-                let reply = reply.into_inner();
-                Ok((reply.id, reply.full_name))
-            }
-            Err(status) => {
-                let e = RemoteError::from(status);
-                let advice = if e.transport {
-                    "; whether the volume was removed is not known: see vdvs volume ls"
-                } else {
-                    ""
-                };
-                Err(Failure::new(e.kind, format!("{}{advice}", e.text)))
-            }
+macro_rules! questions {
+    ($($name:ident($request:ident) -> $reply:ident, $what:literal;)+) => {
+        impl Agent {
+            $(
+                #[doc = $what]
+                ///
+                /// # Errors
+                /// [`Failure`].
+                pub async fn $name(&mut self, message: v1::$request) -> Result<v1::$reply, Failure> {
+                    let request = self.request(message, Duration::ZERO);
+                    let reply = self.client.$name(request).await;
+                    Ok(reply.map_err(RemoteError::from)?.into_inner())
+                }
+            )+
         }
-    }
+    };
+}
 
-    /// The VMs of this host.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub async fn vms(&mut self) -> Result<Vec<AdminVm>, Failure> {
-        let request = self.request(v1::ListVmsRequest {});
-        let reply = self.client.list_vms(request).await;
-        let reply = reply.map_err(RemoteError::from)?.into_inner();
-        Ok(reply.vms.into_iter().map(AdminVm::from).collect())
-    }
+questions! {
+    status(StatusRequest) -> StatusReply, "The agent's state.";
+    list_all_volumes(ListAllVolumesRequest) -> ListAllVolumesReply, "All volumes of all groups.";
+    inspect_volume(InspectVolumeRequest) -> InspectVolumeReply, "One volume, and its record.";
+    why_volume(WhyVolumeRequest) -> WhyVolumeReply, "What a volume waits for.";
+    list_vms(ListVmsRequest) -> ListVmsReply, "The VMs of all hosts.";
+    list_datastores(ListDatastoresRequest) -> ListDatastoresReply, "The datastores of this host.";
+    list_groups(ListGroupsRequest) -> ListGroupsReply, "The vmgroups.";
+    list_policies(ListPoliciesRequest) -> ListPoliciesReply, "The vSAN policies.";
+    show_config(ShowConfigRequest) -> ShowConfigReply, "Where the configuration lies.";
+    config_history(ConfigHistoryRequest) -> ConfigHistoryReply, "What was changed in it.";
+    backup_config(BackupConfigRequest) -> BackupConfigReply, "The configuration, to be kept elsewhere.";
+    list_hosts(ListHostsRequest) -> ListHostsReply, "The hosts.";
+    list_audit(ListAuditRequest) -> ListAuditReply, "Rows of the audit.";
+    list_works(ListWorksRequest) -> ListWorksReply, "Long work.";
+}
 
-    /// The datastores of this host.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub async fn datastores(&mut self) -> Result<Vec<DatastoreStatus>, Failure> {
-        let request = self.request(v1::ListDatastoresRequest {});
-        let reply = self.client.list_datastores(request).await;
-        let reply = reply.map_err(RemoteError::from)?.into_inner();
-        let datastores = reply.datastores.into_iter();
-        Ok(datastores.map(DatastoreStatus::from).collect())
+macro_rules! changes {
+    ($($name:ident($request:ident) -> $reply:ident, $look:literal, $what:literal;)+) => {
+        impl Agent {
+            $(
+                #[doc = $what]
+                /// The request gets an id of its own.
+                ///
+                /// # Errors
+                /// [`Failure`]. Without an answer it says how to find out what happened.
+                pub async fn $name(&mut self, mut message: v1::$request) -> Result<v1::$reply, Failure> {
+                    message.head = Some(head());
+                    let request = self.request(message, Duration::ZERO);
+                    match self.client.$name(request).await {
+                        Ok(reply) => Ok(reply.into_inner()),
+                        Err(status) => Err(uncertain(status, $look)),
+                    }
+                }
+            )+
+        }
+    };
+}
+
+changes! {
+    remove_volume(RemoveVolumeRequest) -> RemoveVolumeReply, "vdvs volume ls", "Removes a volume.";
+    set_volume(SetVolumeRequest) -> ChangeReply, "vdvs volume inspect", "Changes a volume's options.";
+    move_volume(MoveVolumeRequest) -> ChangeReply, "vdvs volume ls", "Moves a volume to another vmgroup.";
+    take_volume(TakeVolumeRequest) -> ChangeReply, "vdvs volume ls", "Takes a volume from its VM.";
+    change_group(ChangeGroupRequest) -> ChangeReply, "vdvs vmgroup ls", "Changes a vmgroup.";
+    change_policy(ChangePolicyRequest) -> ChangeReply, "vdvs policy ls", "Changes a vSAN policy.";
+    change_config(ChangeConfigRequest) -> ChangeReply, "vdvs config status", "Changes where the configuration lies, or all of it.";
+}
+
+fn head() -> v1::RequestHead {
+    v1::RequestHead {
+        request_id: Uuid::new_v4().to_string(),
     }
+}
+
+/// A change whose answer is an error, or got lost.
+fn uncertain(status: Status, look: &str) -> Failure {
+    let e = RemoteError::from(status);
+    // What the agent does not know it has not begun.
+    let advice = if e.transport && e.kind != ErrorKind::VersionMismatch {
+        format!("; whether it was done is not known: see {look}")
+    } else {
+        String::new()
+    };
+    Failure::new(e.kind, format!("{}{advice}", e.text))
 }
 
 /// Why nobody answers on the socket, and what to do.

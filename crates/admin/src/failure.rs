@@ -8,7 +8,8 @@ use vdvs_api::RemoteError;
 use vdvs_domain::ErrorKind;
 
 use crate::args::Output;
-use crate::render::printable;
+use crate::grid::{Cell, Column, Grid, number, text};
+use crate::render::{csv, printable, xml_list};
 
 /// A failed command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,32 @@ impl Failure {
                 }});
                 format!("{object}\n")
             }
+            Output::Xml => {
+                let grid = self.grid();
+                xml_list(&grid, &[0, 1, 2, 3])
+            }
+            Output::Csv => {
+                let grid = self.grid();
+                csv(&grid, &[0, 1, 2, 3])
+            }
         }
+    }
+
+    fn grid(&self) -> Grid {
+        const ERROR: &[Column] = &[
+            text("reason", "Reason"),
+            number("exit-code", "Exit Code"),
+            text("retry", "Retry"),
+            text("text", "Error"),
+        ];
+        let row = self.kind.row();
+        let cells = vec![
+            Cell::text(row.reason),
+            Cell::Count(row.exit.into()),
+            Cell::Flag(row.retry),
+            Cell::text(&self.text),
+        ];
+        Grid::new(ERROR, [cells])
     }
 }
 
