@@ -84,6 +84,8 @@ pub struct Acceptor {
     limits: Limits,
     places: Arc<Semaphore>,
     sink: mpsc::Sender<Conn>,
+    /// For the original's frames; without it they are refused.
+    legacy: Option<mpsc::Sender<Conn>>,
     close: CancellationToken,
     tasks: TaskTracker,
 }
@@ -104,8 +106,18 @@ impl Acceptor {
             limits,
             places: Arc::new(Semaphore::new(limits.connections)),
             sink,
+            legacy: None,
             close,
             tasks,
+        }
+    }
+
+    /// Hands connections that speak the original's protocol to `sink`.
+    #[must_use]
+    pub fn with_legacy(self, sink: mpsc::Sender<Conn>) -> Self {
+        Self {
+            legacy: Some(sink),
+            ..self
         }
     }
 
@@ -150,6 +162,7 @@ impl Acceptor {
                         peer,
                         patience: self.limits.patience,
                         sink: self.sink.clone(),
+                        legacy: self.legacy.clone(),
                         close: self.close.clone(),
                         tell: tell.clone(),
                     };
@@ -202,6 +215,7 @@ struct Greeting {
     peer: Peer,
     patience: Duration,
     sink: mpsc::Sender<Conn>,
+    legacy: Option<mpsc::Sender<Conn>>,
     close: CancellationToken,
     tell: mpsc::Sender<String>,
 }
@@ -213,18 +227,24 @@ impl Greeting {
             first = sniff::first_bytes(&mut stream, self.patience) => first,
         };
         let why = match first {
-            Ok((Protocol::Grpc, first)) => {
-                let conn = Conn::new(stream, first, self.peer, self.close, place);
-                // The sink closes when the server drains; the peer then sees the end of its connection.
-                self.sink.send(conn).await.ok();
-                return;
+            Ok((protocol @ (Protocol::Grpc | Protocol::Legacy), first)) => {
+                let sink = match protocol {
+                    Protocol::Legacy => self.legacy.as_ref(),
+                    _ => Some(&self.sink),
+                };
+                match sink {
+                    Some(sink) => {
+                        let conn = Conn::new(stream, first, self.peer, self.close, place);
+                        // The sink closes when the server drains; the peer then sees the end of its connection.
+                        sink.send(conn).await.ok();
+                        return;
+                    }
+                    None => "speaks the original's protocol, which is for VMs".to_owned(),
+                }
             }
-            // The place for the original's frames: a codec of its own takes the stream from here.
-            Ok((Protocol::Legacy, _)) => {
-                "speaks the original's protocol, which this version does not serve; upgrade the plugin in that VM"
-                    .to_owned()
+            Ok((Protocol::Unknown | Protocol::NeedMore, _)) => {
+                "speaks no protocol of ours".to_owned()
             }
-            Ok((Protocol::Unknown | Protocol::NeedMore, _)) => "speaks no protocol of ours".to_owned(),
             Err(Unspoken::Closed) => return,
             Err(why @ (Unspoken::Silent(_) | Unspoken::Failed(_))) => why.to_string(),
         };

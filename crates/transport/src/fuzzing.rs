@@ -6,6 +6,7 @@ use tokio::io::AsyncReadExt;
 use tokio::runtime::Builder;
 
 use crate::address::{Address, MAX_SOCKET_PATH};
+use crate::legacy::{self, MAX_REQUEST, NoRequest};
 use crate::sniff::{HTTP2_PREFACE, LEGACY_MAGIC, Protocol, Unspoken, classify, first_bytes};
 
 /// The first bytes of a connection: a judgement once made stands, and no byte is lost or read twice.
@@ -49,6 +50,27 @@ async fn handed_on(bytes: &[u8], known: Protocol) {
     }
 }
 
+/// The original's frames: a request that is read is what was framed, byte for byte; any other is refused, and nothing is
+/// kept that is longer than allowed.
+pub fn frames(bytes: &[u8]) {
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime without I/O takes no descriptors");
+    let mut stream = bytes;
+    match runtime.block_on(legacy::receive(&mut stream, Duration::from_secs(600))) {
+        Ok(text) => {
+            assert!(text.len() < MAX_REQUEST);
+            let framed = legacy::frame(&text).expect("what was read can be written");
+            assert!(bytes.starts_with(&framed));
+            assert_eq!(stream.len(), bytes.len() - framed.len());
+        }
+        Err(NoRequest::Refused(why)) => assert!(why.to_string().len() < 200),
+        Err(NoRequest::Closed) => assert!(stream.is_empty()),
+        Err(why @ (NoRequest::Slow(_) | NoRequest::Failed(_))) => panic!("{why}"),
+    }
+}
+
 /// Addresses of agents: what parses prints back and fits a socket address.
 pub fn agent_addresses(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
@@ -72,6 +94,11 @@ mod tests {
     #[test]
     fn any_first_bytes_are_judged_once_and_handed_on_whole() {
         check("connections", super::connections);
+    }
+
+    #[test]
+    fn any_frame_of_the_original_is_read_whole_or_refused() {
+        check("frames", super::frames);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //!   guest:  Address ──dial──► stream ──channel──► tonic client
 //!   host:   UnixSocket::bind ──Acceptor──► first bytes ─┬─ HTTP/2 preface ──► Conn (with its Peer) ──► tonic server
-//!                                                       ├─ the original's frame: closed (not served yet)
+//!                                                       ├─ the original's frame ──► Conn ──► `legacy`
 //!                                                       └─ anything else, or silence: closed
 //! ```
 //!
@@ -26,6 +26,7 @@
 //! | [`peer`] | who is at the other end |
 //! | [`accept`] | the accept loop |
 //! | [`conn`] | an accepted connection |
+//! | [`legacy`] | the frames of the original |
 //! | [`grpc`] | settings of both ends of gRPC, dialling included |
 //! | [`backoff`] | how long to wait before trying again |
 #![forbid(unsafe_code)]
@@ -39,6 +40,7 @@ pub mod conn;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod grpc;
+pub mod legacy;
 pub mod peer;
 pub mod sniff;
 pub mod unix;
