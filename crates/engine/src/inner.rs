@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 use vdvs_domain::error::Holder;
 use vdvs_domain::record::Fingerprint;
 use vdvs_domain::{
@@ -20,10 +21,12 @@ use crate::admission::Admission;
 use crate::api::{Call, Ports, Settings};
 use crate::audit::Said;
 use crate::governance::Cached;
+use crate::hosts::Hosts;
 use crate::index::Index;
 use crate::keyed::{Held, Key, Keys};
 use crate::ledger::Combiner;
 use crate::leftovers::Suspects;
+use crate::moving_vms::Transfers;
 use crate::notices::Notices;
 use crate::ports::{DatastoreInfo, DiskPath, Power, StorageError};
 use crate::wanted::Watched;
@@ -45,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) admission: Admission,
     pub(crate) notices: Notices,
     pub(crate) governed: Mutex<HashMap<DatastoreName, Cached>>,
+    /// Version and confirmation of the configurations kept in the store.
+    pub(crate) kept: Mutex<HashMap<Uuid, (u64, Timestamp)>>,
     pub(crate) ledgers: Combiner,
     pub(crate) said: Said,
     pub(crate) suspects: Suspects,
@@ -54,10 +59,14 @@ pub(crate) struct Inner {
     pub(crate) watched: Watched,
     /// The VMs as the host's last event showed them.
     pub(crate) vms_seen: Mutex<HashMap<VmId, Power>>,
+    /// The transfers it is at.
+    pub(crate) transfers: Transfers,
     /// Disks the reconciler is looking at.
     pub(crate) looking: Mutex<HashSet<(VmId, DiskPath)>>,
     /// What is remembered of records. A hint: what is answered is checked.
     pub(crate) index: Index,
+    /// What this agent tells the others and is told.
+    pub(crate) hosts: Hosts,
     deleted: Mutex<Vec<(RequestId, VolumeId)>>,
     tasks: TaskTracker,
 }
@@ -94,14 +103,17 @@ impl Inner {
             admission: Admission::new(&settings),
             notices: Notices::default(),
             governed: Mutex::default(),
+            kept: Mutex::default(),
             ledgers: Combiner::default(),
             said: Said::new(Arc::clone(&ports.clock)),
             suspects: Suspects::default(),
             works: Works::default(),
             watched: Watched::default(),
             vms_seen: Mutex::default(),
+            transfers: Transfers::default(),
             looking: Mutex::default(),
             index: Index::default(),
+            hosts: Hosts::default(),
             deleted: Mutex::default(),
             tasks: TaskTracker::new(),
             ports,

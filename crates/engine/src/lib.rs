@@ -23,6 +23,7 @@
 
 mod admin;
 mod admin_find;
+mod admin_lists;
 mod admission;
 mod adopt;
 pub mod api;
@@ -54,9 +55,12 @@ mod ledger_sift;
 mod leftovers;
 mod lookup;
 mod moving;
+mod moving_admin;
+mod moving_vms;
 mod notices;
 mod plan;
 mod policies;
+mod policies_admin;
 pub mod ports;
 mod proof;
 mod reconcile;

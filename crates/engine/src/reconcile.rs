@@ -37,6 +37,7 @@ impl Inner {
             () = self.follow_host() => {}
             () = self.follow_claims() => {}
             () = self.sweep_regularly() => {}
+            () = self.follow_transfers() => {}
             () = self.tell_others() => {}
         }
     }

@@ -118,6 +118,12 @@ pub struct Transfer {
     pub to: GroupId,
     /// The volumes.
     pub volumes: Vec<TransferredVolume>,
+    /// Exactly these; otherwise also what the VMs make or attach until they are told to wait.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub exact: bool,
+    /// It could not be ended, and is being taken back. That is never turned round again.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub back: bool,
     /// The host that began.
     pub host: HostId,
     /// When, by its clock.
@@ -223,6 +229,13 @@ impl AccessConfig {
         self.transfers.iter().find(|t| {
             (t.from == group || t.to == group) && t.volumes.iter().any(|v| v.name == *name)
         })
+    }
+
+    /// The transfer that brings this VM to another vmgroup. While it stands the VM makes no volume: it would stay behind.
+    #[must_use]
+    pub fn transfer_of_vm(&self, vm: Uuid) -> Option<&Transfer> {
+        let brings = |t: &&Transfer| t.vms.iter().any(|m| m.uuid == vm);
+        self.transfers.iter().find(brings)
     }
 
     /// Whether VMs that nobody named may create and delete somewhere.
