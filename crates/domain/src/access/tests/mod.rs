@@ -452,6 +452,8 @@ fn members_do_not_change_while_some_are_on_their_way() {
         from: GroupId::DEFAULT,
         to: id(1),
         volumes: Vec::new(),
+        exact: false,
+        back: false,
         host: HostId::new(Uuid::from_u128(6)),
         began: Timestamp::default(),
     });
