@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::de::Error as TomlError;
+use vdvs_store::Limits;
 
 /// What `--help` prints.
 pub const USAGE: &str = "\
@@ -20,7 +22,12 @@ Usage:
 Options:
   --state DIR     store, log and admin.sock (default: the folder agent/ in the host's folder)
   --log FILTER    what is logged: error, warn, info, debug, trace, also by module (default: info)
-  --config FILE   TOML with the same names: host, lab-dir, sim-dir, sim-vm, state, log
+  --status-every SECONDS
+                  other hosts are told what changed here at most so often (default: 30)
+  --audit-rows N, --audit-bytes N
+                  the audit's oldest rows go beyond either (default: 100000 rows, 33554432 bytes)
+  --config FILE   TOML with the same names: host, lab-dir, sim-dir, sim-vm, state, log, status-every,
+                  audit-rows, audit-bytes
   --version       print the version
   --help          print this
 ";
@@ -52,6 +59,18 @@ pub struct Config {
     pub state: PathBuf,
     /// What is logged.
     pub log: String,
+    /// How often other hosts are told what changed; none: as shipped.
+    pub status_every: Option<Duration>,
+    /// How much the store keeps.
+    pub store: Limits,
+}
+
+impl Config {
+    /// Where the log is written.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.state.join("vdvsd.log")
+    }
 }
 
 /// What the command line asks for.
@@ -86,6 +105,9 @@ pub enum ConfigError {
     /// A kind of host nobody knows.
     #[error("host '{0}' is not known: choose lab or sim")]
     Host(String),
+    /// A number that is none, or not a useful one.
+    #[error("{0} needs a number of at least 1, not '{1}'")]
+    Number(&'static str, String),
     /// A VM's name that is no folder's.
     #[error("'{0}' cannot be a simulated VM's name: use letters, digits, '-' and '_'")]
     VmName(String),
@@ -108,6 +130,9 @@ struct Given {
     sim_vm: Vec<String>,
     state: Option<PathBuf>,
     log: Option<String>,
+    status_every: Option<u64>,
+    audit_rows: Option<u64>,
+    audit_bytes: Option<u64>,
     #[serde(skip)]
     config: Option<PathBuf>,
 }
@@ -144,6 +169,18 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Command, ConfigE
             "--sim-vm" => flags.sim_vm.push(value()?),
             "--state" => once(&mut flags.state, value()?.into(), "--state")?,
             "--log" => once(&mut flags.log, value()?, "--log")?,
+            "--status-every" => {
+                let seconds = number("--status-every", value()?)?;
+                once(&mut flags.status_every, seconds, "--status-every")?;
+            }
+            "--audit-rows" => {
+                let rows = number("--audit-rows", value()?)?;
+                once(&mut flags.audit_rows, rows, "--audit-rows")?;
+            }
+            "--audit-bytes" => {
+                let bytes = number("--audit-bytes", value()?)?;
+                once(&mut flags.audit_bytes, bytes, "--audit-bytes")?;
+            }
             "--config" => once(&mut flags.config, value()?.into(), "--config")?,
             _ => return Err(ConfigError::Unknown(arg)),
         }
@@ -159,6 +196,32 @@ fn text(arg: OsString) -> Result<String, ConfigError> {
     arg.into_string().map_err(ConfigError::NotText)
 }
 
+fn number(flag: &'static str, value: String) -> Result<u64, ConfigError> {
+    match value.parse() {
+        Ok(number) => at_least_1(flag, number),
+        Err(_) => Err(ConfigError::Number(flag, value)),
+    }
+}
+
+fn at_least_1(flag: &'static str, number: u64) -> Result<u64, ConfigError> {
+    match number {
+        0 => Err(ConfigError::Number(flag, number.to_string())),
+        _ => Ok(number),
+    }
+}
+
+fn limits(flags: &Given, file: &Given) -> Result<Limits, ConfigError> {
+    let mut limits = Limits::default();
+    if let Some(rows) = flags.audit_rows.or(file.audit_rows) {
+        let rows = at_least_1("audit-rows", rows)?;
+        limits.audit_rows = u32::try_from(rows).unwrap_or(u32::MAX);
+    }
+    if let Some(bytes) = flags.audit_bytes.or(file.audit_bytes) {
+        limits.audit_bytes = at_least_1("audit-bytes", bytes)?;
+    }
+    Ok(limits)
+}
+
 fn once<T>(place: &mut Option<T>, value: T, flag: &'static str) -> Result<(), ConfigError> {
     match place.replace(value) {
         None => Ok(()),
@@ -172,6 +235,11 @@ fn read_file(path: &Path) -> Result<Given, ConfigError> {
 }
 
 fn merge(flags: Given, file: Given) -> Result<Config, ConfigError> {
+    let store = limits(&flags, &file)?;
+    let status_every = match flags.status_every.or(file.status_every) {
+        Some(seconds) => Some(Duration::from_secs(at_least_1("status-every", seconds)?)),
+        None => None,
+    };
     let kind = flags.host.or(file.host);
     let kind = kind.ok_or(ConfigError::Missing("which host: --host lab or --host sim"))?;
     let (host, dir) = match kind.as_str() {
@@ -210,6 +278,8 @@ fn merge(flags: Given, file: Given) -> Result<Config, ConfigError> {
             .or(file.state)
             .unwrap_or_else(|| dir.join("agent")),
         log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+        status_every,
+        store,
     })
 }
 
@@ -260,6 +330,8 @@ mod tests {
             ("--hots lab", "unknown option '--hots'"),
             ("lab", "unknown option 'lab'"),
             ("--host lab --host sim", "twice"),
+            ("--host lab --lab-dir /l --status-every 0", "at least 1"),
+            ("--host lab --lab-dir /l --audit-rows many", "not 'many'"),
         ] {
             let err = args(line).unwrap_err().to_string();
             assert!(err.contains(part), "{line}: {err}");
@@ -276,6 +348,16 @@ mod tests {
         let got = config(&format!("--config {} --log debug", path.display()));
         assert_eq!(got.host, HostConfig::Lab("/l".into()));
         assert_eq!(got.log, "debug");
+        assert_eq!((got.status_every, got.store), (None, Limits::default()));
+        let text = "host = \"lab\"\nlab-dir = \"/l\"\nstatus-every = 9\naudit-rows = 5\n";
+        fs::write(&path, text).unwrap();
+        let got = config(&format!("--config {} --status-every=2", path.display()));
+        assert_eq!(got.status_every, Some(Duration::from_secs(2)));
+        let store = Limits {
+            audit_rows: 5,
+            ..Limits::default()
+        };
+        assert_eq!(got.store, store);
         fs::write(&path, "hosts = \"lab\"\n").unwrap();
         let err = args(&format!("--config {}", path.display())).unwrap_err();
         assert!(matches!(err, ConfigError::Parse(..)), "{err}");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 use vdvs_domain::VmId;
-use vdvs_engine::api::Settings;
+use vdvs_engine::api::{Guests as KnownGuests, Settings};
 use vdvs_transport::Identity;
 use vdvs_transport::accept::Gauge;
 
@@ -175,6 +175,13 @@ impl Guests {
             .values()
             .filter(|guest| guest.gauge.connections() > 0)
             .count()
+    }
+}
+
+impl KnownGuests for Guests {
+    fn seen(&self, vm: &VmId) -> (bool, String) {
+        let seen = Self::seen(self, vm);
+        (seen.connected, seen.program)
     }
 }
 

@@ -14,7 +14,7 @@ use vdvs_host_sim::World;
 use crate::config::{HostConfig, SimConfig};
 
 /// The port every VM's agent listens on. Its number names the socket in a lab.
-const PORT: &str = "1019";
+pub const PORT: u32 = 1019;
 
 /// A hypervisor and where its VMs dial.
 #[derive(Debug, Clone)]
@@ -45,9 +45,10 @@ impl Sockets {
         if name.file_name() != Some(name.as_os_str()) {
             return None;
         }
+        let port = PORT.to_string();
         Some(match self {
-            Self::Lab(host) => host.join("vms").join(name).join("vsock").join(PORT),
-            Self::Sim(dir) => dir.join(name).join(PORT),
+            Self::Lab(host) => host.join("vms").join(name).join("vsock").join(&port),
+            Self::Sim(dir) => dir.join(name).join(&port),
         })
     }
 }

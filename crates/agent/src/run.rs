@@ -18,13 +18,13 @@ use vdvs_api::limits::{MAX_REPLY, MAX_REQUEST};
 use vdvs_api::v1::admin_service_server::AdminServiceServer;
 use vdvs_api::v1::volume_service_server::VolumeServiceServer;
 use vdvs_engine::Engine;
-use vdvs_engine::api::Ports;
+use vdvs_engine::api::{About, Guests as KnownGuests, Ports};
 use vdvs_engine::ports::Clock;
 use vdvs_store::{OpenError, SqliteStore};
 use vdvs_transport::{Acceptor, Backoff, BindError, Conn, Identity, Limits, UnixSocket, grpc};
 
 use crate::PROGRAM;
-use crate::admin::AdminFront;
+use crate::admin::{AdminFront, Facts};
 use crate::calls::Calls;
 use crate::clock::SystemClock;
 use crate::config::{Config, HostConfig};
@@ -97,7 +97,7 @@ async fn serve(config: &Config, stop: &CancellationToken) -> Result<(), RunError
         return Ok(());
     };
     let store_path = config.state.join("store.sqlite");
-    let store = SqliteStore::open(&store_path, SystemClock.now()).await?;
+    let store = SqliteStore::open_with(&store_path, SystemClock.now(), config.store).await?;
     let ports = Ports {
         host: Arc::clone(&hypervisor.host),
         datastores: Arc::clone(&hypervisor.datastores),
@@ -105,11 +105,20 @@ async fn serve(config: &Config, stop: &CancellationToken) -> Result<(), RunError
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
     };
-    let engine = Engine::new(ports, engine_settings());
+    let mut settings = engine_settings();
+    if let Some(every) = config.status_every {
+        settings.status_every = every;
+    }
+    let engine = Engine::new(ports, settings);
     let admin_socket = UnixSocket::bind(&config.state.join("admin.sock"), 0o600)?;
     let host = hypervisor.host.identity();
     info!(host = %host.name, kind = host.kind, "{PROGRAM} serves");
-    Agent::start(&hypervisor, engine, admin_socket)
+    let facts = Facts {
+        log_file: config.log_file(),
+        log_level: config.log.clone(),
+        port: hosts::PORT,
+    };
+    Agent::start(&hypervisor, engine, admin_socket, facts)
         .until(stop)
         .await;
     info!("stopped");
@@ -147,7 +156,12 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(hypervisor: &Hypervisor, engine: Arc<Engine>, admin_socket: UnixSocket) -> Self {
+    fn start(
+        hypervisor: &Hypervisor,
+        engine: Arc<Engine>,
+        admin_socket: UnixSocket,
+        facts: Facts,
+    ) -> Self {
         let agent = Self {
             engine,
             calls: Calls::default(),
@@ -158,6 +172,10 @@ impl Agent {
         };
         let guests = Arc::new(Guests::default());
         let engine = &agent.engine;
+        engine.introduce(About {
+            program: PROGRAM.to_owned(),
+            guests: Arc::clone(&guests) as Arc<dyn KnownGuests>,
+        });
         agent
             .reconciler
             .spawn(Arc::clone(engine).run(agent.resting.clone()));
@@ -182,7 +200,7 @@ impl Agent {
         agent.servers.spawn(listeners.run());
 
         let (sink, conns) = mpsc::channel(CONNECTIONS);
-        let front = AdminFront::new(Arc::clone(engine), guests, agent.calls.clone());
+        let front = AdminFront::new(Arc::clone(engine), guests, agent.calls.clone(), facts);
         agent
             .servers
             .spawn(serve_admin(front, conns, agent.draining.clone()));

@@ -5,8 +5,6 @@ use vdvs_domain::ownership::Ownership;
 use vdvs_engine::api;
 use vdvs_engine::ports::Power;
 
-use crate::guests::Seen;
-
 /// A volume.
 #[must_use]
 pub fn volume(view: api::VolumeView) -> model::Volume {
@@ -97,7 +95,7 @@ pub fn admin_volume(admin: api::AdminVolume) -> model::AdminVolume {
 
 /// A VM.
 #[must_use]
-pub fn vm(vm: api::AdminVm, seen: Seen) -> model::AdminVm {
+pub fn vm(vm: api::AdminVm) -> model::AdminVm {
     model::AdminVm {
         name: vm.vm.name,
         uuid: vm.vm.id.instance_uuid.to_string(),
@@ -108,8 +106,8 @@ pub fn vm(vm: api::AdminVm, seen: Seen) -> model::AdminVm {
             Power::Suspended => "suspended",
         }
         .to_owned(),
-        connected: seen.connected,
-        plugin: seen.program,
+        connected: vm.guest.0,
+        plugin: vm.guest.1,
         group: vm.group.map(String::from).unwrap_or_default(),
         volumes: vm.volumes,
         host: vm.host,

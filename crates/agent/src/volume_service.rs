@@ -209,6 +209,7 @@ impl VolumeService for VolumeFront {
             .await?;
         if self.guests.hello(&from.vm, &ask.program) {
             info!(vm = %from.name, program = %ask.program, version = agreed, "hello");
+            self.engine.news();
         }
         let answer = model::HelloAnswer {
             version: agreed,

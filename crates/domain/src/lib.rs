@@ -31,6 +31,7 @@ pub mod filesystem;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod governing;
+pub mod history;
 pub mod ids;
 pub mod names;
 mod neutral;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::capacity::Capacity;
 use crate::filesystem::Filesystem;
+use crate::history::Happened;
 use crate::ids::{Epoch, GroupId, HostId, RequestId, Timestamp, VmRef, VolumeId};
 use crate::names::{DatastoreName, VolumeName};
 use crate::options::{CreateOptions, Failover, Layout};
@@ -254,6 +255,9 @@ pub struct VolumeRecord {
     pub making: Option<Making>,
     /// Answers to recent requests, oldest first, at most [`MAX_RESULTS`].
     pub results: Vec<RequestResult>,
+    /// What happened to its ownership, oldest first, at most [`MAX_EVENTS`](crate::history::MAX_EVENTS).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Happened>,
 }
 
 impl VolumeRecord {
@@ -287,6 +291,7 @@ impl VolumeRecord {
             protected: false,
             policy_version: None,
             options: other.options.clone(),
+            history: Vec::new(),
             ..record.clone()
         };
         self == other || without(self) == without(other)

@@ -3,15 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use vdvs_domain::access::{AccessConfig, Members};
 use vdvs_domain::record::Fingerprint;
-use vdvs_domain::{Error, Ownership, VmRef, VolumeId, VolumeRecord};
+use vdvs_domain::{Error, VolumeId, VolumeRecord};
 
 use crate::api::{
-    Actor, AdminDatastore, AdminInspect, AdminListing, AdminStatus, AdminVm, AdminVolume, Call,
-    LocalUser, VolumeView,
+    Actor, AdminInspect, AdminListing, AdminVolume, Call, LocalUser, VolumeView,
 };
-use crate::governance::Governed;
 use crate::index::Indexed;
 use crate::inner::Inner;
 use crate::layout::Place;
@@ -101,8 +98,10 @@ impl Inner {
             let orphan = orphan.is_some_and(|orphan| *orphan);
             self.admin_view(&v.place, &v.record, orphan, view)
         };
+        let mut listed = self.made_of(&volumes, true, shown).await;
+        listed.extend(self.volumes_told().await);
         Ok(AdminListing {
-            volumes: self.made_of(&volumes, true, shown).await,
+            volumes: listed,
             unreadable: unreadable.into_iter().map(|d| d.name).collect(),
         })
     }
@@ -136,127 +135,5 @@ impl Inner {
         )
         .await;
         Ok((id, name))
-    }
-
-    pub(crate) async fn admin_vms(&self) -> Result<Vec<AdminVm>, Error> {
-        let vms = self
-            .ports
-            .host
-            .vms()
-            .await
-            .map_err(|why| Error::HostFailed {
-                verb: "list its VMs",
-                why: why.to_string(),
-            })?;
-        let mut held = self.held_by_all().await?;
-        let mut listed = Vec::with_capacity(vms.len());
-        for vm in vms {
-            let group = match &vm.home {
-                Some(home) => self.governed(home).await.ok(),
-                None => None,
-            };
-            let group = group.as_ref().and_then(Governed::rules).and_then(|rules| {
-                let groups = &rules.access.groups;
-                let named = groups.iter().find(|g| g.members.names(vm.id.instance_uuid));
-                let others = || groups.iter().find(|g| g.members == Members::Others);
-                named.or_else(others).map(|g| g.name.clone())
-            });
-            listed.push(AdminVm {
-                volumes: held.remove(&vm.id).unwrap_or_default(),
-                group,
-                power: vm.power,
-                host: self.ports.host.identity().name,
-                told_at: None,
-                vm: VmRef {
-                    id: vm.id,
-                    name: vm.name,
-                },
-            });
-        }
-        listed.sort_by(|a, b| a.vm.name.cmp(&b.vm.name));
-        Ok(listed)
-    }
-
-    pub(crate) async fn admin_datastores(&self) -> Result<Vec<AdminDatastore>, Error> {
-        let mut listed = Vec::new();
-        for info in self.datastores().await? {
-            listed.push(self.admin_datastore(info).await);
-        }
-        Ok(listed)
-    }
-
-    async fn admin_datastore(&self, info: DatastoreInfo) -> AdminDatastore {
-        let mut entry = AdminDatastore {
-            provisioned_bytes: 0,
-            used_bytes: 0,
-            volumes: 0,
-            problem: None,
-            info,
-        };
-        if !entry.info.accessible {
-            entry.problem = Some("not accessible".to_owned());
-            return entry;
-        }
-        let ds = entry.info.name.clone();
-        match self.answering(&ds, self.governed(&ds)).await {
-            Ok(Governed::Not(why)) => entry.problem = Some(format!("access is closed: {why}")),
-            Ok(Governed::By(rules)) if rules.kept => {
-                entry.problem =
-                    Some("its configuration cannot be read; a kept copy is used".to_owned());
-            }
-            Ok(_) => {}
-            Err(why) => {
-                entry.problem = Some(why.to_string());
-                return entry;
-            }
-        }
-        match self.answering(&ds, self.indexed_on(&ds)).await {
-            Ok(mut volumes) => {
-                volumes.retain(|v| v.record.exists());
-                let sizes = |_: &Indexed, view: VolumeView| (view.capacity, view.allocated_bytes);
-                for (capacity, allocated) in self.made_of(&volumes, true, sizes).await {
-                    entry.volumes += 1;
-                    entry.provisioned_bytes += capacity.bytes();
-                    entry.used_bytes += allocated;
-                }
-            }
-            Err(why) => entry.problem = Some(why.to_string()),
-        }
-        entry
-    }
-
-    pub(crate) async fn admin_status(&self) -> Result<AdminStatus, Error> {
-        let (volumes, _) = self.all_volumes().await?;
-        let datastores = self.admin_datastores().await?;
-        let mut open_to_all = false;
-        for ds in datastores.iter().filter(|d| d.info.accessible) {
-            if let Ok(Governed::By(rules) | Governed::Fresh(rules)) =
-                self.governed(&ds.info.name).await
-            {
-                open_to_all |= rules.access == AccessConfig::open_to_all();
-            }
-        }
-        let vms = self.ports.host.vms().await;
-        let mut warnings = self.said.standing();
-        if let Err(why) = &vms {
-            warnings.push(format!("list of VMs: {why}"));
-        }
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let held = |v: &&Indexed| !matches!(v.record.ownership, Ownership::Free);
-        Ok(AdminStatus {
-            host: self.ports.host.identity(),
-            vms: count(vms.map_or(0, |v| v.len())),
-            volumes: count(volumes.iter().filter(|v| v.record.exists()).count()),
-            attached: count(volumes.iter().filter(held).count()),
-            unresolved_operations: count(
-                volumes
-                    .iter()
-                    .filter(|v| v.record.operation.is_some())
-                    .count(),
-            ),
-            open_to_all,
-            warnings,
-            datastores,
-        })
     }
 }

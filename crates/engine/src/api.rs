@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use vdvs_domain::access::StoragePolicy;
 use vdvs_domain::ownership::Locator;
 use vdvs_domain::record::Created;
 use vdvs_domain::{
@@ -13,6 +14,9 @@ use vdvs_domain::{
     Ownership, RequestId, Timestamp, VmRef, VolumeId, VolumeName,
 };
 
+pub use crate::admin_groups::{GroupChange, GroupChanged, RemoveGroup};
+pub use crate::admin_groups_view::{AdminGroup, AdminMember, AdminUsage, GroupListing};
+pub use crate::hosts::{About, AdminHost, Guests, KnownVm};
 pub use crate::telling::{Teller, Told};
 
 use crate::ports::{Clock, DatastoreInfo, Datastores, Host, HostIdentity, Ids, Power, Store};
@@ -53,6 +57,10 @@ pub struct Settings {
     pub host_call: Duration,
     /// A name claim without a record is taken for the leftover of a crash after this time.
     pub orphan_age: Duration,
+    /// The other hosts are told what changed here at most so often.
+    pub status_every: Duration,
+    /// They are told that this host lives, though nothing changed, so often.
+    pub status_heartbeat: Duration,
 }
 
 impl Default for Settings {
@@ -67,6 +75,8 @@ impl Default for Settings {
             detaches_per_vm: 8,
             host_call: Duration::from_secs(30),
             orphan_age: Duration::from_secs(60),
+            status_every: Duration::from_secs(30),
+            status_heartbeat: Duration::from_secs(300),
         }
     }
 }
@@ -268,6 +278,8 @@ pub struct AdminVm {
     pub host: String,
     /// When that host wrote it; none: it is this one.
     pub told_at: Option<Timestamp>,
+    /// Whether its plugin is connected, and what that called itself last.
+    pub guest: (bool, String),
 }
 
 /// A datastore with what lies on it.
@@ -298,8 +310,14 @@ pub struct AdminStatus {
     pub attached: u32,
     /// Operations that have not been resolved.
     pub unresolved_operations: u32,
-    /// The configuration lets every VM do everything.
+    /// Some vmgroup lets every VM create and delete.
     pub open_to_all: bool,
+    /// How to close what is open to all; empty: it is closed.
+    pub lock_hint: String,
+    /// In the original's words: NotConfigured, SingleNode, MultiNode, BrokenLink.
+    pub config_mode: String,
+    /// Hosts known, this one included.
+    pub hosts: u32,
     /// What a person should look at.
     pub warnings: Vec<String>,
     /// The datastores.
@@ -324,6 +342,19 @@ impl fmt::Display for LocalUser {
             (name, Some(uid)) => write!(f, "user {name} (uid {uid})"),
         }
     }
+}
+
+/// A vSAN policy and who uses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyUse {
+    /// The policy.
+    pub policy: StoragePolicy,
+    /// Volumes that name it.
+    pub volumes: usize,
+    /// Those of them that do not have its newest content, or of which nobody knows.
+    pub outdated: usize,
+    /// vSAN datastores that cannot be read: more may name it.
+    pub unreadable: Vec<DatastoreName>,
 }
 
 /// Who acts, for messages and the audit.

@@ -11,7 +11,7 @@ use vdvs_domain::{Error, ErrorKind, VolumeAddress, VolumeId};
 
 use crate::api::{Actor, Caller};
 use crate::inner::{Inner, locked};
-use crate::ports::{AuditEntry, AuditOutcome, Clock};
+use crate::ports::{AuditEntry, AuditOutcome, AuditPage, AuditQuery, Clock};
 
 /// Subjects whose last line is remembered.
 const MAX_SAID: usize = 4096;
@@ -170,6 +170,18 @@ impl Inner {
             self.append(actor, verb, object, None, outcome, detail)
                 .await;
         }
+    }
+
+    /// The audit of this host, for an administrator.
+    pub(crate) async fn admin_audit(&self, query: AuditQuery) -> Result<AuditPage, Error> {
+        self.ports
+            .store
+            .audit_page(query)
+            .await
+            .map_err(|why| Error::HostFailed {
+                verb: "read its audit",
+                why: why.to_string(),
+            })
     }
 
     async fn append(

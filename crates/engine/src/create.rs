@@ -14,7 +14,8 @@ use vdvs_domain::error::full_name;
 use vdvs_domain::options::{GivenOptions, OptionError};
 use vdvs_domain::record::{Created, FORMAT, Fingerprint, NameClaim};
 use vdvs_domain::{
-    Epoch, Error, OperationKind, Ownership, VolumeAddress, VolumeId, VolumeName, VolumeRecord,
+    Capacity, Epoch, Error, OperationKind, Ownership, VolumeAddress, VolumeId, VolumeName,
+    VolumeRecord,
 };
 
 use crate::api::{Actor, Call, Caller, Outcome, VolumeView};
@@ -62,6 +63,20 @@ enum Tried {
     Here(Arc<Work>),
     /// Another host is making it; how far it is, where that is known.
     Elsewhere(Option<String>),
+}
+
+/// What was asked for, with the vmgroup's size where none was.
+fn with_default_size(
+    open: &Open,
+    caller: &Caller,
+    given: &GivenOptions,
+) -> Result<GivenOptions, Error> {
+    let group = access::group_of(&open.rules.access, &caller.access())?;
+    let mut given = given.clone();
+    if given.clone_from.is_none() {
+        given.size = given.size.or(group.default_size);
+    }
+    Ok(given)
 }
 
 impl Inner {
@@ -138,18 +153,50 @@ impl Inner {
             (None, None) => self.default_datastore(caller).await?,
         };
         let open = self.usable(caller, &target).await?;
+        let given = with_default_size(&open, caller, given)?;
+        let may_make = |capacity| {
+            let (config, verb) = (&open.rules.access, Verb::Create(capacity));
+            access::decide(config, &caller.access(), verb, &open.ds).map(drop)
+        };
+        // Before anything is looked up for it: a clone's size is known only then.
+        may_make(match given.clone_from {
+            None => given.capacity(),
+            Some(_) => Capacity::SMALLEST,
+        })?;
         let info = self.datastore_named(&open.ds).await?;
-        self.check_policy(given.policy.as_ref(), &info).await?;
-        let blueprint = match &given.clone_from {
-            None => Blueprint::fresh(given),
+        self.check_policy(given.policy.as_ref(), &info, &open.rules)
+            .await?;
+        let mut blueprint = match &given.clone_from {
+            None => Blueprint::fresh(&given),
             Some(asked) => {
                 let source = self.clone_source(caller, asked, &open).await?;
-                Blueprint::of_clone(given, source, info.kind)?
+                Blueprint::of_clone(&given, source, info.kind)?
             }
         };
-        let verb = Verb::Create(blueprint.capacity);
-        access::decide(&open.rules.access, &caller.access(), verb, &open.ds)?;
+        Self::keep_known_policy(&mut blueprint.options, &open.rules);
+        may_make(blueprint.capacity)?;
         Ok((open, blueprint))
+    }
+
+    /// Once more by the rules as they are now, not as they were up to a second ago: of a vmgroup that its VM has left,
+    /// or whose volumes are on their way, nobody makes an empty twin.
+    async fn still_permitted(&self, job: &Job) -> Result<(), Error> {
+        let Some(rules) = self.governed_now(&job.open.ds).await? else {
+            return Ok(());
+        };
+        let verb = Verb::Create(job.blueprint.capacity);
+        let (group, _) = access::decide(&rules.access, &job.caller.access(), verb, &job.open.ds)?;
+        let name = &job.address.name;
+        // A VM on its way makes nothing: it would leave it behind.
+        let vm = job.caller.vm.id.instance_uuid;
+        let moving = rules.access.transfer_of(group.id, name).is_some()
+            || rules.access.transfer_of_vm(vm).is_some();
+        match moving || group.id != job.open.group {
+            true => Err(Error::OnTheMove {
+                name: name.to_string(),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// `None`: it goes on, and it is time to answer.
@@ -229,6 +276,7 @@ impl Inner {
             let limit = Self::total_limit(open, &job.caller);
             let bytes = job.blueprint.capacity.bytes();
             self.has_room(&open.ds, open.group, bytes, limit).await?;
+            self.still_permitted(&job).await?;
             let Some((place, record)) = self.begin(&job).await? else {
                 continue;
             };
@@ -423,6 +471,7 @@ impl Inner {
             operation: Some(self.operation(OperationKind::Create, &job.call, &job.fingerprint)),
             making: plan.making(self.now()),
             results: Vec::new(),
+            history: Vec::new(),
         }
     }
 
@@ -455,12 +504,19 @@ impl Inner {
             }
             // Made in no time: one wait for both. A disk whose entry is missing is never finished by anybody.
             None => {
+                let reserved = async {
+                    let reserved = reserved.await;
+                    if reserved.is_err() {
+                        work.progress.stop();
+                    }
+                    reserved
+                };
                 let (reserved, made) = join(reserved, self.fill_disk(place, &spec, work)).await;
                 reserved?;
                 made?;
             }
         }
-        self.finish_create(place, record.id).await
+        self.finish_create(place, record).await
     }
 
     async fn fill_disk(&self, place: &Place, spec: &DiskSpec, work: &Work) -> Result<(), Error> {

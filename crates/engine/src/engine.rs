@@ -10,14 +10,17 @@ use vdvs_domain::options::GivenOptions;
 use vdvs_domain::{DatastoreName, Epoch, Error, VmId, VolumeAddress, VolumeId};
 
 use crate::api::{
-    Actor, AdminDatastore, AdminInspect, AdminListing, AdminStatus, AdminVm, Attached, Call,
-    Caller, InventoryAnswer, InventoryItem, Listing, LocalUser, Notice, Outcome, Ports, Settings, VolumeView,
+    About, Actor, AdminDatastore, AdminHost, AdminInspect, AdminListing, AdminStatus, AdminVm,
+    Attached, Call, Caller, InventoryAnswer, InventoryItem, Listing, LocalUser, Notice, Outcome,
+    Ports, Settings, VolumeView,
 };
+use crate::api::{GroupChange, GroupChanged, GroupListing, Teller};
 use crate::inner::Inner;
+use crate::ports::{AuditPage, AuditQuery};
 
 /// The use cases over the ports.
 #[derive(Debug)]
-pub struct Engine(Arc<Inner>);
+pub struct Engine(pub(crate) Arc<Inner>);
 
 impl Engine {
     /// An engine over `ports`. It keeps nothing that has to survive it.
@@ -66,7 +69,8 @@ impl Engine {
                 .audit_denial(Actor::Vm(caller), verb, address, why)
                 .await;
         }
-        answer
+        // All of it stands in the audit; the VM is told what it may know.
+        answer.map_err(|why| why.for_guest(address.datastore.as_ref()))
     }
 
     /// Creates a volume. One that exists with the options given is an `Unchanged` success.
@@ -82,7 +86,11 @@ impl Engine {
     ) -> Result<Outcome<VolumeView>, Error> {
         let _admitted = self.0.admission.admit(&caller.vm.id)?;
         let answer = Box::pin(self.0.create(caller, call, address, given)).await;
-        self.denied(caller, "create", address, answer).await
+        let said = VolumeAddress {
+            name: address.name.clone(),
+            datastore: address.datastore.clone().or(given.datastore.clone()),
+        };
+        self.denied(caller, "create", &said, answer).await
     }
 
     /// Removes a volume that nobody holds.
@@ -135,7 +143,8 @@ impl Engine {
         make: impl Fn(VolumeView) -> T + Send + Sync,
     ) -> Result<(Vec<T>, Vec<DatastoreName>), Error> {
         let _admitted = self.0.admission.admit(&caller.vm.id)?;
-        Box::pin(self.0.list(caller, make)).await
+        let listed = Box::pin(self.0.list(caller, make)).await;
+        listed.map_err(|why| why.for_guest(None))
     }
 
     /// Attaches a volume to the caller, waiting up to `wait` for another VM to let it go.
@@ -170,7 +179,8 @@ impl Engine {
         epoch: Epoch,
     ) -> Result<Outcome<()>, Error> {
         let _admitted = self.0.admission.admit_detach(&caller.vm.id)?;
-        Box::pin(self.0.detach(caller, call, volume, epoch)).await
+        let answer = Box::pin(self.0.detach(caller, call, volume, epoch)).await;
+        answer.map_err(|why| why.for_guest(None))
     }
 
     /// Stores the UUID the caller will format with, and returns it; a retry gets the same.
@@ -185,7 +195,8 @@ impl Engine {
         epoch: Epoch,
     ) -> Result<Uuid, Error> {
         let _admitted = self.0.admission.admit(&caller.vm.id)?;
-        Box::pin(self.0.begin_format(caller, call, volume, epoch)).await
+        let answer = Box::pin(self.0.begin_format(caller, call, volume, epoch)).await;
+        answer.map_err(|why| why.for_guest(None))
     }
 
     /// The caller formatted with `uuid`.
@@ -201,7 +212,8 @@ impl Engine {
         uuid: Uuid,
     ) -> Result<Outcome<()>, Error> {
         let _admitted = self.0.admission.admit(&caller.vm.id)?;
-        Box::pin(self.0.finish_format(caller, call, volume, epoch, uuid)).await
+        let answer = Box::pin(self.0.finish_format(caller, call, volume, epoch, uuid)).await;
+        answer.map_err(|why| why.for_guest(None))
     }
 
     /// Compares what a guest has with what the records say. Releases nothing.
@@ -214,7 +226,8 @@ impl Engine {
         items: &[InventoryItem],
     ) -> Result<InventoryAnswer, Error> {
         let _admitted = self.0.admission.admit(&caller.vm.id)?;
-        Box::pin(self.0.report_inventory(caller, items)).await
+        let answer = Box::pin(self.0.report_inventory(caller, items)).await;
+        answer.map_err(|why| why.for_guest(None))
     }
 
     /// What a VM should know without asking. A receiver that falls behind loses notices.
@@ -260,6 +273,38 @@ impl Engine {
         Box::pin(self.0.admin_remove(user, call, address)).await
     }
 
+    /// Says who the agent is and which guests it has. Until then other hosts are told of none.
+    pub fn introduce(&self, about: About) {
+        self.0.hosts.introduce(about);
+    }
+
+    /// Something changed that other hosts like to see soon: a guest came or went.
+    pub fn news(&self) {
+        self.0.hosts.news();
+    }
+
+    /// All hosts that share datastores with this one, this one first.
+    ///
+    /// # Errors
+    /// See [`Engine::admin_status`].
+    pub async fn admin_hosts(&self) -> Result<Vec<AdminHost>, Error> {
+        Box::pin(self.0.hosts()).await
+    }
+
+    /// This host's name.
+    #[must_use]
+    pub fn host_name(&self) -> String {
+        self.0.ports.host.identity().name
+    }
+
+    /// The audit of this host.
+    ///
+    /// # Errors
+    /// When the host's own store cannot be read.
+    pub async fn admin_audit(&self, query: AuditQuery) -> Result<AuditPage, Error> {
+        self.0.admin_audit(query).await
+    }
+
     /// The VMs of this host with what they hold.
     ///
     /// # Errors
@@ -274,5 +319,26 @@ impl Engine {
     /// See [`Engine::admin_status`].
     pub async fn admin_datastores(&self) -> Result<Vec<AdminDatastore>, Error> {
         Box::pin(self.0.admin_datastores()).await
+    }
+
+    /// The vmgroups with members and usage, or the one of that name.
+    ///
+    /// # Errors
+    /// [`vdvs_domain::access::Fault::NoSuchGroup`].
+    pub async fn admin_groups(&self, name: Option<&str>) -> Result<GroupListing, Error> {
+        Box::pin(self.0.groups(name)).await
+    }
+
+    /// Changes vmgroups, their members or privileges.
+    ///
+    /// # Errors
+    /// [`vdvs_domain::access::Fault`], and what stands in the way of changing the configuration.
+    pub async fn admin_change_group(
+        &self,
+        user: &LocalUser,
+        change: &GroupChange,
+        tell: &Teller,
+    ) -> Result<GroupChanged, Error> {
+        Box::pin(self.0.change_groups(user, change, tell)).await
     }
 }

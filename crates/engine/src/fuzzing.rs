@@ -13,6 +13,7 @@ use vdvs_domain::{DatastoreName, Error, GroupId, VolumeName, VolumeRecord};
 
 use crate::adopt::original;
 use crate::governance::{Document, Marker};
+use crate::hosts::HostFile;
 use crate::layout::{Found, Place, claim, classify, group_of_dir, place_of_disk};
 use crate::ledger::Ledger;
 use crate::ports::{DiskPath, DsPath};
@@ -37,6 +38,7 @@ pub fn slots(bytes: &[u8]) {
         Kind::Claim,
         Kind::Record,
         Kind::Ledger,
+        Kind::Host,
     ] {
         all_of(kind, bytes);
         all_of(kind, &frame::around(kind, bytes));
@@ -50,6 +52,7 @@ fn all_of(kind: Kind, bytes: &[u8]) {
         Kind::Claim => survives::<NameClaim>(kind, bytes),
         Kind::Record => survives::<VolumeRecord>(kind, bytes),
         Kind::Ledger => survives::<Ledger>(kind, bytes),
+        Kind::Host => survives::<HostFile>(kind, bytes),
     }
 }
 

@@ -118,6 +118,7 @@ impl Shelf {
 fn kept(record: &VolumeRecord) -> Arc<VolumeRecord> {
     let mut record = record.clone();
     record.results = Vec::new();
+    record.history = Vec::new();
     Arc::new(record)
 }
 

@@ -23,6 +23,9 @@
 
 mod admin;
 mod admin_find;
+mod admin_groups;
+mod admin_groups_rm;
+mod admin_groups_view;
 mod admin_lists;
 mod admission;
 mod adopt;
@@ -52,6 +55,7 @@ mod keyed;
 mod layout;
 mod ledger;
 mod ledger_sift;
+pub mod legacy;
 mod leftovers;
 mod lookup;
 mod moving;

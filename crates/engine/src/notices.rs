@@ -204,6 +204,14 @@ impl Notices {
             .cloned()
     }
 
+    /// The requests of this host that wait.
+    pub(crate) fn all_wants(&self) -> Vec<(VolumeId, Want)> {
+        let waiting = locked(&self.waiting);
+        let each = waiting.iter();
+        let each = each.flat_map(|(volume, wants)| wants.iter().map(|w| (*volume, w.clone())));
+        each.collect()
+    }
+
     /// The attachment of `vm` ended without it.
     pub(crate) fn superseded(&self, vm: &VmId, volume: VolumeId, epoch: Epoch) {
         self.tell(vm, &Notice::Superseded { volume, epoch });

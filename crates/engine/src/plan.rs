@@ -156,6 +156,7 @@ pub(crate) mod tests {
             operation: None,
             making: None,
             results: Vec::new(),
+            history: Vec::new(),
         }
     }
 

@@ -220,7 +220,10 @@ impl Inner {
                 });
             };
             let next = match step(&found)? {
-                Change::To(next) => *next,
+                Change::To(mut next) => {
+                    next.note(&found, self.now(), &self.host_name(self.host));
+                    *next
+                }
                 Change::Keep if unsettled => found,
                 Change::Keep => return Ok(self.stored(place, found, seen.seq)),
             };

@@ -13,8 +13,12 @@ use crate::layout::{self, Place};
 use crate::records::{Change, Claim, Stored};
 
 impl Inner {
-    /// The last step: the volume exists.
-    pub(crate) async fn finish_create(&self, place: &Place, id: VolumeId) -> Result<Stored, Error> {
+    /// The last steps: the disk gets its policy, and the volume exists.
+    pub(crate) async fn finish_create(
+        &self,
+        place: &Place,
+        made: &VolumeRecord,
+    ) -> Result<Stored, Error> {
         let contended = || Error::Contended {
             name: full_name(&place.name, &place.ds),
         };
@@ -22,14 +26,16 @@ impl Inner {
             .read_claim(&place.ds, place.folder, &place.name)
             .await?
         {
-            Claim::Of(claim) if claim.id == id => {}
+            Claim::Of(claim) if claim.id == made.id => {}
             _ => return Err(contended()),
         }
-        self.change(place, |record| match &record.operation {
+        let policy = self.give_first_policy(place, &made.options).await?;
+        let finished = self.change(place, |record| match &record.operation {
             Some(operation) if operation.kind == OperationKind::Create => {
                 let mut next = record.clone();
                 next.operation = None;
                 next.making = None;
+                next.policy_version = policy;
                 next.remember(RequestResult {
                     request: operation.request,
                     fingerprint: operation.fingerprint.clone(),
@@ -39,8 +45,10 @@ impl Inner {
             }
             None => Ok(Change::Keep),
             Some(_) => Err(contended()),
-        })
-        .await
+        });
+        let finished = finished.await?;
+        self.catch_up_with_policy(&finished).await;
+        Ok(finished)
     }
 
     /// Takes back a create that cannot be finished, also when somebody who took it for abandoned was first: what was
@@ -133,6 +141,7 @@ impl Inner {
             }),
             making: None,
             results: Vec::new(),
+            history: Vec::new(),
         };
         self.first_record(&place, &tombstone).await?;
         self.remove_everything(&place, group, claim.id).await?;

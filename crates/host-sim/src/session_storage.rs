@@ -6,10 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
+use vdvs_domain::policy::PolicyExpression;
 use vdvs_domain::{DatastoreName, RequestId, VolumeId};
 use vdvs_engine::ports::{
-    AuditEntry, DatastoreInfo, Datastores, DiskLock, DiskPath, DiskSpec, DiskStat, DsPath, Entry,
-    KeptConfig, Progress, StorageError, Store, StoreError,
+    AuditEntry, AuditPage, AuditQuery, AuditRow, DatastoreInfo, Datastores, DiskLock, DiskPath,
+    DiskSpec, DiskStat, DsPath, Entry, KeptConfig, Progress, StorageError, Store, StoreError,
 };
 
 use crate::fault::When;
@@ -235,6 +236,28 @@ impl Datastores for Session {
         .await
     }
 
+    async fn set_policy(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+        policy: &PolicyExpression,
+    ) -> Result<(), StorageError> {
+        self.on(ds, |ds, _| ds.set_policy(file, policy)).await
+    }
+
+    async fn policy(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+    ) -> Result<Option<PolicyExpression>, StorageError> {
+        self.on(ds, |ds, _| {
+            let disk = ds.disks.get(file.as_str()).filter(|d| d.complete);
+            let disk = disk.ok_or_else(|| not_found(file))?;
+            Ok(disk.policy.clone())
+        })
+        .await
+    }
+
     async fn stat_disk(
         &self,
         ds: &DatastoreName,
@@ -262,11 +285,25 @@ impl Store for Session {
         Ok(done.await?)
     }
 
+    async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
+        let page = self.call(|state, _| {
+            let written = state.hosts.get(&self.host).map(|h| h.audit.as_slice());
+            let numbered = (1u64..).zip(written.unwrap_or_default());
+            let rows = numbered.map(|(number, entry)| AuditRow::of(number, entry));
+            let mut rows: Vec<_> = rows.filter(|r| query.fits(r)).collect();
+            rows.reverse();
+            let more = rows.len() > query.limit;
+            rows.truncate(query.limit);
+            AuditPage { rows, more }
+        });
+        Ok(page.await?)
+    }
+
     async fn keep_config(&self, id: Uuid, config: KeptConfig) -> Result<(), StoreError> {
         let done = self.call(|state, _| {
             if let Some(host) = state.hosts.get_mut(&self.host) {
                 let kept = host.kept.entry(id).or_insert_with(|| config.clone());
-                if kept.seq < config.seq {
+                if (kept.seq, kept.confirmed) < (config.seq, config.confirmed) {
                     *kept = config;
                 }
             }
@@ -277,6 +314,14 @@ impl Store for Session {
     async fn kept_config(&self, id: Uuid) -> Result<Option<KeptConfig>, StoreError> {
         let kept = self.call(|state, _| state.hosts.get(&self.host)?.kept.get(&id).cloned());
         Ok(kept.await?)
+    }
+
+    async fn kept_configs(&self) -> Result<Vec<Uuid>, StoreError> {
+        let kept = self.call(|state, _| {
+            let host = state.hosts.get(&self.host);
+            host.map(|h| h.kept.keys().copied().collect())
+        });
+        Ok(kept.await?.unwrap_or_default())
     }
 
     async fn remember_deleted(

@@ -1,8 +1,8 @@
 //! The audit: append-only, bounded, with identical denials of one caller folded into one row.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
-use uuid::Uuid;
-use vdvs_domain::{ErrorKind, Timestamp, VolumeId};
+use rusqlite::{Connection, OptionalExtension, params};
+#[cfg(test)]
+use vdvs_domain::Timestamp;
 use vdvs_engine::ports::{AuditEntry, AuditOutcome, StoreError};
 
 use crate::Limits;
@@ -12,33 +12,10 @@ use crate::writer::store_error;
 const FOLD_WITHIN_MS: i64 = 3_600_000;
 /// Longest text of a column in characters; guests choose some of them.
 const MAX_TEXT: usize = 2_000;
+/// Rows that go together when the audit takes too much room, so that not every new row costs an old one's look-up.
+const PRUNED_AT_ONCE: i64 = 16;
 /// What `outcome` says of a success.
-const DONE: &str = "DONE";
-
-/// A row of the audit: one request, or several identical denials.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditRow {
-    /// Grows with every row.
-    pub id: i64,
-    /// When it happened, or first happened.
-    pub first: Timestamp,
-    /// When it last happened.
-    pub last: Timestamp,
-    /// How often.
-    pub count: u64,
-    /// Who asked.
-    pub who: String,
-    /// What was asked.
-    pub verb: String,
-    /// Of what.
-    pub object: String,
-    /// The volume's id, where there is one.
-    pub volume: Option<VolumeId>,
-    /// What came of it.
-    pub outcome: AuditOutcome,
-    /// Facts in words.
-    pub detail: String,
-}
+pub(crate) const DONE: &str = "DONE";
 
 /// Appends the entry, or counts it on the caller's newest row when that is the same denial.
 pub(crate) fn append(
@@ -52,20 +29,6 @@ pub(crate) fn append(
     }
     insert(db, &entry).map_err(store_error)?;
     prune(db, limits).map_err(store_error)
-}
-
-/// The newest `n` rows, newest first.
-pub(crate) fn tail(db: &Connection, n: u32) -> Result<Vec<AuditRow>, StoreError> {
-    let mut select = db
-        .prepare_cached(
-            "SELECT id, first_ms, last_ms, count, who, verb, object, volume, outcome, detail
-             FROM audit ORDER BY id DESC LIMIT ?1",
-        )
-        .map_err(store_error)?;
-    let raw = select
-        .query_map([n], |r| Ok(read_row(r)))
-        .map_err(store_error)?;
-    raw.map(|row| row.map_err(store_error)?).collect()
 }
 
 /// An entry as it is written: texts cut, times in the column's type.
@@ -154,45 +117,25 @@ fn insert(db: &Connection, entry: &Bounded<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-/// Ids have no gaps (a rolled-back insert gives its id back), so the newest id says how many rows there are.
+/// The oldest rows go until both bounds hold. Ids have no gaps (a rolled-back insert gives its id back), so the newest id
+/// says how many rows there are; triggers keep the count of bytes.
 fn prune(db: &Connection, limits: Limits) -> Result<(), rusqlite::Error> {
+    let newest = db.last_insert_rowid();
+    let most = i64::from(limits.audit_rows);
     db.prepare_cached("DELETE FROM audit WHERE id <= ?1")?
-        .execute([db
-            .last_insert_rowid()
-            .saturating_sub(i64::from(limits.audit_rows))])?;
+        .execute([newest.saturating_sub(most)])?;
+    let bound = i64::try_from(limits.audit_bytes).unwrap_or(i64::MAX);
+    let mut size = db.prepare_cached("SELECT bytes FROM audit_size")?;
+    let mut drop_some = db.prepare_cached(
+        "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < ?1 ORDER BY id LIMIT ?2)",
+    )?;
+    // The newest row stays, however long it is.
+    while size.query_row([], |r| r.get::<_, i64>(0))? > bound {
+        if drop_some.execute([newest, PRUNED_AT_ONCE])? == 0 {
+            break;
+        }
+    }
     Ok(())
-}
-
-fn read_row(row: &Row<'_>) -> Result<AuditRow, StoreError> {
-    let get = |i: usize| row.get::<_, String>(i).map_err(store_error);
-    let number = |i: usize| -> Result<u64, StoreError> {
-        let n: i64 = row.get(i).map_err(store_error)?;
-        u64::try_from(n).map_err(|_| StoreError(format!("negative number {n} in the audit")))
-    };
-    let volume: Option<String> = row.get(7).map_err(store_error)?;
-    let volume = volume
-        .map(|text| Uuid::parse_str(&text).map(VolumeId::new))
-        .transpose()
-        .map_err(|e| StoreError(format!("volume id in the audit: {e}")))?;
-    let outcome = match get(8)?.as_str() {
-        DONE => AuditOutcome::Done,
-        reason => AuditOutcome::Refused(
-            ErrorKind::from_reason(reason)
-                .ok_or_else(|| StoreError(format!("unknown outcome {reason} in the audit")))?,
-        ),
-    };
-    Ok(AuditRow {
-        id: row.get(0).map_err(store_error)?,
-        first: Timestamp::from_millis(number(1)?),
-        last: Timestamp::from_millis(number(2)?),
-        count: number(3)?,
-        who: get(4)?,
-        verb: get(5)?,
-        object: get(6)?,
-        volume,
-        outcome,
-        detail: get(9)?,
-    })
 }
 
 /// A success of `who` at `ms`, for tests.
@@ -213,10 +156,17 @@ pub(crate) fn entry(who: &str, ms: u64) -> AuditEntry {
 mod tests {
     use std::slice;
 
-    use super::*;
-    use crate::migrate;
+    use uuid::Uuid;
+    use vdvs_domain::{ErrorKind, VolumeId};
+    use vdvs_engine::ports::{AuditQuery, AuditRow};
 
-    const LIMITS: Limits = Limits { audit_rows: 5 };
+    use super::*;
+    use crate::{audit_page, migrate};
+
+    const LIMITS: Limits = Limits {
+        audit_rows: 5,
+        audit_bytes: 1 << 20,
+    };
 
     fn memory() -> Connection {
         let mut db = Connection::open_in_memory().unwrap();
@@ -236,7 +186,15 @@ mod tests {
         for entry in entries {
             append(db, LIMITS, entry).unwrap();
         }
-        tail(db, 100).unwrap()
+        all(db)
+    }
+
+    fn all(db: &Connection) -> Vec<AuditRow> {
+        let query = AuditQuery {
+            limit: 100,
+            ..AuditQuery::default()
+        };
+        audit_page::page(db, &query).unwrap().rows
     }
 
     #[test]
@@ -248,10 +206,13 @@ mod tests {
         };
         let rows = write(&memory(), slice::from_ref(&written));
         let row = &rows[0];
-        assert_eq!((row.id, row.count, row.first), (1, 1, written.at));
-        assert_eq!((&row.who, row.verb.as_str()), (&written.who, written.verb));
+        assert_eq!((row.number, row.count, row.first), (1, 1, written.at));
+        assert_eq!(
+            (&row.who, row.verb.as_str()),
+            (&written.who, written.verb.as_ref())
+        );
         assert_eq!((row.volume, &row.detail), (written.volume, &written.detail));
-        assert_eq!(row.outcome, AuditOutcome::Done);
+        assert_eq!(row.outcome, AuditRow::DONE);
     }
 
     #[test]
@@ -327,6 +288,42 @@ mod tests {
             .map(|r| r.first.millis())
             .collect();
         assert_eq!(times, [12, 11, 10, 9, 8]);
+    }
+
+    #[test]
+    fn the_oldest_rows_go_when_the_texts_take_too_much_room_and_the_newest_always_stays() {
+        let db = memory();
+        let limits = Limits {
+            audit_rows: 1000,
+            audit_bytes: 8192,
+        };
+        let size = || -> i64 {
+            let sql = "SELECT bytes FROM audit_size";
+            db.query_row(sql, [], |r| r.get(0)).unwrap()
+        };
+        for ms in 1..=100 {
+            let row = AuditEntry {
+                detail: "x".repeat(200),
+                ..entry("a", ms)
+            };
+            append(&db, limits, &row).unwrap();
+            assert!(size() <= 8192);
+        }
+        let rows = all(&db);
+        assert!((10..=40).contains(&rows.len()), "{}", rows.len());
+        assert_eq!(rows[0].first.millis(), 100);
+        let numbers: Vec<_> = rows.iter().map(|r| r.number).collect();
+        assert!(numbers.windows(2).all(|w| w[0] == w[1] + 1), "{numbers:?}");
+        let huge = AuditEntry {
+            detail: "ü".repeat(MAX_TEXT),
+            object: "ü".repeat(MAX_TEXT),
+            who: "ü".repeat(MAX_TEXT),
+            ..entry("a", 101)
+        };
+        append(&db, limits, &huge).unwrap();
+        assert_eq!(all(&db).len(), 1);
+        db.execute("DELETE FROM audit", []).unwrap();
+        assert_eq!(size(), 0);
     }
 
     #[test]

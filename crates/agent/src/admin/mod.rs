@@ -11,6 +11,7 @@ mod why;
 mod works;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
 
@@ -19,9 +20,9 @@ use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 use vdvs_api::v1::admin_service_server::AdminService;
 use vdvs_api::{model, status, v1, version};
-use vdvs_domain::Error;
+use vdvs_domain::{Error, Timestamp};
 use vdvs_engine::Engine;
-use vdvs_engine::api::{AdminVm, Call, LocalUser};
+use vdvs_engine::api::{Call, LocalUser};
 use vdvs_transport::{Identity, Peer};
 
 use self::works::Works;
@@ -29,6 +30,17 @@ use crate::PROGRAM;
 use crate::calls::Calls;
 use crate::guests::{Class, Guests, Places};
 use crate::view;
+
+/// What the agent was started with, for `status`.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Where lines go.
+    pub log_file: PathBuf,
+    /// Which.
+    pub log_level: String,
+    /// The vSocket port that guests dial.
+    pub port: u32,
+}
 
 /// The administrator's service.
 #[derive(Debug)]
@@ -39,12 +51,13 @@ pub struct AdminFront {
     places: Places,
     works: Works,
     began: Instant,
+    facts: Facts,
 }
 
 impl AdminFront {
     /// The service over the engine.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, guests: Arc<Guests>, calls: Calls) -> Self {
+    pub fn new(engine: Arc<Engine>, guests: Arc<Guests>, calls: Calls, facts: Facts) -> Self {
         Self {
             engine,
             guests,
@@ -52,6 +65,7 @@ impl AdminFront {
             places: Places::default(),
             works: Works::default(),
             began: Instant::now(),
+            facts,
         }
     }
 
@@ -94,6 +108,11 @@ fn read<W, T: TryFrom<W, Error = Error>>(wire: W) -> Result<T, Status> {
     T::try_from(wire).map_err(|e| status::from_error(&e))
 }
 
+/// A time as the contract has it.
+fn unix_ms(at: Timestamp) -> i64 {
+    i64::try_from(at.millis()).unwrap_or(i64::MAX)
+}
+
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
@@ -124,8 +143,13 @@ impl AdminService for AdminFront {
             open_to_all: status.open_to_all,
             warnings: status.warnings,
             datastores: status.datastores.into_iter().map(datastore).collect(),
+            lock_hint: status.lock_hint,
+            config_mode: status.config_mode,
             pid: process::id(),
-            ..v1::StatusReply::default()
+            log_file: self.facts.log_file.display().to_string(),
+            log_level: self.facts.log_level.clone(),
+            port: self.facts.port,
+            hosts: status.hosts,
         }))
     }
 
@@ -193,11 +217,7 @@ impl AdminService for AdminFront {
     ) -> Result<Response<v1::ListVmsReply>, Status> {
         let (deadline, _) = open(request)?;
         let vms = self.look(deadline, self.engine.admin_vms()).await?;
-        let vm = |vm: AdminVm| {
-            let seen = self.guests.seen(&vm.vm.id);
-            view::vm(vm, seen).into()
-        };
-        let vms = vms.into_iter().map(vm).collect();
+        let vms = vms.into_iter().map(|vm| view::vm(vm).into()).collect();
         Ok(Response::new(v1::ListVmsReply { vms }))
     }
 

@@ -33,7 +33,7 @@ fn start(config: &Config) -> Result<(), Box<dyn StdError>> {
     // Before any thread exists, so that every thread leaves the signals to the one that waits for them.
     signals::block()?;
     run::prepare(&config.state)?;
-    logs::init(&config.log, Some(&config.state.join("vdvsd.log")))?;
+    logs::init(&config.log, Some(&config.log_file()))?;
     let stop = CancellationToken::new();
     signals::watch(stop.clone())?;
     run::run(config, &stop)?;

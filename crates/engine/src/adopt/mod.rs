@@ -95,6 +95,7 @@ impl Inner {
             operation: None,
             making: None,
             results: Vec::new(),
+            history: Vec::new(),
         };
         let seq = UNRECORDED;
         Ok(Some(Stored { place, record, seq }))

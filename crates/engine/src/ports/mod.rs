@@ -18,5 +18,8 @@ pub use datastores::{
 pub use host::{
     AttachedDisk, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power, Vm, VmDisk,
 };
-pub use local::{AuditEntry, AuditOutcome, Clock, Ids, KeptConfig, Store, StoreError};
+pub use local::{
+    AuditEntry, AuditOutcome, AuditPage, AuditQuery, AuditRow, Clock, Ids, KeptConfig, Store,
+    StoreError,
+};
 pub use progress::Progress;
