@@ -114,7 +114,7 @@ impl Inner {
                 let complete = stat.is_some_and(|s| s.capacity == stored.record.capacity);
                 let good =
                     complete && self.is_entered(stored).await? && self.copy_is_good(stored).await?;
-                if !good || self.finish_create(place, id).await.is_err() {
+                if !good || self.finish_create(place, &stored.record).await.is_err() {
                     self.undo_create(place, id).await?;
                 }
                 self.free_source_of(stored).await

@@ -44,6 +44,9 @@ pub struct DatastoreConfig {
     /// How long a lock on it outlives its host: an NFS lock about 35 s, a VMFS lock about 16 s, 0: not at all.
     #[serde(default, alias = "lapse_ms", skip_serializing_if = "Option::is_none")]
     pub lock_lapse_ms: Option<u64>,
+    /// Hosts that contribute storage to a vSAN, which decides what policies it can satisfy; not said: three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_hosts: Option<u32>,
 }
 
 /// Declared type of a datastore.
@@ -148,6 +151,13 @@ impl HostConfig {
         Duration::from_millis(datastore.lock_lapse_ms.unwrap_or(self.lock_lapse_ms))
     }
 
+    /// How many hosts contribute storage to a vSAN; none when that datastore is no vSAN.
+    #[must_use]
+    pub fn storage_hosts(&self, datastore: &str) -> Option<u32> {
+        let found = self.datastores.iter().find(|d| d.name == datastore)?;
+        (found.kind == Kind::Vsan).then(|| found.storage_hosts.unwrap_or(STORAGE_HOSTS))
+    }
+
     /// A datastore's folder.
     #[must_use]
     pub fn folder(&self, datastore: &str) -> Option<&Path> {
@@ -157,6 +167,9 @@ impl HostConfig {
             .map(|d| d.path.as_path())
     }
 }
+
+/// Hosts that contribute storage to a vSAN that does not say how many do: the least that a vSAN is built of.
+const STORAGE_HOSTS: u32 = 3;
 
 /// Folder of the files that cut a host off from datastores.
 const ISOLATED: &str = "isolated";

@@ -17,6 +17,7 @@ use nix::sys::statvfs::statvfs;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
+use vdvs_domain::policy::PolicyExpression;
 use vdvs_domain::{DatastoreName, DiskFormat};
 use vdvs_engine::ports::{
     DatastoreInfo, Datastores, DiskPath, DiskSpec, DiskStat, DsPath, Entry, FolderStamp, Progress,
@@ -365,12 +366,37 @@ impl Datastores for LabDatastores {
         self.nobody_has(&disk).await?;
         let file = file.clone();
         self.soon(ds, move |folder| {
-            folder
-                .disk(&file)?
-                .delete()
-                .map_err(|e| folder.disk_fault(&file, &e))
+            let deleted = folder.disk(&file)?.delete();
+            let deleted = deleted.map_err(|e| folder.disk_fault(&file, &e))?;
+            folder.forget_policy(&file)?;
+            Ok(deleted)
         })
         .await
+    }
+
+    async fn set_policy(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+        policy: &PolicyExpression,
+    ) -> Result<(), StorageError> {
+        let config = self
+            .config
+            .now()
+            .map_err(|e| StorageError::Io(e.to_string()))?;
+        let hosts = config.storage_hosts(ds.as_str());
+        let (file, policy) = (file.clone(), policy.clone());
+        self.soon(ds, move |folder| folder.set_policy(&file, &policy, hosts))
+            .await
+    }
+
+    async fn policy(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+    ) -> Result<Option<PolicyExpression>, StorageError> {
+        let file = file.clone();
+        self.soon(ds, move |folder| folder.policy(&file)).await
     }
 
     async fn stat_disk(

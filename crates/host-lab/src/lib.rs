@@ -31,6 +31,7 @@ pub mod fuzzing;
 pub mod host;
 pub mod hv;
 mod known;
+mod policy;
 pub mod protocol;
 mod sys;
 

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 use vdvs_domain::ownership::Locator;
+use vdvs_domain::policy::PolicyExpression;
 use vdvs_domain::{Capacity, DatastoreName, HostId, RequestId, VmId, VolumeId};
 use vdvs_engine::ports::{
     AuditEntry, DatastoreKind, DiskLock, DiskPath, DiskSpec, DsPath, Entry, KeptConfig, Power,
@@ -26,11 +27,17 @@ pub(crate) struct Disk {
     pub(crate) complete: bool,
     /// Stands for its bytes.
     pub(crate) content: u64,
+    /// The vSAN policy it was given.
+    pub(crate) policy: Option<PolicyExpression>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Datastore {
     pub(crate) kind: DatastoreKind,
+    /// Hosts that contribute storage to it, where it is a vSAN.
+    pub(crate) storage_hosts: u32,
+    /// Disks that take no policy.
+    pub(crate) stubborn: BTreeSet<String>,
     pub(crate) capacity: u64,
     pub(crate) dirs: BTreeSet<String>,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
@@ -234,8 +241,30 @@ impl Datastore {
             allocated,
             complete: when == When::After,
             content,
+            policy: None,
         };
         self.disks.insert(path.to_owned(), disk);
+        Ok(())
+    }
+
+    pub(crate) fn set_policy(
+        &mut self,
+        file: &DsPath,
+        policy: &PolicyExpression,
+    ) -> Result<(), StorageError> {
+        let refused = |why: &str| Err(StorageError::PolicyRefused(why.to_owned()));
+        if self.kind != DatastoreKind::Vsan {
+            return refused("the datastore is no vSAN");
+        }
+        if self.stubborn.contains(file.as_str()) {
+            return refused("simulated refusal");
+        }
+        if let Some(why) = policy.unsatisfiable_with(self.storage_hosts) {
+            return refused(&why);
+        }
+        let disk = self.disks.get_mut(file.as_str()).filter(|d| d.complete);
+        let disk = disk.ok_or_else(|| StorageError::NotFound(file.to_string()))?;
+        disk.policy = Some(policy.clone());
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The world as tests and people arrange it and look at it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use vdvs_engine::ports::{AuditEntry, DatastoreKind, DiskPath, Power, VmDisk};
 use crate::session::Session;
 use crate::state::{Datastore, HostState, State, VmState};
 
+/// Hosts that contribute storage to a vSAN, until somebody says otherwise.
+const STORAGE_HOSTS: u32 = 3;
 /// Size of a simulated datastore.
 const DATASTORE_BYTES: u64 = 10 << 40;
 /// How often held-up work looks whether it may go on.
@@ -55,12 +57,41 @@ impl World {
             name.clone(),
             Datastore {
                 kind,
+                storage_hosts: STORAGE_HOSTS,
+                stubborn: BTreeSet::new(),
                 capacity: DATASTORE_BYTES,
                 dirs: [String::new()].into(),
                 files: BTreeMap::new(),
                 disks: BTreeMap::new(),
             },
         );
+    }
+
+    /// So many hosts contribute storage to a vSAN: what decides which policies it can satisfy.
+    pub fn set_storage_hosts(&self, name: &DatastoreName, hosts: u32) {
+        if let Some(ds) = self.state().datastores.get_mut(name) {
+            ds.storage_hosts = hosts;
+        }
+    }
+
+    /// A disk takes no policy any more, or does again.
+    pub fn refuse_policies(&self, disk: &DiskPath, refuse: bool) {
+        if let Some(ds) = self.state().datastores.get_mut(&disk.datastore) {
+            let path = disk.path.as_str().to_owned();
+            match refuse {
+                true => drop(ds.stubborn.insert(path)),
+                false => drop(ds.stubborn.remove(&path)),
+            }
+        }
+    }
+
+    /// The policy a disk was given.
+    #[must_use]
+    pub fn policy_of(&self, disk: &DiskPath) -> Option<String> {
+        let state = self.state();
+        let disks = &state.datastores.get(&disk.datastore)?.disks;
+        let policy = disks.get(disk.path.as_str())?.policy.as_ref()?;
+        Some(policy.to_string())
     }
 
     /// A host.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use uuid::Uuid;
+use vdvs_domain::policy::PolicyExpression;
 use vdvs_domain::{Capacity, DatastoreName, DiskFormat};
 
 use super::host::DiskPath;
@@ -162,6 +163,9 @@ pub enum StorageError {
     /// Somebody has the disk open.
     #[error("in use by {0}")]
     Busy(String),
+    /// The datastore cannot give a disk the policy that was asked for; the disk keeps what it had.
+    #[error("{0}")]
+    PolicyRefused(String),
     /// [`Progress::stop`] was called.
     #[error("stopped")]
     Stopped,
@@ -292,6 +296,30 @@ pub trait Datastores: Send + Sync + fmt::Debug {
 
     /// Removes a virtual disk, descriptor and extents, also a half-made one. `false`: nothing was there.
     async fn delete_disk(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError>;
+
+    /// Gives a disk a vSAN policy; it may be open, and may have this one already. [`StorageError::PolicyRefused`] when the
+    /// datastore cannot satisfy it, or has none.
+    async fn set_policy(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+        policy: &PolicyExpression,
+    ) -> Result<(), StorageError> {
+        let _ = (file, policy);
+        Err(StorageError::PolicyRefused(format!(
+            "this host cannot change the policy of a disk on {ds}"
+        )))
+    }
+
+    /// The policy a disk was given. `None`: none, or this host cannot say.
+    async fn policy(
+        &self,
+        ds: &DatastoreName,
+        file: &DsPath,
+    ) -> Result<Option<PolicyExpression>, StorageError> {
+        let _ = (ds, file);
+        Ok(None)
+    }
 
     /// The disk as it is; none when there is no descriptor.
     async fn stat_disk(

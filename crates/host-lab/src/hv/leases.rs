@@ -473,6 +473,7 @@ mod tests {
                 kind: Kind::Nfs,
                 path: dir.path().to_owned(),
                 lock_lapse_ms: Some(lapse_ms),
+                storage_hosts: None,
             }],
             lock_lapse_ms: 0,
         };
