@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use vdvs_testkit::lab::{AGENT, BINARY_PACKAGES, Profile, built, target_dir};
+use vdvs_testkit::lab::{ADMIN, AGENT, BINARY_PACKAGES, Profile, built, target_dir};
 use vdvs_testkit::process::Cmd;
 
 use crate::program;
@@ -30,7 +30,7 @@ pub(crate) struct BenchArgs {
     /// Fail when a figure is beyond three times its budget.
     #[arg(long)]
     check: bool,
-    /// Only this: get, create, mount, clone, takeover, list or memory.
+    /// Only this: get, create, mount, clone, takeover, cli, list or memory.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// How many volumes are many.
@@ -56,7 +56,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<bool> {
     let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
     let mut figures = Figure::parse(&text)?;
     if args.only.is_none() {
-        figures.push(size()?);
+        figures.push(size("size", AGENT)?);
+        figures.push(size("cli.size", ADMIN)?);
         figures.push(Figure {
             key: "vib".to_owned(),
             value: None,
@@ -89,14 +90,14 @@ fn build() -> Result<()> {
     Ok(())
 }
 
-/// The agent as it is installed: the release profile strips it.
-fn size() -> Result<Figure> {
-    let path = built(Profile::Release, AGENT)?;
+/// A program as it is installed: the release profile strips it.
+fn size(key: &str, program: &str) -> Result<Figure> {
+    let path = built(Profile::Release, program)?;
     let bytes = fs::metadata(&path).with_context(|| format!("look at {}", path.display()))?;
     // Sizes of programs are far below what a float holds exactly.
     let thousands = u32::try_from(bytes.len() / 1000).context("a huge program")?;
     Ok(Figure {
-        key: "size".to_owned(),
+        key: key.to_owned(),
         value: Some(f64::from(thousands) / 1e3),
         note: "built for this machine, dynamically linked".to_owned(),
     })

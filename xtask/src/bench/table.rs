@@ -114,6 +114,10 @@ const KNOWN: &[Known] = &[
         "ms",
         5000.0,
     ),
+    budget("cli.help", "vdvs --help", "ms", 10.0),
+    beside("cli.nothing", "  beside: a program that does nothing", "ms"),
+    budget("cli.list", "vdvs volume ls, many volumes", "ms", 300.0),
+    beside("cli.json", "  beside: the same as JSON", "ms"),
     beside("list.cold.tenth", "  beside: cold, a tenth of them", "ms"),
     beside("list.agent.tenth", "  beside: agent, a tenth of them", "ms"),
     beside(
@@ -130,6 +134,7 @@ const KNOWN: &[Known] = &[
     ),
     beside("memory.peak", "  beside: its peak", "MiB"),
     budget("size", "vdvsd, stripped", "MB", 8.0),
+    budget("cli.size", "vdvs, stripped", "MB", 6.0),
     budget("vib", "VIB", "MB", 7.0),
 ];
 

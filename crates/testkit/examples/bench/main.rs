@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod cli;
 mod clone;
 mod create;
 mod figures;
@@ -37,6 +38,8 @@ enum Bench {
     Clone,
     /// A Mount on another VM after a power cut.
     Takeover,
+    /// The command line's start; with `list` its list of many volumes too.
+    Cli,
     /// Lists with many volumes.
     List,
     /// The agent's memory, idle and with many volumes and guests.
@@ -44,8 +47,9 @@ enum Bench {
 }
 
 impl Bench {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Memory,
+        Self::Cli,
         Self::Get,
         Self::Create,
         Self::Mount,
@@ -85,6 +89,7 @@ fn run(args: &Args) -> Result<()> {
     for bench in Bench::ALL.into_iter().filter(|b| wanted(*b)) {
         eprintln!("measuring {bench:?}");
         match bench {
+            Bench::Cli => cli::help(&world)?,
             Bench::Get => calls::get(&world)?,
             Bench::Create => create::measure(&world)?,
             Bench::Mount => mount::beside_bare(&world)?,
@@ -102,6 +107,10 @@ fn run(args: &Args) -> Result<()> {
         plant::volumes(&world, some..args.volumes)?;
         calls::list(&world, args.volumes, "")?;
         calls::visible(&world)?;
+        cli::list(&world, args.volumes)?;
+    } else if wanted(Bench::Cli) {
+        plant::volumes(&world, 0..args.volumes)?;
+        cli::list(&world, args.volumes)?;
     } else if wanted(Bench::Memory) {
         plant::volumes(&world, 0..args.volumes)?;
     }

@@ -11,8 +11,8 @@ use tonic::transport::Channel;
 use vdvs_api::v1::volume_service_client::VolumeServiceClient;
 use vdvs_api::{v1, volume_client};
 use vdvs_testkit::lab::{
-    DEFAULT_DATASTORE, DEFAULT_HOST, Daemon, Host, Lab, LabConfig, Node, PACKAGES, Profile,
-    Service, TemporaryLab, ensure_packages,
+    ADMIN, DEFAULT_DATASTORE, DEFAULT_HOST, Daemon, Host, Lab, LabConfig, Node, PACKAGES, Profile,
+    Service, TemporaryLab, built, ensure_packages,
 };
 use vdvs_testkit::wait::until_true;
 use vdvs_transport::{Address, channel};
@@ -80,6 +80,11 @@ impl World {
 
     pub(crate) fn node(&self, name: &str) -> Result<Node> {
         self.lab.node(name)
+    }
+
+    /// The administrator's program.
+    pub(crate) fn program(&self) -> Result<PathBuf> {
+        built(Profile::Release, ADMIN)
     }
 
     /// The folder that is the datastore.
