@@ -43,6 +43,9 @@ impl Capacity {
     /// What *create* makes when no size is asked for: 1 GiB.
     pub const DEFAULT: Self = Self(1024 * 1024 * 1024);
 
+    /// The smallest there is: what any limit allows.
+    pub const SMALLEST: Self = Self(MIN_BYTES);
+
     /// A capacity of `bytes`.
     ///
     /// # Errors

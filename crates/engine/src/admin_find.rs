@@ -91,7 +91,7 @@ impl Inner {
         }
     }
 
-    async fn read_indexed(&self, volume: &Indexed) -> Result<Option<Stored>, Error> {
+    pub(crate) async fn read_indexed(&self, volume: &Indexed) -> Result<Option<Stored>, Error> {
         let place = &volume.place;
         match volume.recorded {
             true => self.read_record(place).await,

@@ -141,7 +141,7 @@ impl Inner {
         address: &VolumeAddress,
         given: &GivenOptions,
     ) -> Result<(Open, Blueprint), Error> {
-        let target = match (&address.datastore, &given.datastore) {
+        let said = match (&address.datastore, &given.datastore) {
             (Some(other), Some(store)) if !other.matches(store) => {
                 return Err(OptionError::TwoStores {
                     store: store.clone(),
@@ -149,10 +149,14 @@ impl Inner {
                 }
                 .into());
             }
-            (Some(ds), _) | (None, Some(ds)) => ds.clone(),
-            (None, None) => self.default_datastore(caller).await?,
+            (Some(ds), _) | (None, Some(ds)) => Some(ds.clone()),
+            (None, None) => None,
         };
-        let open = self.usable(caller, &target).await?;
+        let target = match &said {
+            Some(ds) => ds.clone(),
+            None => self.default_datastore(caller).await?,
+        };
+        let open = self.usable_as(caller, &target, said.as_ref()).await?;
         let given = with_default_size(&open, caller, given)?;
         let may_make = |capacity| {
             let (config, verb) = (&open.rules.access, Verb::Create(capacity));

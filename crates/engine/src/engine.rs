@@ -10,9 +10,9 @@ use vdvs_domain::options::GivenOptions;
 use vdvs_domain::{DatastoreName, Epoch, Error, VmId, VolumeAddress, VolumeId};
 
 use crate::api::{
-    About, Actor, AdminDatastore, AdminHost, AdminInspect, AdminListing, AdminStatus, AdminVm,
-    Attached, Call, Caller, InventoryAnswer, InventoryItem, Listing, LocalUser, Notice, Outcome,
-    Ports, Settings, VolumeView,
+    About, Actor, AdminDatastore, AdminHost, AdminInspect, AdminListing, AdminSet, AdminStatus,
+    AdminVm, Attached, Call, Caller, InventoryAnswer, InventoryItem, Listing, LocalUser, Notice,
+    Outcome, Ports, Settings, VolumeView,
 };
 use crate::api::{GroupChange, GroupChanged, GroupListing, Teller};
 use crate::inner::Inner;
@@ -271,6 +271,49 @@ impl Engine {
         address: &str,
     ) -> Result<(VolumeId, String), Error> {
         Box::pin(self.0.admin_remove(user, call, address)).await
+    }
+
+    /// Moves a volume to another vmgroup, also while it is attached, and orphans too; with `force` beyond the limits of
+    /// that vmgroup. Returns its full name.
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Denied`], [`Error::QuotaExceeded`]: nothing changed.
+    pub async fn admin_move(
+        &self,
+        user: &LocalUser,
+        call: &Call,
+        address: &str,
+        to: &str,
+        force: bool,
+    ) -> Result<Outcome<String>, Error> {
+        Box::pin(self.0.admin_move(user, call, address, to, force)).await
+    }
+
+    /// Changes what of a volume may be changed after it was made.
+    ///
+    /// # Errors
+    /// [`Error::Options`] of what cannot be changed; that there is no such volume.
+    pub async fn admin_set(
+        &self,
+        user: &LocalUser,
+        address: &str,
+        set: &AdminSet,
+    ) -> Result<Outcome<()>, Error> {
+        Box::pin(self.0.admin_set(user, address, set)).await
+    }
+
+    /// Takes a volume from the VM that has it. Says what happened, line by line.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] naming the holder, why it was not taken, and what to do.
+    pub async fn admin_take(
+        &self,
+        user: &LocalUser,
+        call: &Call,
+        address: &str,
+        force: bool,
+    ) -> Result<Outcome<Vec<String>>, Error> {
+        Box::pin(self.0.admin_take(user, call, address, force)).await
     }
 
     /// Says who the agent is and which guests it has. Until then other hosts are told of none.

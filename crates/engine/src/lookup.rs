@@ -4,13 +4,19 @@
 //! * A short `name` belongs to the volume that was created under it, on whichever datastore the VM may use; failing
 //!   that to the volume of that name on the default datastore. Two that were created under it: refused, naming both.
 //! * *Not found* is said only when every datastore where the name could be was read in this very call (P4).
+//! * A name that is on its way from one vmgroup to another is neither here nor there: *try again*.
+//!
+//! This is the one gate: every verb of a VM comes through [`Inner::survey`] or [`Inner::usable`], and a verb that
+//! changes something asks [`access::decide`] for the datastore its volume lies on, however the volume was named.
 
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use vdvs_domain::access::{self, Denied, Verb, privilege_on};
-use vdvs_domain::{DatastoreName, Error, GroupId, VolumeAddress, VolumeName};
+use vdvs_domain::error::full_name;
+use vdvs_domain::{DatastoreName, Error, GroupId, GroupName, VolumeAddress, VolumeName};
 
 use crate::api::Caller;
 use crate::governance::{Governed, Rules};
@@ -33,8 +39,10 @@ pub(crate) struct Survey {
     pub(crate) open: Vec<Open>,
     /// Not readable now, with the reason.
     pub(crate) unreadable: Vec<(DatastoreName, Error)>,
-    /// Readable and closed to the caller, with the reason.
+    /// Closed to the caller, with the reason.
     pub(crate) closed: Vec<(DatastoreName, Error)>,
+    /// The rules of all that have some.
+    ruled: Vec<(DatastoreName, Arc<Rules>)>,
 }
 
 /// What a name led to.
@@ -100,6 +108,7 @@ impl Inner {
                     survey.closed.push((ds.name, error));
                 }
                 Ok(Governed::By(rules) | Governed::Fresh(rules)) => {
+                    survey.ruled.push((ds.name.clone(), Arc::clone(&rules)));
                     let may = access::decide(&rules.access, &caller.access(), Verb::Use, &ds.name);
                     match may.map(|(group, _)| group.id) {
                         Ok(group) => survey.open.push(Open {
@@ -107,12 +116,32 @@ impl Inner {
                             group,
                             rules,
                         }),
-                        Err(denied) => survey.closed.push((ds.name, denied.into())),
+                        // Nobody said its name.
+                        Err(denied) => survey.closed.push((ds.name, denied.as_said(None).into())),
                     }
                 }
             }
         }
+        self.close_what_nobody_opened(caller, &mut survey);
         Ok(survey)
+    }
+
+    /// A datastore that cannot be read, and that the caller could not use when it could, hides nothing from it.
+    fn close_what_nobody_opened(&self, caller: &Caller, survey: &mut Survey) {
+        let unreadable = take(&mut survey.unreadable);
+        for (ds, why) in unreadable {
+            let rules = self.last_rules(&ds).map(|last| {
+                // What was said of it since then, where another datastore of the same configuration can be read.
+                let newer = survey.ruled.iter().find(|(_, r)| r.config == last.config);
+                newer.map_or(last, |(_, rules)| Arc::clone(rules))
+            });
+            let may = rules
+                .map(|r| access::decide(&r.access, &caller.access(), Verb::Use, &ds).map(drop));
+            match may {
+                Some(Err(denied)) => survey.closed.push((ds, denied.as_said(None).into())),
+                Some(Ok(())) | None => survey.unreadable.push((ds, why)),
+            }
+        }
     }
 
     pub(crate) async fn governed_in_time(&self, ds: &DatastoreInfo) -> Result<Governed, Error> {
@@ -123,6 +152,18 @@ impl Inner {
             });
         }
         self.answering(&ds.name, self.governed(&ds.name)).await
+    }
+
+    /// The rules of `ds` read now; none of a datastore that nobody used yet.
+    pub(crate) async fn governed_now(
+        &self,
+        ds: &DatastoreName,
+    ) -> Result<Option<Arc<Rules>>, Error> {
+        match self.look_up_governed(ds).await? {
+            Governed::By(rules) => Ok(Some(rules)),
+            Governed::Fresh(_) => Ok(None),
+            Governed::Not(why) => Err(closed(ds, &why)),
+        }
     }
 
     /// The datastore a person means, whatever the letter case.
@@ -153,34 +194,46 @@ impl Inner {
         caller: &Caller,
         asked: &DatastoreName,
     ) -> Result<DatastoreInfo, Error> {
-        match self.datastore_named(asked).await {
-            Err(Error::NoSuchDatastore { asked, known }) => {
-                let open = self
-                    .survey(caller)
-                    .await
-                    .map(|s| s.open)
-                    .unwrap_or_default();
-                let known = match open.as_slice() {
-                    [] => known,
-                    open => names_of(open.iter().map(|o| &o.ds)),
-                };
-                Err(Error::NoSuchDatastore { asked, known })
+        let failed = match self.datastore_named(asked).await {
+            Err(failed @ (Error::NoSuchDatastore { .. } | Error::DatastoresAlike { .. })) => failed,
+            other => return other,
+        };
+        let open = self.survey(caller).await?.open;
+        match failed {
+            Error::DatastoresAlike { .. } => {
+                let alike: Vec<_> = open.iter().filter(|o| o.ds.matches(asked)).collect();
+                match alike.as_slice() {
+                    [one] => self.datastore_named(&one.ds).await,
+                    [] => Err(unknown_to(asked, &open)),
+                    several => Err(Error::DatastoresAlike {
+                        found: several.iter().map(|o| o.ds.to_string()).collect(),
+                    }),
+                }
             }
-            other => other,
+            _ => Err(unknown_to(asked, &open)),
         }
     }
 
     /// Where a short name of this caller is created.
     pub(crate) async fn default_datastore(&self, caller: &Caller) -> Result<DatastoreName, Error> {
-        let rules = match &caller.home {
-            Some(home) => self.open_to(caller, home).await?.rules,
-            None => {
-                let survey = self.survey(caller).await?;
-                match survey.open.into_iter().next() {
-                    Some(open) => open.rules,
-                    None => return Err(first_reason(survey.unreadable, survey.closed, caller)),
-                }
-            }
+        let survey = self.survey(caller).await?;
+        self.default_in(caller, survey)
+    }
+
+    fn default_in(&self, caller: &Caller, survey: Survey) -> Result<DatastoreName, Error> {
+        let of =
+            |ds: Option<&DatastoreName>| survey.ruled.iter().find(|(name, _)| Some(name) == ds);
+        let names_it = |(_, rules): &&(DatastoreName, Arc<Rules>)| {
+            rules
+                .access
+                .group_naming(caller.vm.id.instance_uuid)
+                .is_some()
+        };
+        let rules = of(caller.home.as_ref())
+            .or_else(|| survey.ruled.iter().find(names_it))
+            .or_else(|| survey.ruled.first());
+        let Some((_, rules)) = rules else {
+            return Err(first_reason(survey, caller, None));
         };
         let group = access::group_of(&rules.access, &caller.access())?;
         Ok(access::default_datastore(group, &caller.access())?)
@@ -206,20 +259,31 @@ impl Inner {
 
     /// The rules of `ds`, checked for this caller's privilege to use it.
     pub(crate) async fn usable(&self, caller: &Caller, ds: &DatastoreName) -> Result<Open, Error> {
+        self.usable_as(caller, ds, Some(ds)).await
+    }
+
+    /// The same where the caller may have said no datastore: then it is told none.
+    pub(crate) async fn usable_as(
+        &self,
+        caller: &Caller,
+        ds: &DatastoreName,
+        said: Option<&DatastoreName>,
+    ) -> Result<Open, Error> {
         let open = self.open_to(caller, ds).await?;
-        match access::decide(&open.rules.access, &caller.access(), Verb::Use, &open.ds) {
-            Ok(_) => Ok(open),
-            Err(denied @ Denied::NoPrivilege { .. }) => {
-                let survey = self.survey(caller).await?;
-                match survey.open.as_slice() {
-                    [] => Err(denied.into()),
-                    open => Err(Error::NotPermittedThere {
-                        denied,
-                        permitted: names_of(open.iter().map(|o| &o.ds)),
-                    }),
-                }
-            }
-            Err(denied) => Err(denied.into()),
+        let may = access::decide(&open.rules.access, &caller.access(), Verb::Use, &open.ds);
+        let denied = match may {
+            Ok(_) => return Ok(open),
+            Err(denied) => denied.as_said(said),
+        };
+        if !matches!(denied, Denied::NoPrivilege { .. }) {
+            return Err(denied.into());
+        }
+        match self.survey(caller).await?.open.as_slice() {
+            [] => Err(denied.into()),
+            open => Err(Error::NotPermittedThere {
+                denied,
+                permitted: names_of(open.iter().map(|o| &o.ds)),
+            }),
         }
     }
 
@@ -234,6 +298,7 @@ impl Inner {
         for place in self.index.named(ds, group, name) {
             if let Some(stored) = self.read_record(&place).await?
                 && stored.record.exists()
+                && stored.record.group == group
             {
                 return Ok(Some(stored));
             }
@@ -242,10 +307,16 @@ impl Inner {
             if let Some(stored) = self.read_record(&place).await?
                 && stored.record.exists()
             {
+                // The name is claimed for a volume that comes, or that left a moment ago: nobody may say that there is
+                // no such volume, nor make another one.
+                if stored.record.group != group {
+                    let name = full_name(name, ds).to_string();
+                    return Err(Error::OnTheMove { name });
+                }
                 return Ok(Some(stored));
             }
         }
-        self.original(ds, group, name).await
+        self.original_unmoved(ds, group, name).await
     }
 
     /// Where a volume of that name may be: where its claim says, which is looked up by its name now, and wherever else
@@ -277,6 +348,7 @@ impl Inner {
     ) -> Result<Looked, Error> {
         if let Some(asked) = &address.datastore {
             let open = self.usable(caller, asked).await?;
+            open.not_on_the_move(&address.name)?;
             let search = self.named(&open.ds, open.group, &address.name);
             let found = self.answering(&open.ds, search).await?;
             return Ok(found.map_or(Looked::Absent { known: Ok(()) }, |s| {
@@ -284,6 +356,9 @@ impl Inner {
             }));
         }
         let mut survey = self.survey(caller).await?;
+        for open in &survey.open {
+            open.not_on_the_move(&address.name)?;
+        }
         let searches = survey
             .open
             .iter()
@@ -299,18 +374,19 @@ impl Inner {
             true => None,
             false => self.default_datastore(caller).await.ok(),
         };
-        let unreadable = survey.unreadable.into_iter().next();
         if let Some(stored) = owner_of_short_name(&address.name, default.as_ref(), found)? {
             // Not created under the short name: the volume that was may lie where nobody can look now.
-            return match unreadable {
+            return match survey.unreadable.into_iter().next() {
                 Some((_, why)) if !stored.record.short_name => Err(why),
                 _ => Ok(Looked::Found(Box::new(stored))),
             };
         }
-        let known = match unreadable {
-            Some((_, why)) => Err(why),
-            None if survey.open.is_empty() => Err(first_reason(Vec::new(), survey.closed, caller)),
-            None => Ok(()),
+        let known = match survey.unreadable.is_empty() && !survey.open.is_empty() {
+            true => Ok(()),
+            false => {
+                let default = self.default_datastore(caller).await.ok();
+                Err(first_reason(survey, caller, default.as_ref()))
+            }
         };
         Ok(Looked::Absent { known })
     }
@@ -360,21 +436,45 @@ fn names_of<'a>(datastores: impl Iterator<Item = &'a DatastoreName>) -> String {
     names.join(", ")
 }
 
-/// Why no datastore at all is open to a caller.
-fn first_reason(
-    unreadable: Vec<(DatastoreName, Error)>,
-    closed: Vec<(DatastoreName, Error)>,
-    caller: &Caller,
-) -> Error {
-    let mut reasons = unreadable.into_iter().chain(closed);
-    reasons.next().map_or_else(
-        || {
+/// Why it is not known what a short name means: a datastore that cannot be read, else why the default one is closed,
+/// else any.
+fn first_reason(survey: Survey, caller: &Caller, default: Option<&DatastoreName>) -> Error {
+    let of_default = survey.closed.iter().find(|(ds, _)| Some(ds) == default);
+    let of_default = of_default.map(|(_, why)| why.clone());
+    let mut unreadable = survey.unreadable.into_iter().map(|(_, why)| why);
+    let mut closed = survey.closed.into_iter().map(|(_, why)| why);
+    unreadable
+        .next()
+        .or(of_default)
+        .or_else(|| closed.next())
+        .unwrap_or_else(|| {
             Denied::NoDefaultDatastore {
-                group: vdvs_domain::GroupName::default_group(),
+                group: GroupName::default_group(),
                 vm: caller.vm.name.clone(),
             }
             .into()
-        },
-        |(_, why)| why,
-    )
+        })
+}
+
+fn unknown_to(asked: &DatastoreName, open: &[Open]) -> Error {
+    let known = match open {
+        [] => "none that this VM may use".to_owned(),
+        open => names_of(open.iter().map(|o| &o.ds)),
+    };
+    Error::NoSuchDatastore {
+        asked: asked.clone(),
+        known,
+    }
+}
+
+impl Open {
+    /// Whether the name is on its way between vmgroups: nobody may take it for absent then.
+    fn not_on_the_move(&self, name: &VolumeName) -> Result<(), Error> {
+        match self.rules.access.transfer_of(self.group, name) {
+            Some(_) => Err(Error::OnTheMove {
+                name: name.to_string(),
+            }),
+            None => Ok(()),
+        }
+    }
 }

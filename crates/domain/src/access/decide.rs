@@ -124,17 +124,11 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// The denial with the datastore as the VM said it; none: it named none.
+    /// The denial with a datastore that the VM may not use named as the VM did; none: it named none.
     #[must_use]
     pub fn as_said(mut self, said: Option<&DatastoreName>) -> Self {
-        match &mut self {
-            Self::NoPrivilege { datastore, .. }
-            | Self::NoCreate { datastore, .. }
-            | Self::NoDelete { datastore, .. }
-            | Self::TooLarge { datastore, .. } => {
-                *datastore = said.cloned().map_or(Spot::Default, Spot::Named);
-            }
-            Self::NoGroup { .. } | Self::BeingRemoved { .. } | Self::NoDefaultDatastore { .. } => {}
+        if let Self::NoPrivilege { datastore, .. } = &mut self {
+            *datastore = said.cloned().map_or(Spot::Default, Spot::Named);
         }
         self
     }
