@@ -131,6 +131,9 @@ pub struct Claim {
     pub since: Timestamp,
     /// By when the claimant renews it, by its own clock.
     pub deadline: Timestamp,
+    /// An administrator takes it, whatever `failover` says, and at once.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub at_once: bool,
 }
 
 /// A volume on its way from one vmgroup to another. One change of the record, that of its `group`, moves it; what

@@ -74,6 +74,8 @@ pub(crate) struct Claiming {
     by: VmRef,
     request: RequestId,
     since: Timestamp,
+    /// By an administrator who does not wait.
+    at_once: bool,
     /// Of others' claims.
     sight: Sight,
     stands: Option<Standing>,
@@ -94,9 +96,16 @@ impl Claiming {
             by: by.clone(),
             request,
             since: inner.now(),
+            at_once: false,
             sight: Sight::default(),
             stands: None,
         }
+    }
+
+    /// It asks for the volume at once, and stands before others' claims.
+    pub(crate) fn at_once(mut self) -> Self {
+        self.at_once = true;
+        self
     }
 
     /// The volume is the claimant's; the claim went with the attach.
@@ -113,7 +122,7 @@ impl Claiming {
         match &seen.record.claim {
             Some(claim) if self.is_mine(claim) && renewed => return,
             Some(claim) if self.is_mine(claim) => {}
-            Some(other) if self.sight.is_alive(other, now, lease) => return,
+            Some(other) if !self.at_once && self.sight.is_alive(other, now, lease) => return,
             _ => {}
         }
         let late = Err(Error::DeadlinePassed {
@@ -156,6 +165,7 @@ impl Claiming {
             mode: seen.record.options.failover,
             since: self.since,
             deadline: Timestamp::from_millis(inner.now().millis().saturating_add(lease)),
+            at_once: self.at_once,
         };
         let me = Arc::clone(&inner);
         inner
@@ -276,6 +286,7 @@ mod tests {
             mode: Failover::Fence,
             since: Timestamp::default(),
             deadline: Timestamp::from_millis(deadline),
+            at_once: false,
         }
     }
 

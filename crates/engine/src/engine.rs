@@ -334,6 +334,14 @@ impl Engine {
         Box::pin(self.0.hosts()).await
     }
 
+    /// Why a volume is where it is, and what happened to it.
+    ///
+    /// # Errors
+    /// As [`Engine::admin_inspect`]; but what is known of a volume that cannot be read, or is there no more, is told.
+    pub async fn admin_why(&self, address: &str) -> Result<Why, Error> {
+        Box::pin(self.0.why(address)).await
+    }
+
     /// This host's name.
     #[must_use]
     pub fn host_name(&self) -> String {

@@ -15,7 +15,7 @@ use vdvs_domain::record::Fingerprint;
 use vdvs_domain::{Error, Operation, OperationKind, RequestId};
 
 use crate::inner::Inner;
-use crate::keyed::Key;
+use crate::keyed::{Held, Key};
 use crate::plan::OwnerState;
 use crate::ports::{Detached, HostError, Power};
 use crate::records::{Change, Stored};
@@ -38,14 +38,42 @@ impl Inner {
         if now.record.operation.is_some() {
             return self.settled(now).await.map(drop);
         }
-        let running = OwnerState::Here(Power::On);
-        if !now.record.same_attachment(&planned.record)
-            || self.owner_state_of(&now).await? != running
-            || self.wanted_now(&now).is_none()
-        {
+        if self.wanted_now(&now).is_none() {
             return Ok(());
         }
         let why = format!("for {claimant}, which waited {:.1} s", waited.as_secs_f64());
+        self.fence_under_key(planned, now, key, why).await
+    }
+
+    /// Fences the owner as it was when `planned` was read, because an administrator says so.
+    pub(crate) async fn fence_for_admin(
+        self: &Arc<Self>,
+        planned: &Stored,
+        who: &str,
+    ) -> Result<(), Error> {
+        let key = Key::Volume(planned.record.id);
+        let key = self.keys.hold(key, "forced detach").await;
+        let now = self.read_existing(&planned.place).await?;
+        if now.record.operation.is_some() {
+            return self.settled(now).await.map(drop);
+        }
+        let why = format!("by force, for {who}");
+        self.fence_under_key(planned, now, key, why).await
+    }
+
+    async fn fence_under_key(
+        self: &Arc<Self>,
+        planned: &Stored,
+        now: Stored,
+        key: Held,
+        why: String,
+    ) -> Result<(), Error> {
+        let running = OwnerState::Here(Power::On);
+        if !now.record.same_attachment(&planned.record)
+            || self.owner_state_of(&now).await? != running
+        {
+            return Ok(());
+        }
         let me = Arc::clone(self);
         self.to_the_end(async move {
             let _key = key;

@@ -81,6 +81,7 @@ mod telling;
 mod unmake;
 mod view;
 mod wanted;
+mod why;
 mod works;
 
 pub use engine::Engine;

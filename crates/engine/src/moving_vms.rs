@@ -386,7 +386,7 @@ impl Inner {
                 match self.bring(home, who, transfer, volume).await {
                     Ok(line) => lines.extend(line),
                     Err(why) if is_final(&why) => {
-                        self.turn_back(home, who, transfer, &why).await?;
+                        self.turn_transfer_back(home, who, transfer, &why).await?;
                         refused = Some(why);
                         break;
                     }
@@ -401,7 +401,7 @@ impl Inner {
             match self.end_transfer(home, who, &now).await {
                 Ok(()) => return Ok(lines),
                 Err(why) if is_final(&why) => {
-                    self.turn_back(home, who, &now, &why).await?;
+                    self.turn_transfer_back(home, who, &now, &why).await?;
                     refused = Some(why);
                 }
                 Err(why) => return Err(why),
@@ -535,7 +535,7 @@ impl Inner {
         self.change_config(home, who, end).await
     }
 
-    async fn turn_back(
+    async fn turn_transfer_back(
         &self,
         home: &DatastoreName,
         who: &Actor<'_>,

@@ -28,6 +28,14 @@ impl Taken {
         }
     }
 
+    /// Without proof, because an administrator said so.
+    pub(crate) fn by_force(how: String) -> Self {
+        Self {
+            verb: "forced release",
+            how,
+        }
+    }
+
     /// From a live owner, for who `operation` says.
     pub(crate) fn by_fence(operation: &Operation) -> Self {
         Self {

@@ -7,6 +7,7 @@
 //!
 //! * its guest is told, once per claimant, and lets the volume go if it does not use it;
 //! * under `wait` that is all;
+//! * an administrator who asks with force gets it at once;
 //! * under `fence` it is taken from the guest when it has been wanted for `fence-after`. Measured by this agent's
 //!   monotonic clock from when it first saw it wanted: clocks of two hosts are not compared, and an agent that starts
 //!   begins anew.
@@ -249,6 +250,11 @@ impl Inner {
             }
         }
         let since = self.wanted_since(volume, &owner);
+        let at_once = stored.record.claim.as_ref().is_some_and(|c| c.at_once);
+        if at_once && !claimant.local {
+            self.take_for(stored, &claimant, since);
+            return Ok(None);
+        }
         if stored.record.options.failover != Failover::Fence {
             return Ok(None);
         }
@@ -368,10 +374,18 @@ impl Inner {
         if now < due {
             return Some(due);
         }
-        let claimant = format!("VM {} on host {}", by.vm, by.host);
-        let waited = now.saturating_duration_since(since);
-        self.act(stored, Action::Fence { claimant, waited });
+        self.take_for(stored, by, since);
         None
+    }
+
+    fn take_for(self: &Arc<Self>, stored: Stored, by: &Claimant, since: Instant) {
+        let claimant = match by.vm.id.instance_uuid.is_nil() {
+            // No VM: an administrator.
+            true => format!("{} on host {}", by.vm.name, by.host),
+            false => format!("VM {} on host {}", by.vm, by.host),
+        };
+        let waited = self.instant().saturating_duration_since(since);
+        self.act(stored, Action::Fence { claimant, waited });
     }
 
     /// Does something about a volume in a task of its own, one thing at a time.

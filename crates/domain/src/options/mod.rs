@@ -11,6 +11,7 @@
 
 mod given;
 mod mount;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::given::GivenOptions;
 pub use self::mount::check as check_mount_options;
+pub use self::settings::{EDITABLE, VolumeSettings};
 pub use self::values::{Access, AttachAs, DiskFormat, Failover, FenceAfter, Layout};
 use crate::capacity::CapacityError;
 use crate::names::{DatastoreName, FsType, NameError, PolicyName};
@@ -59,6 +61,12 @@ pub enum OptionError {
     /// A key nobody knows.
     #[error("Invalid options: {} \nValid options and defaults: {}{}", listed(.unknown), keys(), key_hint(.unknown))]
     Unknown {
+        /// The keys, sorted.
+        unknown: Vec<String>,
+    },
+    /// Options of an existing volume that cannot be changed.
+    #[error("'Invalid options: {} \nOptions that can be edited: {}'; the others are given when the volume is made", listed(.unknown), listed(&EDITABLE))]
+    NotEditable {
         /// The keys, sorted.
         unknown: Vec<String>,
     },
