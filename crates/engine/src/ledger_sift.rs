@@ -80,7 +80,7 @@ impl Inner {
         let mut changes = self.garbage(at, &ledger, &volumes).await?;
         for volume in volumes.iter().filter(|v| belongs(&v.record, group)) {
             if !ledger.entries.contains_key(&volume.record.id) {
-                changes.extend(self.missing(volume, group).await?);
+                changes.extend(self.entry_for(volume, group).await?);
             }
         }
         let anything = !ledger.entries.is_empty() || !changes.is_empty();
@@ -93,14 +93,17 @@ impl Inner {
             }
             self.try_enter(at, changes).await?;
         }
-        let under_way =
-            |v: &&Indexed| ledger.entries.contains_key(&v.record.id) && !v.record.exists();
+        let under_way = |v: &&Indexed| {
+            let is_settled = v.record.exists() && v.record.group == group;
+            ledger.entries.contains_key(&v.record.id) && !is_settled
+        };
         let mut unsettled = 0u64;
         for volume in volumes.iter().filter(under_way) {
-            let id = volume.record.id;
-            if self.is_under_way(volume).await? {
-                let bytes = ledger.entries.get(&id).copied().unwrap_or(0);
-                unsettled = unsettled.saturating_add(bytes);
+            let bytes = ledger.entries.get(&volume.record.id).copied();
+            // On its way to or from another vmgroup, it counts here for a moment only.
+            let passes = volume.record.exists() && volume.record.group != group;
+            if passes || self.is_under_way(volume).await? {
+                unsettled = unsettled.saturating_add(bytes.unwrap_or(0));
             }
         }
         // What was resolved just now has left the ledger, or stays.
@@ -134,7 +137,7 @@ impl Inner {
     }
 
     /// The entry of a volume that has none, unless it is gone by now.
-    async fn missing(&self, volume: &Indexed, group: GroupId) -> Result<Option<Entry>, Error> {
+    async fn entry_for(&self, volume: &Indexed, group: GroupId) -> Result<Option<Entry>, Error> {
         let still = match volume.recorded {
             // One of the original: it is there, and nobody changes it.
             false => true,

@@ -23,7 +23,8 @@ use crate::sniff::LEGACY_MAGIC;
 
 /// Longest request that is read: many times what a name of 200 bytes and all options take. The original read 4096.
 pub const MAX_REQUEST: usize = 64 * 1024;
-/// Longest request that is read to its end to be refused: the original's plugin sends no longer one.
+/// Longest request that is read to its end to be refused: the original's plugin sends no longer one. Whoever announces
+/// more hears it at once.
 const MAX_REFUSED: u64 = 1024 * 1024 + 1;
 /// Longest reply: a listing of tens of thousands of volumes.
 pub const MAX_REPLY: usize = 16 * 1024 * 1024;
@@ -135,9 +136,10 @@ pub async fn receive(
         let length = match length(header) {
             Ok(length) => length,
             Err(refusal) => {
-                if let Refusal::TooLarge { length } = refusal {
-                    let rest = u64::from(length).min(MAX_REFUSED);
-                    let mut rest = (&mut *stream).take(rest);
+                if let Refusal::TooLarge { length } = refusal
+                    && u64::from(length) <= MAX_REFUSED
+                {
+                    let mut rest = (&mut *stream).take(length.into());
                     copy(&mut rest, &mut sink()).await.map_err(broken)?;
                 }
                 return Err(refusal.into());
@@ -180,6 +182,7 @@ pub async fn answer(
 mod tests {
     use proptest::prelude::*;
     use tokio::io::duplex;
+    use tokio::runtime::Builder;
 
     use super::*;
 
@@ -262,7 +265,7 @@ mod tests {
         #[test]
         fn what_is_framed_is_read_back(words in "[^\0]{0,200}") {
             let bytes = frame(&words).unwrap();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let runtime = Builder::new_current_thread().enable_time().build().unwrap();
             let mut stream = bytes.as_slice();
             let got = runtime.block_on(receive(&mut stream, SOON)).unwrap();
             prop_assert_eq!(got, words);

@@ -8,7 +8,7 @@ use vdvs_domain::{Capacity, DiskFormat, Error, FilesystemState, GroupId, Layout}
 use vdvs_engine::api::Outcome;
 use vdvs_engine::ports::{Datastores, DiskPath, DiskSpec, DsPath};
 
-use vdvs_host_sim::{Fault, When};
+use vdvs_host_sim::{Fault, Session, When, World};
 
 use crate::support::{Lab, call, ds, rand_request, volume};
 
@@ -34,6 +34,11 @@ async fn lab_with_original(name: &str) -> Lab {
 }
 
 async fn plant(lab: &Lab, name: &str) {
+    plant_on(&lab.world, &lab.session, name).await;
+}
+
+/// A volume of the original, of 300 MiB.
+pub(crate) async fn plant_on(world: &World, session: &Session, name: &str) {
     let disk = disk_of(name);
     let spec = DiskSpec {
         capacity: Capacity::parse("300mb").unwrap(),
@@ -41,21 +46,17 @@ async fn plant(lab: &Lab, name: &str) {
         uuid: Uuid::from_u128(7),
     };
     let quiet = Default::default();
-    let made = lab
-        .session
-        .create_disk(&disk.datastore, &disk.path, &spec, &quiet);
+    let made = session.create_disk(&disk.datastore, &disk.path, &spec, &quiet);
     made.await.unwrap();
-    lab.world.write_disk(&disk, CONTENT);
+    world.write_disk(&disk, CONTENT);
     let metadata = format!("{name}-4b88db79778570b6.vmfd");
     let descriptor = format!(
         "# Disk DescriptorFile\nddb.uuid = \"60 00 C2 9e 5b 0a 63 0d-0f 9b 8b 1d 2b 60 c4 5e\"\n\
          ddb.sidecars = \"docker-volume-vsphere,{metadata}\"\n"
     );
-    lab.world
-        .put_file(&ds("ds"), disk.path.as_str(), descriptor.as_bytes());
+    world.put_file(&ds("ds"), disk.path.as_str(), descriptor.as_bytes());
     let text = r#"{"status":"detached","volOpts":{"diskformat":"thin","fstype":"xfs"},"created-by":"worker1","created":"Tue Jun 20 08:32:19 2017"}"#;
-    lab.world
-        .put_file(&ds("ds"), &path(&metadata), text.as_bytes());
+    world.put_file(&ds("ds"), &path(&metadata), text.as_bytes());
 }
 
 #[tokio::test(start_paused = true)]

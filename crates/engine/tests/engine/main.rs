@@ -5,6 +5,7 @@
     reason = "a test that cannot go on may panic"
 )]
 
+mod access;
 mod adoption;
 mod attachments;
 mod clones;
@@ -15,6 +16,8 @@ mod hosts_crashes;
 mod hosts_random;
 mod mistakes;
 mod original_defects;
+mod policies;
+mod quota;
 mod random;
 mod reviewed;
 mod stress;
