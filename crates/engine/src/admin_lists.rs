@@ -134,7 +134,7 @@ impl Inner {
     }
 
     /// In the original's words, how this host is configured.
-    async fn config_mode(&self) -> String {
+    pub(crate) async fn config_mode(&self) -> String {
         let mode = match self.homes().await {
             Err(_) => "BrokenLink",
             Ok(homes) if homes.is_empty() => "NotConfigured",

@@ -14,7 +14,7 @@ use crate::api::{
     AdminVm, Attached, Call, Caller, InventoryAnswer, InventoryItem, Listing, LocalUser, Notice,
     Outcome, Ports, Settings, VolumeView,
 };
-use crate::api::{GroupChange, GroupChanged, GroupListing, Teller};
+use crate::api::{GroupChange, GroupChanged, GroupListing, Teller, Why};
 use crate::inner::Inner;
 use crate::ports::{AuditPage, AuditQuery};
 

@@ -19,10 +19,12 @@
 #![warn(missing_docs)]
 
 mod audit;
+mod audit_page;
 mod config;
 mod deleted;
 mod file;
 mod migrate;
+pub mod original;
 mod writer;
 
 use std::fmt;
@@ -33,9 +35,10 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 use vdvs_domain::{RequestId, Timestamp, VolumeId};
-use vdvs_engine::ports::{AuditEntry, KeptConfig, Store, StoreError};
+use vdvs_engine::ports::{
+    AuditEntry, AuditPage, AuditQuery, AuditRow, KeptConfig, Store, StoreError,
+};
 
-pub use audit::AuditRow;
 pub use file::OpenError;
 use writer::{Reply, Request};
 
@@ -44,13 +47,17 @@ use writer::{Reply, Request};
 pub struct Limits {
     /// Rows of the audit; the oldest go first.
     pub audit_rows: u32,
+    /// Bytes its rows may take; the oldest go first.
+    pub audit_bytes: u64,
 }
 
 impl Default for Limits {
-    /// 100,000 rows: some 20 MB, months of a busy host, and small beside the scratch partition it lies on.
+    /// 100,000 rows: some 20 MB, months of a busy host, and small beside the scratch partition it lies on. Long texts
+    /// may not make more of it than 32 MiB.
     fn default() -> Self {
         Self {
             audit_rows: 100_000,
+            audit_bytes: 32 * 1024 * 1024,
         }
     }
 }
@@ -99,7 +106,11 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError`] when the file cannot be read.
     pub async fn audit_tail(&self, n: u32) -> Result<Vec<AuditRow>, StoreError> {
-        self.ask(|reply| Request::AuditTail(n, reply)).await
+        let query = AuditQuery {
+            limit: usize::try_from(n).unwrap_or(usize::MAX),
+            ..AuditQuery::default()
+        };
+        self.audit_page(query).await.map(|page| page.rows)
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
@@ -117,6 +128,10 @@ impl Store for SqliteStore {
         self.ask(|reply| Request::Audit(entry, reply)).await
     }
 
+    async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
+        self.ask(|reply| Request::AuditPage(query, reply)).await
+    }
+
     async fn keep_config(&self, id: Uuid, config: KeptConfig) -> Result<(), StoreError> {
         self.ask(|reply| Request::KeepConfig(id, config, reply))
             .await
@@ -124,6 +139,10 @@ impl Store for SqliteStore {
 
     async fn kept_config(&self, id: Uuid) -> Result<Option<KeptConfig>, StoreError> {
         self.ask(|reply| Request::KeptConfig(id, reply)).await
+    }
+
+    async fn kept_configs(&self) -> Result<Vec<Uuid>, StoreError> {
+        self.ask(Request::KeptConfigs).await
     }
 
     async fn remember_deleted(

@@ -11,6 +11,8 @@ use crate::file::APPLICATION_ID;
 const STEPS: &[&str] = &[
     include_str!("migrations/0001_audit_and_kept_configurations.sql"),
     include_str!("migrations/0002_deleted.sql"),
+    include_str!("migrations/0003_audit_size.sql"),
+    include_str!("migrations/0004_confirmed_configurations.sql"),
 ];
 
 /// The version this program writes.

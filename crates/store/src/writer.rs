@@ -7,10 +7,9 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 use vdvs_domain::{RequestId, Timestamp, VolumeId};
-use vdvs_engine::ports::{AuditEntry, KeptConfig, StoreError};
+use vdvs_engine::ports::{AuditEntry, AuditPage, AuditQuery, KeptConfig, StoreError};
 
-use crate::audit::{self, AuditRow};
-use crate::{Limits, OpenError, config, deleted, file};
+use crate::{Limits, OpenError, audit, audit_page, config, deleted, file};
 
 /// Requests that share one transaction. Enough that a flood is bound by its fsyncs only once in a while, small enough
 /// that nobody waits long for a neighbour's work.
@@ -22,9 +21,10 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// What can be asked of the writer.
 pub(crate) enum Request {
     Audit(AuditEntry, Reply<()>),
-    AuditTail(u32, Reply<Vec<AuditRow>>),
+    AuditPage(AuditQuery, Reply<AuditPage>),
     KeepConfig(Uuid, KeptConfig, Reply<()>),
     KeptConfig(Uuid, Reply<Option<KeptConfig>>),
+    KeptConfigs(Reply<Vec<Uuid>>),
     RememberDeleted(RequestId, VolumeId, Reply<()>),
     RecallDeleted(RequestId, Reply<Option<VolumeId>>),
 }
@@ -37,8 +37,9 @@ impl Request {
             | Self::KeepConfig(_, _, reply)
             | Self::RememberDeleted(_, _, reply) => drop(reply.send(Err(e))),
             Self::RecallDeleted(_, reply) => drop(reply.send(Err(e))),
-            Self::AuditTail(_, reply) => drop(reply.send(Err(e))),
+            Self::AuditPage(_, reply) => drop(reply.send(Err(e))),
             Self::KeptConfig(_, reply) => drop(reply.send(Err(e))),
+            Self::KeptConfigs(reply) => drop(reply.send(Err(e))),
         }
     }
 }
@@ -109,9 +110,10 @@ fn serve_batch(connection: &mut Connection, limits: Limits, batch: Vec<Request>)
 fn execute(db: &Connection, limits: Limits, request: Request) -> Answer {
     match request {
         Request::Audit(entry, reply) => answer(audit::append(db, limits, &entry), reply),
-        Request::AuditTail(n, reply) => answer(audit::tail(db, n), reply),
+        Request::AuditPage(query, reply) => answer(audit_page::page(db, &query), reply),
         Request::KeepConfig(id, config, reply) => answer(config::keep(db, id, &config), reply),
         Request::KeptConfig(id, reply) => answer(config::kept(db, id), reply),
+        Request::KeptConfigs(reply) => answer(config::all_kept(db), reply),
         Request::RememberDeleted(request, volume, reply) => {
             answer(deleted::remember(db, request, volume), reply)
         }

@@ -257,6 +257,7 @@ async fn the_newest_configuration_is_kept_and_survives_a_restart() {
     let version = |seq| KeptConfig {
         seq,
         bytes: vec![u8::try_from(seq).unwrap(); 3],
+        confirmed: Timestamp::from_millis(seq * 10),
     };
     let store = SqliteStore::open(&path, NOW).await.unwrap();
     for seq in [3, 5, 4] {
@@ -266,12 +267,23 @@ async fn the_newest_configuration_is_kept_and_survives_a_restart() {
     let store = SqliteStore::open(&path, NOW).await.unwrap();
     assert_eq!(store.kept_config(id).await.unwrap(), Some(version(5)));
     assert_eq!(store.kept_config(other).await.unwrap(), None);
+    let later = KeptConfig {
+        confirmed: Timestamp::from_millis(99),
+        ..version(5)
+    };
+    store.keep_config(id, later.clone()).await.unwrap();
+    store.keep_config(id, version(5)).await.unwrap();
+    assert_eq!(store.kept_config(id).await.unwrap(), Some(later));
+    assert_eq!(store.kept_configs().await.unwrap(), [id]);
 }
 
 #[tokio::test]
 async fn many_callers_at_once_are_all_written() {
     let (_dir, path) = fresh();
-    let limits = Limits { audit_rows: 1000 };
+    let limits = Limits {
+        audit_rows: 1000,
+        ..Limits::default()
+    };
     let store = SqliteStore::open_with(&path, NOW, limits).await.unwrap();
     let mut writes = Vec::new();
     for n in 0..600 {

@@ -26,6 +26,15 @@ const ATTEMPTS: usize = 100;
 /// Homes a document may have moved through.
 const MAX_HOPS: usize = 8;
 
+/// Which changes are made.
+#[derive(Debug, Clone, Copy, Default)]
+struct How {
+    /// Also those that change nothing.
+    always: bool,
+    /// Also of a document that was removed.
+    removed: bool,
+}
+
 impl Inner {
     /// Changes the configuration whose document lies on `home`, and writes down who did what. `change` may be called
     /// several times, each time on the newest content. A change that changes nothing writes nothing.
@@ -38,15 +47,48 @@ impl Inner {
         who: &Actor<'_>,
         mut change: impl FnMut(&mut AccessConfig) -> Result<(T, String), Error>,
     ) -> Result<T, Error> {
-        self.change_document(home, who, |document| change(&mut document.access))
+        let how = How::default();
+        self.change_how(home, who, how, |document| change(&mut document.access))
             .await
     }
 
-    /// The same for the document as a whole.
+    /// The same for the document as a whole; written down even when nothing else changes.
     pub(super) async fn change_document<T>(
         &self,
         home: &DatastoreName,
         who: &Actor<'_>,
+        change: impl FnMut(&mut Document) -> Result<(T, String), Error>,
+    ) -> Result<T, Error> {
+        let how = How {
+            always: true,
+            ..How::default()
+        };
+        self.change_how(home, who, how, change).await
+    }
+
+    /// The same, and it is in force again if it was removed.
+    pub(super) async fn revive_document<T>(
+        &self,
+        home: &DatastoreName,
+        who: &Actor<'_>,
+        mut change: impl FnMut(&mut Document) -> Result<(T, String), Error>,
+    ) -> Result<T, Error> {
+        let how = How {
+            always: true,
+            removed: true,
+        };
+        self.change_how(home, who, how, |document| {
+            document.standing = Standing::InForce;
+            change(document)
+        })
+        .await
+    }
+
+    async fn change_how<T>(
+        &self,
+        home: &DatastoreName,
+        who: &Actor<'_>,
+        how: How,
         mut change: impl FnMut(&mut Document) -> Result<(T, String), Error>,
     ) -> Result<T, Error> {
         let _key = self
@@ -62,7 +104,7 @@ impl Inner {
             why,
         };
         for _ in 0..ATTEMPTS {
-            let (place, read) = match self.document_in_force(home).await {
+            let (place, read) = match self.document_in_force(home, how.removed).await {
                 Ok(found) => found,
                 Err(why) if doubt => return Err(unsettled(why.to_string()).into()),
                 Err(why) => return Err(why),
@@ -76,7 +118,7 @@ impl Inner {
                 }
                 None => {
                     let (value, what) = change(&mut next)?;
-                    match next == read.document {
+                    match next == read.document && !how.always {
                         true if read.seen.is_settled() => return Ok(value),
                         true => next.version = next.version.saturating_add(1),
                         false => self.write_down(&mut next, id, who, &what),
@@ -129,9 +171,10 @@ impl Inner {
     }
 
     /// The document in force that lies on `home`, or where it moved from there.
-    pub(super) async fn document_in_force(
+    async fn document_in_force(
         &self,
         home: &DatastoreName,
+        also_removed: bool,
     ) -> Result<(DatastoreName, Read), Error> {
         let mut place = home.clone();
         for _ in 0..MAX_HOPS {
@@ -151,6 +194,7 @@ impl Inner {
                 Standing::InForce => return Ok((place, Read { seen, document })),
                 Standing::Moved { home, .. } => place = home.clone(),
                 Standing::Moving { .. } => self.finish_move(&place).await?,
+                Standing::Removed if also_removed => return Ok((place, Read { seen, document })),
                 Standing::Removed => {
                     let by = document.last_change();
                     return Err(ConfigFault::Removed { home: place, by }.into());

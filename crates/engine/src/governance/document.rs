@@ -37,20 +37,9 @@ pub(crate) struct Document {
     /// Whether it is in force here.
     #[serde(default, skip_serializing_if = "Standing::is_in_force")]
     pub(crate) standing: Standing,
-    /// It was made for one host alone, as the original's `config init --local` did.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub(crate) local: bool,
     /// Configurations that lay here before and follow this one since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) absorbed: Vec<Uuid>,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-const fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 /// Whether a document is in force.
@@ -116,7 +105,6 @@ impl Document {
             version: 0,
             history: Vec::new(),
             standing: Standing::InForce,
-            local: false,
             absorbed: Vec::new(),
         }
     }

@@ -5,13 +5,16 @@
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use vdvs_domain::governing::ConfigFault;
 use vdvs_domain::{DatastoreName, Error};
 
 use crate::inner::{Inner, unavailable};
 use crate::layout;
 use crate::ports::StorageError;
 use crate::swap::frame::{self, Kind};
-use crate::swap::slot_of;
+use crate::swap::{Swapped, slot_of};
+
+const ATTEMPTS: usize = 20;
 
 /// The mark of a datastore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +58,78 @@ impl Inner {
         Ok(marker.map_or(MarkerFile::Torn, MarkerFile::Is))
     }
 
+    /// Makes the marker of `ds` name this configuration and home. `false`: it does already, or there is none.
+    pub(super) async fn point_marker(
+        &self,
+        ds: &DatastoreName,
+        config: Uuid,
+        home: &DatastoreName,
+    ) -> Result<bool, Error> {
+        let (file, store) = (layout::markers(ds), &*self.ports.datastores);
+        for _ in 0..ATTEMPTS {
+            let seen = file
+                .read(store)
+                .await
+                .map_err(|why| unavailable(ds, &why))?;
+            let MarkerFile::Is(mut marker) = self.read_marker(ds).await? else {
+                return Ok(false);
+            };
+            if marker.config == config && marker.home == *home {
+                return Ok(false);
+            }
+            (marker.config, marker.home) = (config, home.clone());
+            let bytes = frame::encode(Kind::Marker, &marker)?;
+            let swapped = file.swap(store, &seen, bytes).await;
+            if let Swapped::Done(_) = swapped.map_err(|why| unavailable(ds, &why))? {
+                tracing::info!(datastore = %ds, %config, %home, "the marker names another home");
+                self.forget_governed();
+                return Ok(true);
+            }
+        }
+        Err(ConfigFault::HomeUnavailable {
+            home: ds.clone(),
+            why: "other hosts kept changing its marker first".to_owned(),
+        }
+        .into())
+    }
+
+    /// A marker in place of one that is damaged or names what is gone.
+    pub(super) async fn write_marker_anew(
+        &self,
+        ds: &DatastoreName,
+        config: Uuid,
+        home: &DatastoreName,
+    ) -> Result<(), Error> {
+        let (file, store) = (layout::markers(ds), &*self.ports.datastores);
+        for _ in 0..ATTEMPTS {
+            let seen = file
+                .read(store)
+                .await
+                .map_err(|why| unavailable(ds, &why))?;
+            let datastore = match self.read_marker(ds).await? {
+                MarkerFile::Is(marker) => marker.datastore,
+                MarkerFile::Torn | MarkerFile::Absent => self.ports.ids.uuid(),
+            };
+            let marker = Marker {
+                datastore,
+                layout: 1,
+                config,
+                home: home.clone(),
+            };
+            let bytes = frame::encode(Kind::Marker, &marker)?;
+            let swapped = file.swap(store, &seen, bytes).await;
+            if let Swapped::Done(_) = swapped.map_err(|why| unavailable(ds, &why))? {
+                self.forget_governed();
+                return Ok(());
+            }
+        }
+        Err(ConfigFault::HomeUnavailable {
+            home: ds.clone(),
+            why: "other hosts kept changing its marker first".to_owned(),
+        }
+        .into())
+    }
+
     /// Whether nobody ever kept a volume here: no `dockvols`, or one in which only the beginning of ours lies.
     pub(super) async fn untouched(&self, ds: &DatastoreName) -> Result<bool, Error> {
         let list = async |dir| match self.ports.datastores.read_dir(ds, &dir).await {
@@ -67,7 +142,10 @@ impl Inner {
             return Ok(false);
         }
         let own = list(layout::own_dir()).await?;
-        let ours = |name: &str| name == layout::MARKER || slot_of(name, layout::CONFIG).is_some();
+        let slot = |name: &str, stem: &str| slot_of(name, stem).is_some();
+        let ours = |name: &str| {
+            name == layout::MARKER || slot(name, layout::CONFIG) || slot(name, layout::MARKER)
+        };
         Ok(own.iter().all(|e| ours(&e.name)))
     }
 }

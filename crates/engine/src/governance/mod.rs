@@ -12,12 +12,19 @@
 //! from the document beside it, so two agents that finish each other's marker write the same bytes (docs/adr/0020).
 //! Documents and later markers change by *swap*, so only one is ever first and no acknowledged change is lost.
 
+mod backup;
 mod change;
 mod document;
 mod first_use;
 mod follow;
+mod import;
+mod init;
 mod marker;
 mod moving;
+mod remove;
+mod state;
+mod verbs;
+mod words;
 
 use std::sync::Arc;
 
@@ -26,7 +33,9 @@ use uuid::Uuid;
 use vdvs_domain::access::AccessConfig;
 use vdvs_domain::{DatastoreName, Error};
 
-pub(crate) use document::{Document, Standing};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use document::Document;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use marker::Marker;
 
 /// The rules in force on a datastore.
@@ -44,6 +53,23 @@ pub(crate) struct Rules {
     pub(crate) access: AccessConfig,
     /// Its document could not be read; this is the copy kept on this host.
     pub(crate) kept: bool,
+    /// The marker names a home from which the document has moved on.
+    pub(crate) follows_a_trace: bool,
+}
+
+impl Rules {
+    /// What holds on a datastore that nobody used yet, on a host that follows no configuration.
+    fn of_nobody(ds: &DatastoreName) -> Self {
+        Self {
+            datastore: Uuid::nil(),
+            config: Uuid::nil(),
+            home: ds.clone(),
+            version: 0,
+            access: AccessConfig::open_to_all(),
+            kept: false,
+            follows_a_trace: false,
+        }
+    }
 }
 
 /// What governs a datastore.
