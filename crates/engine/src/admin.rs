@@ -58,7 +58,7 @@ impl Inner {
         }
     }
 
-    async fn admin_volume(&self, stored: &Stored) -> AdminVolume {
+    pub(crate) async fn admin_volume(&self, stored: &Stored) -> AdminVolume {
         let (view, record) = (self.view(stored).await, &stored.record);
         let orphan = self.is_orphan(&stored.place.ds, record.group).await;
         self.admin_view(&stored.place, record, orphan, view)

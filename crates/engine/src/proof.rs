@@ -24,7 +24,7 @@ const GAP_IN_POLLS: u32 = 8;
 /// Said of a holder that is suspended.
 pub(crate) const SUSPENDED: &str =
     "which is suspended and keeps its volumes: resume it, or power it off";
-const UNREADABLE: &str = "whose configuration file cannot be read, so that it may be suspended";
+pub(crate) const UNREADABLE: &str = "whose configuration file cannot be read, so that it may be suspended";
 
 /// What was seen of a lock so far.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Inner {
     }
 
     /// Why a VM whose disks nobody holds may still be suspended; empty when it is not.
-    async fn saved_state(&self, vm: &VmId) -> &'static str {
+    pub(crate) async fn saved_state(&self, vm: &VmId) -> &'static str {
         let Some((ds, path)) = split_config_path(&vm.config_path) else {
             return UNREADABLE;
         };

@@ -69,7 +69,11 @@ impl Inner {
             }
         };
         let group = self.group_name(&place.ds, record.group).await;
-        self.view_of(record, place, group, allocated_bytes)
+        let waiting = self.waiting_now(stored).await;
+        VolumeView {
+            waiting,
+            ..self.view_of(record, place, group, allocated_bytes)
+        }
     }
 
     /// The view of a record.

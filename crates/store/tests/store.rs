@@ -122,7 +122,7 @@ async fn every_acknowledged_row_is_there_after_kill_9_in_the_middle_of_writing()
             (in_all..=in_all + 1).contains(&found),
             "{found} rows, {in_all} acknowledged"
         );
-        assert!(rows.windows(2).all(|w| w[0].id == w[1].id + 1));
+        assert!(rows.windows(2).all(|w| w[0].number == w[1].number + 1));
         in_all = found;
     }
 }

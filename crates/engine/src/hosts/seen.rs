@@ -94,18 +94,22 @@ impl Inner {
         Duration::from_millis(self.now().millis().saturating_sub(at.millis()))
     }
 
-    /// What stands against believing a host, if it was silent for long.
-    fn silence(&self, file: &HostFile) -> Option<String> {
+    /// How long a host is silent, if longer than usual.
+    pub(crate) fn silent_ms(&self, file: &HostFile) -> Option<u64> {
         let age = self.age(file.at);
         let usual = self.settings.status_heartbeat + self.settings.status_every + LATE;
-        let words = age_in_words(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        match (age > usual, age > GONE_AFTER) {
-            (false, _) => None,
-            (true, true) => Some(format!("silent for {words}: it counts as gone")),
-            (true, false) => Some(format!(
+        (age > usual).then(|| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// What stands against believing a host, if it was silent for long.
+    pub(crate) fn silence(&self, file: &HostFile) -> Option<String> {
+        let words = age_in_words(self.silent_ms(file)?);
+        Some(match self.age(file.at) > GONE_AFTER {
+            true => format!("silent for {words}: it counts as gone"),
+            false => format!(
                 "silent for {words}: is its agent running, and does it reach a datastore that is seen here?"
-            )),
-        }
+            ),
+        })
     }
 
     /// All hosts, this one first.
