@@ -19,12 +19,14 @@
 //! | [`failure`] | errors: text, JSON, XML, CSV, exit code |
 //! | [`run`] | one command, start to end |
 //! | [`pages`] | completions and man pages |
+//! | [`compat`] | the faces `vmdkops_admin.py` and esxcli's back end |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod agent;
 pub mod args;
 pub mod arrange;
+pub mod compat;
 pub mod confirm;
 pub mod failure;
 pub mod glob;

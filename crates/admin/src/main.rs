@@ -4,8 +4,10 @@
 use std::env;
 use std::process::ExitCode;
 
-use vdvs_admin::run;
+use vdvs_admin::{compat, run};
 
 fn main() -> ExitCode {
-    ExitCode::from(run::program(env::args_os()))
+    // By another name, or behind `esxcli`, it has another face.
+    let other = compat::run(env::args_os());
+    ExitCode::from(other.unwrap_or_else(|| run::program(env::args_os())))
 }

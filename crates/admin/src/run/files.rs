@@ -17,7 +17,7 @@ const LARGEST: u64 = 3 << 20;
 ///
 /// # Errors
 /// [`Failure`]: it cannot be read, or is too large for what it should be.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let shown = path.display();
     let failed = |e: io::Error| {
         Failure::new(

@@ -5,7 +5,7 @@
 
 mod changes;
 mod config;
-mod files;
+pub(crate) mod files;
 mod print;
 
 use std::ffi::OsString;
