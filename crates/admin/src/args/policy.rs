@@ -49,7 +49,7 @@ pub struct PolicyText {
     pub policy: PolicyName,
     /// What it says, for example (("hostFailuresToTolerate" i1))
     #[arg(value_name = "CONTENT")]
-    pub word: Option<String>,
+    pub content_word: Option<String>,
     /// The same, with a flag
     #[arg(long, value_name = "CONTENT")]
     pub content: Option<String>,
@@ -62,7 +62,7 @@ impl PolicyText {
     /// [`Failure`]: one is missing, or there is a word too many.
     pub fn get(&self) -> Result<(String, String), Failure> {
         let flags = [self.policy.name.clone(), self.content.clone()];
-        let words = self.policy.word.iter().chain(&self.word).cloned();
+        let words = self.policy.word.iter().chain(&self.content_word).cloned();
         let [name, content] = fill(flags, words)?;
         Ok((required(name, "POLICY")?, required(content, "CONTENT")?))
     }

@@ -207,7 +207,7 @@ pub struct Place {
     pub group: GroupName,
     /// The datastore; _VM_DS: the one the VM lies on; _ALL_DS: all
     #[arg(value_name = "DATASTORE")]
-    pub word: Option<String>,
+    pub datastore_word: Option<String>,
     /// The same, with a flag
     #[arg(long, value_name = "DATASTORE")]
     pub datastore: Option<String>,
@@ -242,7 +242,7 @@ impl Place {
     /// [`Failure`]: something is missing, or there is a word too many.
     pub fn message(&self, how: change_privilege::How) -> Result<v1::ChangePrivilege, Failure> {
         let flags = [self.group.name.clone(), self.datastore.clone()];
-        let words = self.group.word.iter().chain(&self.word).cloned();
+        let words = self.group.word.iter().chain(&self.datastore_word).cloned();
         let [group, datastore] = fill(flags, words)?;
         Ok(v1::ChangePrivilege {
             how: how.into(),

@@ -96,7 +96,7 @@ pub struct Move {
     pub volume: VolumeName,
     /// The vmgroup it comes to
     #[arg(value_name = "VMGROUP")]
-    pub word: Option<String>,
+    pub group_word: Option<String>,
     /// The same, with a flag
     #[arg(long, value_name = "VMGROUP", alias = "to", alias = "vmgroup")]
     pub to_group: Option<String>,
@@ -112,7 +112,7 @@ impl Move {
     /// [`Failure`]: one is missing, or there is a word too many.
     pub fn what_and_where(&self) -> Result<(String, String), Failure> {
         let flags = [self.volume.volume.clone(), self.to_group.clone()];
-        let words = self.volume.word.iter().chain(&self.word).cloned();
+        let words = self.volume.word.iter().chain(&self.group_word).cloned();
         let [address, group] = fill(flags, words)?;
         Ok((
             required(address, "VOLUME")?,

@@ -13,14 +13,9 @@ pub mod policy;
 pub mod volume;
 pub mod work;
 
-use vdvs_api::RemoteError;
-use vdvs_domain::{Error, ErrorKind};
+use vdvs_domain::ErrorKind;
 
 use crate::failure::Failure;
-
-fn senseless(error: Error) -> Failure {
-    RemoteError::from(error).into()
-}
 
 fn missing(what: &str) -> Failure {
     Failure::new(

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use vdvs_api::model::AdminVolume;
 use vdvs_api::v1;
 use vdvs_domain::ErrorKind;
 
-use super::{missing, senseless};
+use super::missing;
 use crate::agent::Agent;
 use crate::arrange::Arrangement;
 use crate::failure::Failure;
@@ -23,7 +22,7 @@ pub async fn list(
     arrangement: &Arrangement,
 ) -> Result<VolumeList, Failure> {
     let reply = agent.list_all_volumes(v1::ListAllVolumesRequest {}).await?;
-    let mut list = VolumeList::try_from(reply).map_err(senseless)?;
+    let mut list = VolumeList::from(reply);
     if vmgroup != "*" {
         list.volumes
             .retain(|v| !v.orphan && fits(vmgroup, &v.group));
@@ -44,7 +43,6 @@ pub async fn inspect(agent: &mut Agent, address: &str) -> Result<Inspection, Fai
         })
         .await?;
     let volume = reply.volume.ok_or_else(|| missing("volume"))?;
-    let volume = AdminVolume::try_from(volume).map_err(senseless)?;
     Ok(Inspection::new(volume, &reply.record_json))
 }
 
@@ -58,7 +56,7 @@ pub async fn why(agent: &mut Agent, address: &str) -> Result<Why, Failure> {
             address: address.to_owned(),
         })
         .await?;
-    Why::try_from(reply).map_err(senseless)
+    Ok(reply.into())
 }
 
 /// Removes a volume and its data.

@@ -2,8 +2,9 @@
 
 use vdvs_domain::capacity::human;
 
-use super::{MARK, NONE, Text, columns as grid_columns, marked, one_line, or_none, pairs, table};
-use crate::grid::Grid;
+use super::{MARK, NONE, Text, lines, marked, one_line, or_none, pairs, table};
+use crate::compat::table::render as original;
+use crate::grid::Row;
 use crate::view::{Inspection, Removed, Tabular, Volume, VolumeList};
 
 fn full_name(v: &Volume) -> String {
@@ -72,27 +73,17 @@ fn volume_row(v: &Volume) -> Vec<String> {
     ]
 }
 
-/// The chosen columns, with the original's headings.
+/// The chosen columns in the original's form: one row is one line, and what does not fit is cut.
 #[must_use]
 pub fn columns(list: &VolumeList, chosen: &[&'static str], width: Option<u16>) -> String {
     let grid = list.grid();
-    let title = |key: &&'static str| {
-        let column = grid.columns.iter().find(|c| c.key == *key)?;
-        Some((*key, column.title))
-    };
-    let shown: Vec<_> = chosen.iter().filter_map(title).collect();
-    let plain = Grid {
-        columns: grid.columns,
-        rows: grid
-            .rows
-            .into_iter()
-            .map(|mut row| {
-                row.marked = false;
-                row
-            })
-            .collect(),
-    };
-    grid_columns(&plain, &shown, width) + &remarks(list)
+    let at: Vec<_> = chosen.iter().filter_map(|key| grid.column(key)).collect();
+    let columns = at.iter().filter_map(|c| grid.columns.get(*c));
+    let header: Vec<_> = columns.map(|c| c.title).collect();
+    let cells = |row: &Row| at.iter().map(|c| row.cell(*c).shown("N/A")).collect();
+    let rows: Vec<Vec<String>> = grid.rows.iter().map(cells).collect();
+    let table = original(&header, &rows, width.map_or(usize::MAX, usize::from));
+    lines(table.lines().map(ToOwned::to_owned)) + &remarks(list)
 }
 
 fn remarks(list: &VolumeList) -> String {

@@ -50,9 +50,14 @@ impl Changes<'_> {
         self.printer.changed(&changed)
     }
 
+    /// Whether the command line said yes, or a person can.
+    pub(super) fn can_ask(&self) -> bool {
+        self.global.yes || isatty(stdio::stdin())
+    }
+
     /// Refuses when a person has to be asked and there is none.
     pub(super) fn askable(&self, what: &str) -> Result<(), Failure> {
-        if self.global.yes || isatty(stdio::stdin()) {
+        if self.can_ask() {
             return Ok(());
         }
         Err(Failure::new(

@@ -115,7 +115,12 @@ async fn remove(command: &ConfigCommand, changes: Changes<'_>) -> Result<u8, Fai
     // The original's own flag is a yes; asking again would stop its scripts.
     let confirmed = *confirm || changes.global.yes;
     if !confirmed {
-        changes.askable("remove the configuration (or --confirm)")?;
+        if !changes.can_ask() {
+            return Err(Failure::new(
+                ErrorKind::InvalidArgument,
+                "Warning: For extra safety, removal operation requires '--confirm' flag. Nothing was changed",
+            ));
+        }
         let question = "Remove the configuration? Its datastores are closed to all VMs until there is another.";
         if !changes.agreed(question)? {
             return Ok(DECLINED);

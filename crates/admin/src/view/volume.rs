@@ -8,10 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
-use vdvs_api::model::{AdminVolume, Attachment};
 use vdvs_api::v1;
-use vdvs_domain::ownership::Locator;
-use vdvs_domain::{Error, FilesystemState, Layout, Timestamp};
+use vdvs_api::v1::locator::Kind as LocatorKind;
 
 use super::{Tabular, Told, present};
 use crate::grid::{Cell, Column, Grid, Row, number, text};
@@ -94,94 +92,84 @@ pub struct Removed {
     pub id: String,
 }
 
-/// RFC 3339, in whole seconds.
-fn time(at: Timestamp) -> String {
-    i64::try_from(at.millis())
-        .ok()
-        .and_then(rfc3339)
-        .unwrap_or_else(|| "unknown".to_owned())
+fn time(unix_ms: i64) -> String {
+    rfc3339(unix_ms).unwrap_or_else(|| "unknown".to_owned())
 }
 
-impl TryFrom<v1::ListAllVolumesReply> for VolumeList {
-    type Error = Error;
-
-    fn try_from(reply: v1::ListAllVolumesReply) -> Result<Self, Error> {
-        let read = |v| AdminVolume::try_from(v).map(Volume::from);
-        let volumes = reply.volumes.into_iter().map(read);
-        let mut volumes: Vec<_> = volumes.collect::<Result<_, _>>()?;
+impl From<v1::ListAllVolumesReply> for VolumeList {
+    fn from(reply: v1::ListAllVolumesReply) -> Self {
+        let mut volumes: Vec<_> = reply.volumes.into_iter().map(Volume::from).collect();
         let key = |v: &Volume| (v.datastore.clone(), v.group.clone(), v.name.clone());
         volumes.sort_by_cached_key(key);
-        Ok(Self {
+        Self {
             volumes,
             unreadable_datastores: reply.unreadable_datastores,
-        })
-    }
-}
-
-impl From<AdminVolume> for Volume {
-    fn from(admin: AdminVolume) -> Self {
-        let v = admin.volume;
-        let state = v.state.word().to_owned();
-        let attachment = v.attachment().map(Attached::from);
-        let (fs_state, fs_uuid) = match v.filesystem.state {
-            FilesystemState::Never => ("never", None),
-            FilesystemState::Formatting { uuid } => ("formatting", Some(uuid)),
-            FilesystemState::Ready { uuid } => ("ready", Some(uuid)),
-            FilesystemState::Unknown => ("unknown", None),
-        };
-        Self {
-            id: v.id.to_string(),
-            name: v.name.to_string(),
-            datastore: v.datastore.to_string(),
-            group: v.group.to_string(),
-            size_bytes: v.capacity.bytes(),
-            used_bytes: v.allocated_bytes,
-            state,
-            attachment,
-            epoch: v.epoch.number(),
-            filesystem: Filesystem {
-                fstype: v.filesystem.fstype.to_string(),
-                state: fs_state,
-                uuid: fs_uuid.map(|u| u.to_string()),
-            },
-            layout: match v.layout {
-                Layout::Data => "data",
-                Layout::Root => "root",
-            },
-            options: v.options,
-            created_at: time(v.created_at),
-            created_by: v.created_by,
-            disk_path: admin.disk_path,
-            operation: admin.operation.map(|(kind, since)| Operation {
-                kind,
-                since: time(since),
-            }),
-            waiting: v.waiting,
-            attention: admin.attention,
-            policy: present(admin.policy),
-            protected: admin.protected,
-            orphan: admin.orphan,
-            told: admin.told.and_then(|(host, at)| {
-                Told::new(&host, i64::try_from(at.millis()).unwrap_or(i64::MAX))
-            }),
         }
     }
 }
 
-impl From<&Attachment> for Attached {
-    fn from(a: &Attachment) -> Self {
+/// Read as it comes: one volume with an odd name must not hide the others, least of all from whoever looks for it.
+impl From<v1::AdminVolume> for Volume {
+    fn from(admin: v1::AdminVolume) -> Self {
+        let v = admin.volume.unwrap_or_default();
+        let filesystem = Filesystem {
+            state: match v.filesystem() {
+                v1::FilesystemState::Never => "never",
+                v1::FilesystemState::Formatting => "formatting",
+                v1::FilesystemState::Ready => "ready",
+                v1::FilesystemState::Unknown | v1::FilesystemState::Unspecified => "unknown",
+            },
+            fstype: v.fstype.clone(),
+            uuid: present(v.filesystem_uuid.clone()),
+        };
         Self {
-            vm: a.vm_name.clone(),
-            vm_uuid: a.vm_uuid.to_string(),
-            host: a.host_name.clone(),
-            since: time(a.since),
+            layout: match v.layout() {
+                v1::Layout::Root => "root",
+                v1::Layout::Data | v1::Layout::Unspecified => "data",
+            },
+            filesystem,
+            id: v.id,
+            name: v.name,
+            datastore: v.datastore,
+            group: v.group,
+            size_bytes: v.capacity_bytes,
+            used_bytes: v.allocated_bytes,
+            state: v.state,
+            attachment: v.attachment.map(Attached::from),
+            epoch: v.epoch,
+            options: v.options.into_iter().collect(),
+            created_at: time(v.created_unix_ms),
+            created_by: present(v.created_by),
+            disk_path: admin.disk_path,
+            operation: present(admin.operation).map(|kind| Operation {
+                kind,
+                since: time(admin.operation_since_unix_ms),
+            }),
+            waiting: present(v.waiting),
+            attention: present(admin.attention),
+            policy: present(admin.policy),
+            protected: admin.protected,
+            orphan: admin.orphan,
+            told: present(admin.told_by).and_then(|host| Told::new(&host, admin.told_at_unix_ms)),
+        }
+    }
+}
+
+impl From<v1::Attachment> for Attached {
+    fn from(a: v1::Attachment) -> Self {
+        let device = a.locator.and_then(|locator| locator.kind);
+        Self {
+            vm: a.vm_name,
+            vm_uuid: a.vm_uuid,
+            host: a.host_name,
+            since: time(a.since_unix_ms),
             read_only: a.read_only,
-            device: a.locator.as_ref().map(|l| match l {
-                Locator::Scsi {
-                    controller_pci_slot,
-                    target,
-                } => format!("SCSI controller at PCI slot {controller_pci_slot}, target {target}"),
-                Locator::Path(path) => path.clone(),
+            device: device.map(|kind| match kind {
+                LocatorKind::Scsi(scsi) => format!(
+                    "SCSI controller at PCI slot {}, target {}",
+                    scsi.controller_pci_slot, scsi.target
+                ),
+                LocatorKind::Path(path) => path,
             }),
         }
     }
@@ -190,7 +178,7 @@ impl From<&Attachment> for Attached {
 impl Inspection {
     /// A volume with its record.
     #[must_use]
-    pub fn new(volume: AdminVolume, record_json: &str) -> Self {
+    pub fn new(volume: v1::AdminVolume, record_json: &str) -> Self {
         Self {
             volume: volume.into(),
             // A record that is not JSON is shown as the text it is.

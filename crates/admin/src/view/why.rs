@@ -5,9 +5,7 @@
 )]
 
 use serde::Serialize;
-use vdvs_api::model::AdminVolume;
 use vdvs_api::v1;
-use vdvs_domain::Error;
 
 use super::{Tabular, Volume, present};
 use crate::grid::{Cell, Column, Grid, number, text};
@@ -41,11 +39,8 @@ pub struct Event {
     pub count: u32,
 }
 
-impl TryFrom<v1::WhyVolumeReply> for Why {
-    type Error = Error;
-
-    fn try_from(r: v1::WhyVolumeReply) -> Result<Self, Error> {
-        let volume = r.volume.map(AdminVolume::try_from).transpose()?;
+impl From<v1::WhyVolumeReply> for Why {
+    fn from(r: v1::WhyVolumeReply) -> Self {
         let events = r.events.into_iter().map(|e| Event {
             at: rfc3339(e.at_unix_ms),
             host: e.host,
@@ -55,15 +50,15 @@ impl TryFrom<v1::WhyVolumeReply> for Why {
             text: e.text,
             count: e.count,
         });
-        Ok(Self {
-            volume: volume.map(Volume::from),
+        Self {
+            volume: r.volume.map(Volume::from),
             headline: r.headline,
             proof: present(r.proof),
             resolves: present(r.resolves),
             command: present(r.command),
             events: events.collect(),
             missing: r.missing,
-        })
+        }
     }
 }
 
