@@ -351,38 +351,6 @@ async fn another_host_frees_a_source_whose_reader_died_and_spares_one_that_lives
 }
 
 #[tokio::test(start_paused = true)]
-async fn policies_are_those_the_original_left_on_the_vsan_datastore() {
-    let lab = Lab::new();
-    lab.world.add_datastore(&ds("vsan"), DatastoreKind::Vsan);
-    let gold = [("vsan-policy-name", "gold")];
-    // The original's folder without our marker would be closed.
-    clone(&lab, "first@vsan", &[]).await.unwrap();
-    let none = clone(&lab, "v@vsan", &gold).await.unwrap_err().to_string();
-    assert_eq!(
-        none,
-        "Policy gold does not exist. No policies exist on the vSAN datastore"
-    );
-    for name in ["gold", "silver", "gold.old"] {
-        lab.world.put_file(
-            &ds("vsan"),
-            &format!("dockvols/policies/{name}"),
-            b"((\"a\" i1))\n",
-        );
-    }
-    let made = clone(&lab, "v@vsan", &gold).await.unwrap();
-    assert_eq!(made.options.policy.unwrap().as_str(), "gold");
-    let copy = clone(&lab, "w@vsan", &[("clone-from", "v@vsan")])
-        .await
-        .unwrap();
-    assert!(copy.options.policy.is_some(), "inherited");
-    let copy = clone(&lab, "x", &[("clone-from", "v@vsan")]).await.unwrap();
-    assert_eq!(
-        copy.options.policy, None,
-        "left behind where there are none"
-    );
-}
-
-#[tokio::test(start_paused = true)]
 async fn who_waits_for_a_long_create_on_another_datastore_claims_nothing() {
     let lab = Lab::with_datastores(&["ds", "ds2"]);
     lab.world.hold_work(Some(42));
