@@ -3,6 +3,7 @@
 //! ```text
 //!   guest's socket ──► Acceptor ──► Conn (Peer = VM) ─┐
 //!   guest's socket ──► Acceptor ──► Conn (Peer = VM) ─┴─► gRPC server ─► handler ─► caller ─► engine ─► reply
+//!                                   └─ the original's frames ─► legacy ──────────────┘
 //!   admin.sock     ──► Acceptor ──► Conn (Peer = admin) ─► gRPC server ─► handler ───────────► engine ─► reply
 //!                                                                               reconciler ─► engine
 //! ```
@@ -28,6 +29,7 @@
 //! | [`guests`] | what is known of each VM's connections |
 //! | [`calls`] | deadline, cancellation and places of a call |
 //! | [`volume_service`], [`admin`] | the handlers |
+//! | [`legacy`] | the handler of the original's frames |
 //! | [`view`] | the engine's types into the contract's |
 //! | [`clock`], [`ids`] | the only source of time, and of identities |
 //! | [`logs`], [`quiet`] | where lines go, and how many one VM may cause |
@@ -42,6 +44,7 @@ pub mod config;
 pub mod guests;
 pub mod hosts;
 pub mod ids;
+pub mod legacy;
 pub mod listeners;
 pub mod logs;
 pub mod quiet;

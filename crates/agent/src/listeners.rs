@@ -40,6 +40,8 @@ pub struct Listeners {
     sockets: Sockets,
     guests: Arc<Guests>,
     sink: mpsc::Sender<Conn>,
+    /// Connections that speak the original's protocol.
+    legacy: mpsc::Sender<Conn>,
     draining: CancellationToken,
     /// Waits for first bytes; nobody waits for these.
     greetings: TaskTracker,
@@ -89,13 +91,14 @@ fn plan<'a>(
 }
 
 impl Listeners {
-    /// Listeners for the VMs of `host`. Connections go to `sink`.
+    /// Listeners for the VMs of `host`. Connections go to `sink`, those of the original's plugins to `legacy`.
     #[must_use]
     pub fn new(
         host: Arc<dyn Host>,
         sockets: Sockets,
         guests: Arc<Guests>,
         sink: mpsc::Sender<Conn>,
+        legacy: mpsc::Sender<Conn>,
         draining: CancellationToken,
     ) -> Self {
         Self {
@@ -103,6 +106,7 @@ impl Listeners {
             sockets,
             guests,
             sink,
+            legacy,
             draining,
             greetings: TaskTracker::new(),
             listening: HashMap::new(),
@@ -208,7 +212,8 @@ impl Listeners {
             self.sink.clone(),
             close.clone(),
             self.greetings.clone(),
-        );
+        )
+        .with_legacy(self.legacy.clone());
         self.guests.listening(&vm.id, acceptor.gauge());
         let (listener, draining) = (Arc::clone(&socket), self.draining.clone());
         let task = self

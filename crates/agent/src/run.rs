@@ -31,6 +31,7 @@ use crate::config::{Config, HostConfig};
 use crate::guests::{Guests, engine_settings};
 use crate::hosts::{self, Hypervisor, chain};
 use crate::ids::RandomIds;
+use crate::legacy::LegacyFront;
 use crate::listeners::Listeners;
 use crate::volume_service::VolumeFront;
 
@@ -190,11 +191,21 @@ impl Agent {
         agent
             .servers
             .spawn(serve_guests(front, conns, agent.draining.clone()));
+        let (legacy_sink, legacy) = mpsc::channel(CONNECTIONS);
+        let front = LegacyFront::new(
+            Arc::clone(engine),
+            Arc::clone(&guests),
+            agent.calls.clone(),
+        );
+        agent
+            .servers
+            .spawn(front.serve(legacy, agent.draining.clone()));
         let listeners = Listeners::new(
             Arc::clone(&hypervisor.host),
             hypervisor.sockets.clone(),
             Arc::clone(&guests),
             sink,
+            legacy_sink,
             agent.draining.clone(),
         );
         agent.servers.spawn(listeners.run());
