@@ -1,6 +1,7 @@
 //! The real `vdvsd`, spoken to over its sockets: on a simulated host, and on a lab host with real files.
 
 mod lab;
+mod legacy;
 mod peers;
 mod process;
 mod service;
