@@ -396,6 +396,15 @@ impl World {
         }
     }
 
+    /// A host's own store is empty, as after a reboot that forgets it.
+    pub fn forget_store(&self, host: HostId) {
+        if let Some(host) = self.state().hosts.get_mut(&host) {
+            host.kept.clear();
+            host.deleted.clear();
+            host.audit.clear();
+        }
+    }
+
     /// The bytes of a file.
     #[must_use]
     pub fn file(&self, ds: &DatastoreName, path: &str) -> Option<Vec<u8>> {

@@ -185,7 +185,9 @@ impl Inner {
             let (seen, document) = match self.read_document(&place).await {
                 Ok((seen, Some(document))) => (seen, document),
                 Ok((_, None)) => {
-                    return Err(unavailable("no configuration document lies there".into()).into());
+                    return Err(unavailable(format!(
+                        "no configuration document lies there; if it does not come back, make one from the copy kept here with: vdvs config init --datastore {place} --force"
+                    )).into());
                 }
                 Err(newer @ Error::NewerFormat { .. }) => return Err(newer),
                 Err(why) => return Err(unavailable(why.to_string()).into()),

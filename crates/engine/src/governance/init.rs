@@ -63,12 +63,32 @@ impl Inner {
             (Some(asked), false) => self.datastore_of_config(asked).await?,
             (None, true) => self.datastore_for_local().await?,
         };
-        let homes = match self.homes().await {
-            Ok(homes) => homes,
-            Err(_) if ask.force => Vec::new(),
+        let (mut homes, unread) = match self.homes().await {
+            Ok(homes) => (homes, None),
+            Err(why @ Error::DatastoreUnavailable { .. }) => (Vec::new(), Some(why)),
+            Err(_) if ask.force => (Vec::new(), None),
             Err(why) => return Err(why),
         };
-        let stand = self.answering(&ds, self.stand_of(&ds)).await?;
+        let mut done = self.config_init_on(who, ask, &ds, &mut homes).await?;
+        // An administrator decides what a first use does not: it may govern there, and then there are two.
+        done.warnings.extend(unread.map(|why| {
+            format!("{why}. If a configuration governs there, see then: vdvs config status")
+        }));
+        Ok(done)
+    }
+
+    async fn config_init_on(
+        &self,
+        who: &Actor<'_>,
+        ask: &Ask,
+        ds: &DatastoreName,
+        homes: &mut Vec<(DatastoreName, Arc<Rules>)>,
+    ) -> Result<ConfigDone, Error> {
+        let stand = self.answering(ds, self.stand_of(ds)).await?;
+        if matches!(stand, Stand::Removed { .. } | Stand::Lost { .. }) {
+            // A copy is followed for want of what is to be replaced here.
+            homes.retain(|(_, rules)| !rules.kept);
+        }
         let several = || {
             let homes = homes.iter().map(|(home, _)| home.to_string()).collect();
             Error::from(ConfigFault::Several { homes })
@@ -77,22 +97,22 @@ impl Inner {
             (Stand::Follows(rules), others) => {
                 let mut others: Vec<_> = others.iter().map(|(_, r)| &**r).collect();
                 others.retain(|r| r.config != rules.config);
-                self.init_again(who, ask, &ds, &rules, &others).await
+                self.init_again(who, ask, ds, &rules, &others).await
             }
             (_, [_, _, ..]) => Err(several()),
             (Stand::Unused | Stand::Unmarked, [(_, rules)]) => {
-                self.init_following(who, ask, &ds, rules).await
+                self.init_following(who, ask, ds, rules).await
             }
-            (Stand::Unused | Stand::Unmarked, []) => self.init_first(who, ask, &ds).await,
+            (Stand::Unused | Stand::Unmarked, []) => self.init_first(who, ask, ds).await,
             (Stand::Removed { home, by }, _) if !ask.force => {
                 Err(ConfigFault::Removed { home, by }.into())
             }
-            (Stand::Lost { why, .. }, _) if !ask.force => Err(lost_text(&ds, &why)),
+            (Stand::Lost { why, .. }, _) if !ask.force => Err(lost_text(ds, &why)),
             (Stand::Removed { .. } | Stand::Lost { .. }, [(_, rules)]) => {
-                self.init_pointing(who, ask, &ds, rules).await
+                self.init_pointing(who, ask, ds, rules).await
             }
             (Stand::Removed { home, .. }, []) => self.init_anew(who, ask, &home).await,
-            (Stand::Lost { marker, .. }, []) => self.init_lost(who, ask, &ds, marker).await,
+            (Stand::Lost { marker, .. }, []) => self.init_lost(who, ask, ds, marker).await,
         }
     }
 

@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod access_scene;
 mod adoption;
 mod attachments;
 mod clones;
