@@ -141,7 +141,8 @@ impl AccessConfig {
     ) -> Result<bool, Fault> {
         let owned = known.known(vm.uuid).map_or(&[][..], |k| &k.owned);
         if volumes == Leaving::Move {
-            return Ok(!owned.is_empty());
+            // Also with none of its own: it may use what others of these VMs bring, and must not come before that.
+            return Ok(true);
         }
         known.mounted(vm, change)?;
         match self.group_of_vm(vm.uuid) {
@@ -230,10 +231,10 @@ impl AccessConfig {
             let group = group.name;
             return Err(Fault::NotAMember { vm, group });
         }
-        let owns = |vm: &Member| known.known(vm.uuid).is_some_and(|k| !k.owned.is_empty());
-        let (moving, now): (Vec<_>, Vec<_>) = leaving
-            .into_iter()
-            .partition(|vm| ask.volumes == Leaving::Move && owns(vm));
+        let (moving, now) = match ask.volumes {
+            Leaving::Move => (leaving, Vec::new()),
+            Leaving::Ask | Leaving::Leave => (Vec::new(), leaving),
+        };
         let (gone, joining) = (now.clone(), Joining { now, moving });
         let mut what = format!("vmgroup vm rm {}", group.name);
         joining.tell(&mut what);
