@@ -1,4 +1,4 @@
-//! Building the guest's program so that it runs on any Linux of this processor: static, at a fixed address.
+//! Building programs so that they run on any Linux of this processor: static, at a fixed address.
 //!
 //! With musl where its target can be had, which takes one download; otherwise with the C library of this machine, after
 //! a warning. Either way the file is read afterwards: a program that still wants a loader or libraries is an error.
@@ -15,8 +15,25 @@ use vdvs_testkit::process::Cmd;
 use super::elf;
 use crate::program;
 
-/// What is built.
-const PACKAGE: &str = "vdvs-plugin";
+/// A program that ships.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Program {
+    pub(super) package: &'static str,
+    pub(super) bin: &'static str,
+}
+
+/// The guest's program.
+pub(super) const PLUGIN: Program = Program {
+    package: "vdvs-plugin",
+    bin: "vdvs-plugin",
+};
+
+/// The administrator's command line.
+pub(super) const ADMIN: Program = Program {
+    package: "vdvs-admin",
+    bin: "vdvs",
+};
+
 /// binutils; whoever can link has it.
 const STRIP: &str = "/usr/bin/strip";
 
@@ -88,7 +105,7 @@ fn has_target(target: &str) -> bool {
 }
 
 /// Builds the program and returns where cargo put it; none: cargo failed and said why.
-pub(super) fn build(libc: Libc, quality: Quality) -> Result<Option<PathBuf>> {
+pub(super) fn build(what: Program, libc: Libc, quality: Quality) -> Result<Option<PathBuf>> {
     let target = libc.target();
     let flags = format!(
         "target.{target}.rustflags={}",
@@ -98,9 +115,9 @@ pub(super) fn build(libc: Libc, quality: Quality) -> Result<Option<PathBuf>> {
         "build",
         "--locked",
         "--package",
-        PACKAGE,
+        what.package,
         "--bin",
-        PACKAGE,
+        what.bin,
         "--target",
         &target,
         "--config",
@@ -116,7 +133,7 @@ pub(super) fn build(libc: Libc, quality: Quality) -> Result<Option<PathBuf>> {
         target_dir()?
             .join(target)
             .join(quality.folder())
-            .join(PACKAGE),
+            .join(what.bin),
     ))
 }
 
@@ -140,13 +157,13 @@ pub(super) fn strip(from: &Path, to: &Path) -> Result<u64> {
 }
 
 /// What is linked in, one line each: name, version, licence.
-pub(super) fn crates(libc: Libc) -> Result<String> {
+pub(super) fn crates(what: Program, libc: Libc) -> Result<String> {
     let target = libc.target();
     let args = [
         "tree",
         "--locked",
         "--package",
-        PACKAGE,
+        what.package,
         "--edges",
         "normal",
         "--prefix",
@@ -175,7 +192,8 @@ pub(super) fn crates(libc: Libc) -> Result<String> {
         Libc::Gnu => "GNU C library LGPL-2.1-or-later\n",
     };
     Ok(format!(
-        "Linked into vdvs-plugin:\n\nRust standard library MIT OR Apache-2.0\n{libc}{}",
+        "Linked into {}:\n\nRust standard library MIT OR Apache-2.0\n{libc}{}",
+        what.bin,
         lines.concat()
     ))
 }

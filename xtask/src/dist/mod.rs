@@ -1,13 +1,15 @@
-//! `cargo xtask dist`: what a person installs in a guest.
+//! `cargo xtask dist`: what a person installs in a guest, and the administrator's command line.
 //!
 //! ```text
 //! target/dist/plugin/{config.json,rootfs/}                   the managed plugin: docker plugin create NAME target/dist/plugin
 //! target/dist/vdvs-plugin-<version>-linux-<arch>.tar.gz      the service: unpack, ./vdvs-plugin install
+//! target/dist/admin/                                         vdvs for a host, its completions and manual pages
 //! target/dist/debug/…                                        both as the suites use them, quickly built (--debug)
 //! ```
-//! Both hold the same static program. Nothing is fetched but the compiler's musl target, and that only if it is not
+//! The first two hold the same static program. Nothing is fetched but the compiler's musl target, and that only if it is not
 //! there.
 
+mod admin;
 mod build;
 mod elf;
 mod rootfs;
@@ -72,14 +74,14 @@ fn folder(quality: Quality) -> Result<PathBuf> {
 
 fn make(quality: Quality) -> Result<bool> {
     let libc = build::libc();
-    let Some(built) = build::build(libc, quality)? else {
+    let Some(built) = build::build(build::PLUGIN, libc, quality)? else {
         return Ok(false);
     };
     let folder = folder(quality)?;
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let name = format!("vdvs-plugin-{}-linux-{ARCH}", version()?);
     let service = folder.join(&name);
-    let crates = build::crates(libc)?;
+    let crates = build::crates(build::PLUGIN, libc)?;
     let program = archive_folder(&service, &built, &crates)?;
     let archive = archive(&folder, &name)?;
     let rootfs = plugin(&folder.join("plugin"), &service)?;
@@ -99,7 +101,11 @@ fn make(quality: Quality) -> Result<bool> {
         shown(&archive)?,
         size(fs::metadata(&archive)?.len())
     );
-    Ok(true)
+    // The suites run the command line as cargo built it.
+    if quality == Quality::Debug {
+        return Ok(true);
+    }
+    admin::make(&folder.join("admin"), libc)
 }
 
 /// The service's archive before it is packed; returns the program's size.
