@@ -11,6 +11,7 @@
 //! The disk first, then the record: giving a disk the policy it has does nothing, and a host that gives it an older one
 //! late sees that in its second look and gives it the newer one.
 
+use vdvs_domain::access::AccessConfig;
 use vdvs_domain::error::full_name;
 use vdvs_domain::options::OptionError;
 use vdvs_domain::policy::{self, PolicyExpression, PolicyFault};
@@ -44,9 +45,9 @@ pub(crate) enum Brought {
 
 /// A policy that the original left, as its file says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OriginalPolicy {
-    pub(crate) name: String,
-    pub(crate) content: String,
+struct OriginalPolicy {
+    name: String,
+    content: String,
 }
 
 impl Inner {
@@ -225,11 +226,40 @@ impl Inner {
         }
     }
 
-    /// What the original kept in `dockvols/policies` of a vSAN datastore. Shown to who imports; used for nothing else.
-    pub(crate) async fn original_policies(
+    /// Adds the policies that the original left on the vSAN datastores of this host. Only for who imports: otherwise
+    /// those files are used for nothing. Returns a sentence for each that cannot be taken as it is.
+    pub(crate) async fn take_original_policies(
         &self,
-        ds: &DatastoreInfo,
-    ) -> Result<Vec<OriginalPolicy>, Error> {
+        access: &mut AccessConfig,
+    ) -> Result<Vec<String>, Error> {
+        let mut warnings = Vec::new();
+        let all = self.datastores().await?;
+        for ds in all.iter().filter(|d| d.kind == DatastoreKind::Vsan) {
+            let found = match self.answering(&ds.name, self.original_policies(ds)).await {
+                Ok(found) => found,
+                Err(why) => {
+                    warnings.push(format!("policies on datastore {}: {why}", ds.name));
+                    continue;
+                }
+            };
+            for OriginalPolicy { name, content } in found {
+                let taken = PolicyName::new(&name)
+                    .map_err(Error::from)
+                    .and_then(|name| Ok(policy::create(access, &name, &content)?));
+                match taken {
+                    Ok(created) => warnings.extend(created.warnings),
+                    Err(why) => warnings.push(format!(
+                        "policy {:?} on datastore {} does not come along: {why}",
+                        name, ds.name
+                    )),
+                }
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// What the original kept in `dockvols/policies` of a vSAN datastore.
+    async fn original_policies(&self, ds: &DatastoreInfo) -> Result<Vec<OriginalPolicy>, Error> {
         let folder = layout::policies();
         let store = &self.ports.datastores;
         let entries = match store.read_dir(&ds.name, &folder).await {

@@ -3,6 +3,7 @@
 //! * A VM of the original is known by its BIOS UUID, which its configuration file tells; here members are instance
 //!   UUIDs. One that no host knows stays a member by name, under a stand-in identity no VM can have, and is warned about.
 //! * Limits in MB become bytes; datastores' URLs become names.
+//! * vSAN policies lie beside the original's volumes; those that can be read and parsed come along.
 //! * What the original counted is not taken over: the ledgers count what is present.
 //! * Datastores that have the original's `dockvols` follow the configuration from then on.
 
@@ -10,9 +11,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
-use vdvs_domain::access::{AccessConfig, DatastoreScope, Group, Member, Members, Privilege};
+use vdvs_domain::access::{
+    AccessConfig, DatastoreScope, Group, Member, Members, Privilege, StoragePolicy,
+};
 use vdvs_domain::capacity::MAX_BYTES;
 use vdvs_domain::governing::ConfigFault;
+use vdvs_domain::policy;
 use vdvs_domain::{Capacity, DatastoreName, Error, GroupId, GroupName};
 
 use super::backup::sound;
@@ -160,6 +164,8 @@ impl Inner {
                     .to_owned(),
             );
         }
+        let odd = self.take_original_policies(&mut access).await?;
+        dictionary.warnings.extend(odd);
         sound(&access)?;
         Ok((access, dictionary.warnings))
     }
@@ -207,6 +213,10 @@ fn merged(now: &AccessConfig, original: &AccessConfig) -> Result<AccessConfig, E
         .groups
         .retain(|g| g.id != GroupId::DEFAULT && !original.groups.iter().any(|o| o.id == g.id));
     after.groups.extend(original.groups.iter().cloned());
+    let new = |p: &&StoragePolicy| policy::find(now, &p.name).is_none();
+    after
+        .policies
+        .extend(original.policies.iter().filter(new).cloned());
     sound(&after)?;
     Ok(after)
 }

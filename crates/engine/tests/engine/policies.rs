@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use vdvs_domain::policy::PolicyFault;
 use vdvs_domain::{Error, ErrorKind, PolicyName, VmRef};
 use vdvs_engine::api::{Caller, Outcome, PolicyUse, Teller, VolumeView};
+use vdvs_engine::config::{ConfigVerb, Original};
 use vdvs_engine::ports::{AuditEntry, DatastoreKind};
 use vdvs_host_sim::{Fault, When};
 
@@ -360,6 +361,34 @@ async fn s1_what_the_original_kept_as_files_is_never_used_by_name() {
         "{refused}"
     );
     assert!(lab.engine.policies().await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_takes_the_originals_policies_and_says_which_it_cannot_take() {
+    let lab = lab();
+    lab.create(1, "seed@vsan").await;
+    let put = |name: &str, content: &str| {
+        let path = format!("dockvols/policies/{name}");
+        lab.world.put_file(&ds("vsan"), &path, content.as_bytes());
+    };
+    put("gold", "((\"hostFailuresToTolerate\"   i1))\n");
+    put("gold.old", NONE);
+    put("odd", "hostFailuresToTolerate=1\n");
+    let import = ConfigVerb::Import {
+        original: Original {
+            schema: (1, 2),
+            ..Original::default()
+        },
+        datastore: None,
+    };
+    let done = lab.engine.config_change(&root(), &import, false).await;
+    let done = done.unwrap();
+    let odd = |w: &String| w.contains("policy \"odd\"") && w.contains("Invalid policy string");
+    assert!(done.warnings.iter().any(odd), "{done:?}");
+    let policies = lab.engine.policies().await.unwrap();
+    let names: Vec<&str> = policies.iter().map(|p| p.policy.name.as_str()).collect();
+    assert_eq!(names, ["gold"]);
+    assert_eq!(policies[0].policy.content, ONE);
 }
 
 #[tokio::test(start_paused = true)]
