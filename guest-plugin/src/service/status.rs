@@ -59,6 +59,8 @@ pub struct Shown {
     fstype: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<&'static str>,
+    #[serde(rename = "vsan-policy-name", skip_serializing_if = "Option::is_none")]
+    policy: Option<String>,
     /// Ours.
     pub vdvs: VdvsStatus,
 }
@@ -177,6 +179,7 @@ fn describe(volume: &Volume, stale_for: Option<u64>) -> Shown {
         created_by: Some(volume.created_by.clone()),
         datastore: Some(volume.datastore.to_string()),
         diskformat: option("diskformat"),
+        policy: option("vsan-policy-name"),
         fstype: Some(volume.filesystem.fstype.to_string()),
         status: Some(if volume.attachment.is_some() {
             "attached"

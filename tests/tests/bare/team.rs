@@ -86,7 +86,7 @@ impl Bare {
     }
 
     /// What a person types on the host, and all that comes back.
-    pub(crate) fn cli(&self, args: &[&str]) -> Result<Finished> {
+    pub(crate) fn cli(&self, args: &[String]) -> Result<Finished> {
         Cmd::new(built(Profile::Debug, ADMIN)?)
             .arg("--socket")
             .arg(self.path().join("agent/admin.sock"))
@@ -188,7 +188,7 @@ impl Bare {
         let at = self.mount(vm, volume, "reader")?;
         let read = self.inside(vm, &format!("cat {}/lines", at.display()));
         self.unmount(vm, volume, "reader")?;
-        read
+        read.map(|lines| lines.trim_end().to_owned())
     }
 
     /// A field of the volume in `vdvs volume ls`.
@@ -207,15 +207,22 @@ impl Bare {
     }
 }
 
-/// The words of a line; single quotes keep blanks.
-fn words(line: &str) -> Vec<&str> {
+/// The words of a line; what stands in single quotes belongs to its word, blanks and all.
+fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
-    for (at, part) in line.split('\'').enumerate() {
-        match at % 2 {
-            0 => words.extend(part.split_whitespace()),
-            _ => words.push(part),
+    let mut word: Option<String> = None;
+    let mut quoted = false;
+    for character in line.chars() {
+        match character {
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            blank if blank.is_whitespace() && !quoted => words.extend(word.take()),
+            other => word.get_or_insert_default().push(other),
         }
     }
+    words.extend(word);
     words
 }
 

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use vdvs_api::v1;
 use vdvs_api::v1::change_members;
 use vdvs_api::v1::change_privilege;
+use vdvs_domain::ErrorKind;
 
 use super::listing::Listing;
 use super::words::{fill, list, required};
@@ -285,12 +286,17 @@ impl GroupCommand {
         else {
             return Ok(v1::CreateGroup::default());
         };
+        let vms = list(vm_list);
+        if vms.is_empty() && !vm_list.is_empty() {
+            let text = "VM list cannot be empty; leave --vm-list out to make a vmgroup without VMs";
+            return Err(Failure::new(ErrorKind::InvalidArgument, text));
+        }
         Ok(v1::CreateGroup {
             name: group.get()?,
             description: description.clone(),
             default_datastore: default_datastore.clone(),
             default_size: default_size.clone(),
-            vms: list(vm_list),
+            vms,
             volumes: volumes.choice().into(),
         })
     }

@@ -11,7 +11,7 @@ use vdvs_api::v1::change_privilege::How as PrivilegeHow;
 
 use super::argparse::Given;
 use super::tree::Act;
-use crate::ops::volume::options;
+use crate::ops::volume::{options, refused};
 
 /// A change the agent is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,14 +77,6 @@ fn set_volume(given: &Given) -> Result<Change, String> {
 
 fn policy(how: PolicyHow, given: &Given) -> Change {
     Change::Policy(how, given.text("name"), given.text("content"))
-}
-
-/// How the original says that settings were not changed.
-pub(crate) fn refused(options: &str, volume: &str, why: &str) -> String {
-    format!(
-        "Failed to update {options} for {volume} - {}.",
-        why.trim_end_matches('.')
-    )
 }
 
 fn volumes(given: &Given) -> Result<v1::Volumes, String> {

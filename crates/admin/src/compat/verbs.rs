@@ -3,7 +3,7 @@
 use vdvs_domain::ErrorKind;
 
 use super::argparse::Given;
-use super::requests::{Change, change, refused};
+use super::requests::{Change, change};
 use super::rows::{self, Rows};
 use super::tree::{Act, Answer, Verb};
 use crate::agent::Agent;
@@ -50,7 +50,7 @@ async fn send(agent: &mut Agent, change: Change, given: &Given) -> Result<Change
             done.map_err(|failure| {
                 Failure::new(
                     failure.kind,
-                    refused(&given.text("options"), &address, &failure.text),
+                    volume::refused(&given.text("options"), &address, &failure.text),
                 )
             })
         }

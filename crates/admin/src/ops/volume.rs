@@ -105,6 +105,15 @@ pub fn options<'a>(
     Ok(options)
 }
 
+/// How the original says that settings were not changed.
+#[must_use]
+pub fn refused(options: &str, volume: &str, why: &str) -> String {
+    format!(
+        "Failed to update {options} for {volume} - {}.",
+        why.trim_end_matches('.')
+    )
+}
+
 /// Changes a volume's options; with `vmgroup` only if it is in that group.
 ///
 /// # Errors

@@ -167,7 +167,7 @@ fn summary(s: &Status) -> Vec<(&'static str, String)> {
     };
     rows.push(("Access", access.to_owned()));
     if let Some(hint) = &s.lock_hint {
-        rows.push(("", hint.clone()));
+        rows.push(("To lock", hint.clone()));
     }
     if let Some(file) = &s.log_file {
         let level = s.log_level.as_deref().map(|l| format!(", level {l}"));

@@ -182,10 +182,15 @@ async fn volumes(
             vmgroup,
         } => {
             let (address, words) = volume.address_and(words)?;
-            let options = volume::options(words.iter().chain(options).map(String::as_str))?;
+            let typed: Vec<&str> = words.iter().chain(options).map(String::as_str).collect();
+            let not_updated = |failure: Failure| {
+                let text = volume::refused(&typed.join(","), &address, &failure.text);
+                Failure::new(failure.kind, text)
+            };
+            let options = volume::options(typed.iter().copied()).map_err(not_updated)?;
             let mut agent = connect(global).await?;
             let changed = volume::set(&mut agent, &address, vmgroup.as_deref(), options).await;
-            changes.end(&mut agent, changed).await
+            changes.end(&mut agent, changed.map_err(not_updated)).await
         }
         VolumeCommand::Rm(name) => changes.remove_volume(&name.address()?).await,
         VolumeCommand::Move(to) => {

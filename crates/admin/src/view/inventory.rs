@@ -84,6 +84,15 @@ pub struct Host {
     pub config_version: u64,
 }
 
+impl Status {
+    /// Whether somebody should act: there are warnings, or a datastore that cannot be used.
+    #[must_use]
+    pub fn warns(&self) -> bool {
+        let troubled = |ds: &Datastore| !ds.accessible || ds.problem.is_some();
+        !self.warnings.is_empty() || self.datastores.iter().any(troubled)
+    }
+}
+
 impl From<v1::StatusReply> for Status {
     fn from(r: v1::StatusReply) -> Self {
         Self {
