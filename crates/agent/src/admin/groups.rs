@@ -16,7 +16,7 @@ use vdvs_engine::api::{
     AdminGroup, AdminMember, AdminUsage, GroupChange, LocalUser, RemoveGroup, Teller,
 };
 
-use super::{AdminFront, count};
+use super::AdminFront;
 use crate::guests::Class;
 
 fn member(member: AdminMember) -> v1::GroupMember {

@@ -1,5 +1,6 @@
 //! The real `vdvsd`, spoken to over its sockets: on a simulated host, and on a lab host with real files.
 
+mod isolation;
 mod lab;
 mod legacy;
 mod peers;
