@@ -294,7 +294,7 @@ impl Datastore {
             .filter(|(_, d)| d.complete)
             .filter_map(|(p, _)| child(p));
         let extents = self.disks.keys().filter_map(|p| child(p));
-        let extents = extents.map(|p| p.replace(".vmdk", "-flat.vmdk"));
+        let extents = extents.map(|p| extent_of(&p));
         let plain = files.chain(descriptors).chain(extents).map(|name| Entry {
             name,
             is_dir: false,
@@ -306,4 +306,10 @@ impl Datastore {
             .map(|name| Entry { name, is_dir: true });
         Ok(plain.chain(dirs).collect())
     }
+}
+
+/// The extent beside a descriptor: only the ending counts, a name may hold `.vmdk` too.
+pub(crate) fn extent_of(descriptor: &str) -> String {
+    let stem = descriptor.strip_suffix(".vmdk").unwrap_or(descriptor);
+    format!("{stem}-flat.vmdk")
 }

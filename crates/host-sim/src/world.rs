@@ -11,7 +11,7 @@ use vdvs_domain::{DatastoreName, HostId, VmId};
 use vdvs_engine::ports::{AuditEntry, DatastoreKind, DiskPath, Power, VmDisk};
 
 use crate::session::Session;
-use crate::state::{Datastore, HostState, State, VmState};
+use crate::state::{Datastore, HostState, State, VmState, extent_of};
 
 /// Hosts that contribute storage to a vSAN, until somebody says otherwise.
 const STORAGE_HOSTS: u32 = 3;
@@ -375,7 +375,7 @@ impl World {
             return Vec::new();
         };
         let disks = ds.disks.iter().flat_map(|(path, disk)| {
-            let extent = path.replace(".vmdk", "-flat.vmdk");
+            let extent = extent_of(path);
             disk.complete
                 .then(|| path.clone())
                 .into_iter()
