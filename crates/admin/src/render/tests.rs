@@ -1,33 +1,28 @@
+//! What every table has in common. How each looks is in the snapshots of the program itself (`tests/cli/screens.rs`).
+
 use super::*;
-use crate::view::VolumeList;
-use vdvs_api::v1;
+
 #[test]
-fn tmp_many() {
-    let volumes = (0..10_000)
-        .map(|n| v1::AdminVolume {
-            volume: Some(v1::Volume {
-                name: format!("volume-number-{n}"),
-                datastore: "vsanDatastore".into(),
-                group: "_DEFAULT".into(),
-                state: "free".into(),
-                capacity_bytes: 1 << 30,
-                ..Default::default()
-            }),
-            ..Default::default()
-        })
-        .collect();
-    let t = std::time::Instant::now();
-    let list = VolumeList::from(v1::ListAllVolumesReply {
-        volumes,
-        unreadable_datastores: vec![],
-    });
-    eprintln!("view {:?}", t.elapsed());
-    for w in [None, Some(80), Some(200)] {
-        let t = std::time::Instant::now();
-        let s = list.text(w);
-        eprintln!("{w:?} {:?} {}", t.elapsed(), s.len());
-    }
-    let t = std::time::Instant::now();
-    let s = volume_columns(&list, crate::view::ORIGINAL_COLUMNS, Some(80));
-    eprintln!("wide {:?} {}", t.elapsed(), s.len());
+fn names_cannot_steer_a_terminal_or_break_a_row() {
+    let hostile = "a\u{1b}[2J\r\u{8}\u{9b}31m\u{202e}b\u{2066}\nc";
+    let shown = table(
+        &["NAME"],
+        &[],
+        vec![vec![hostile.to_owned()], vec!["next".to_owned()]],
+        None,
+    );
+    assert_eq!(shown.lines().count(), 3, "{shown}");
+    assert!(!shown.contains(['\u{1b}', '\r', '\u{8}', '\u{9b}', '\u{202e}', '\u{2066}']));
+    assert_eq!(printable("größe-Ж-雪\nnext"), "größe-Ж-雪\nnext");
+}
+
+#[test]
+fn without_a_width_every_row_is_one_line() {
+    let long = "x".repeat(500);
+    let rows = vec![vec![long.clone(), "y".to_owned()]; 3];
+    let shown = table(&["A", "B"], &[1], rows.clone(), None);
+    assert_eq!(shown.lines().count(), 4);
+    assert!(shown.lines().skip(1).all(|l| l.starts_with(&long)));
+    let narrow = table(&["A", "B"], &[1], rows, Some(80));
+    assert!(narrow.lines().all(|l| l.chars().count() <= 80));
 }

@@ -184,6 +184,9 @@ async fn volumes(
             let (address, words) = volume.address_and(words)?;
             let typed: Vec<&str> = words.iter().chain(options).map(String::as_str).collect();
             let not_updated = |failure: Failure| {
+                if typed.is_empty() {
+                    return failure;
+                }
                 let text = volume::refused(&typed.join(","), &address, &failure.text);
                 Failure::new(failure.kind, text)
             };

@@ -5,6 +5,7 @@ mod changes;
 mod fake;
 mod forms;
 mod long;
+mod questions;
 mod rig;
 mod screens;
 mod table;
