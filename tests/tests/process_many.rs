@@ -108,8 +108,8 @@ impl Many {
             "{what}: not readable: {:?}",
             listing.unreadable_datastores
         );
-        let found = listing
-            .volumes
+        let volumes = listing.volumes()?;
+        let found = volumes
             .iter()
             .map(|v| format!("{}@{}", v.name, v.datastore));
         self.must_be_all(what, found.collect())

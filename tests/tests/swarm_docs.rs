@@ -1,6 +1,8 @@
 //! The documentation, command by command: every `console` block of the pages is run where it says, in one lab, and
 //! what the pages show is compared with what the programs say.
 
+#[path = "swarm_docs/original.rs"]
+mod original;
 #[path = "swarm_docs/page.rs"]
 mod page;
 
@@ -163,6 +165,42 @@ fn lab(config: &LabConfig, setup: Setup) -> Result<Option<Lab>> {
     let folder = rig.lab().layout().root().join("reader");
     fs::create_dir_all(&folder)?;
     Ok(Some(Lab { rig, folder }))
+}
+
+#[test]
+fn the_administrators_guide_does_what_it_shows() -> Result<()> {
+    let datastores = [
+        Datastore::new(DEFAULT_DATASTORE, "vsan"),
+        Datastore::new("testDatastore", "vmfs"),
+    ];
+    let config = LabConfig::new("e-t-guide", 2).with_datastores(&datastores);
+    let setup = Setup {
+        mount_budget: Some(12),
+        ..Setup::default()
+    };
+    let Some(lab) = lab(&config, setup)? else {
+        return Ok(());
+    };
+    lab.rig.expect_complaint(
+        Program::Plugin,
+        "mount failed volume=orders",
+        "the page shows a wait in vain",
+    );
+    lab.page("admin-guide.md")?;
+    lab.rig.finish_empty()
+}
+
+#[test]
+fn the_way_from_the_original_and_back_is_as_the_page_shows_it() -> Result<()> {
+    let Some(lab) = lab(&LabConfig::new("e-t-original", 2), Setup::default())? else {
+        return Ok(());
+    };
+    original::leave_behind(&lab.rig, &lab.folder)?;
+    lab.page("upgrade-from-original.md")?;
+    lab.rig
+        .docker("swarm01")
+        .run(&["volume", "rm", "letters"])?;
+    lab.rig.finish_empty()
 }
 
 #[test]
