@@ -20,6 +20,7 @@ use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
+use vdvs_api::listing::ListVolumesReply;
 use vdvs_api::status::from_error;
 use vdvs_api::v1;
 use vdvs_api::v1::volume_service_server::{VolumeService, VolumeServiceServer};
@@ -114,11 +115,8 @@ impl VolumeService for Shared {
         Err(from_error(&error))
     }
 
-    async fn list_volumes(
-        &self,
-        _: Request<v1::ListVolumesRequest>,
-    ) -> Reply<v1::ListVolumesReply> {
-        Ok(Response::new(v1::ListVolumesReply::default()))
+    async fn list_volumes(&self, _: Request<v1::ListVolumesRequest>) -> Reply<ListVolumesReply> {
+        Ok(Response::new(ListVolumesReply::default()))
     }
 
     async fn attach_volume(

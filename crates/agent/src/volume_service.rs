@@ -10,11 +10,12 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::{debug, error, info, warn};
+use vdvs_api::listing::{self, Bytes, ListVolumesReply};
 use vdvs_api::v1::volume_service_server::VolumeService;
 use vdvs_api::{model, status, v1, version};
 use vdvs_domain::{Error, ErrorKind, RequestId, VmId};
 use vdvs_engine::Engine;
-use vdvs_engine::api::{Call, Caller, InventoryItem, Outcome};
+use vdvs_engine::api::{Call, Caller, InventoryItem, Kept, Outcome};
 use vdvs_engine::ports::HostIdentity;
 use vdvs_transport::{Identity, Peer};
 
@@ -33,6 +34,8 @@ pub struct VolumeFront {
     guests: Arc<Guests>,
     calls: Calls,
     host: HostIdentity,
+    /// Volumes as lists carry them.
+    listed: Arc<Kept<Bytes>>,
 }
 
 /// A request with everything the transport knows about it.
@@ -54,17 +57,13 @@ struct From {
 impl VolumeFront {
     /// The service over the engine.
     #[must_use]
-    pub const fn new(
-        engine: Arc<Engine>,
-        guests: Arc<Guests>,
-        calls: Calls,
-        host: HostIdentity,
-    ) -> Self {
+    pub fn new(engine: Arc<Engine>, guests: Arc<Guests>, calls: Calls, host: HostIdentity) -> Self {
         Self {
             engine,
             guests,
             calls,
             host,
+            listed: Arc::default(),
         }
     }
 
@@ -286,18 +285,19 @@ impl VolumeService for VolumeFront {
     async fn list_volumes(
         &self,
         request: Request<v1::ListVolumesRequest>,
-    ) -> Result<Response<v1::ListVolumesReply>, Status> {
+    ) -> Result<Response<ListVolumesReply>, Status> {
         let Asked { from, .. } = self.open(request)?;
         let engine = &self.engine;
-        let wire = |view| v1::Volume::from(view::volume(view));
-        let (volumes, unreadable) = self
+        let listed = &self.listed;
+        let wire = |view| listing::encoded(&v1::Volume::from(view::volume(view)));
+        let (encoded, unreadable) = self
             .look("list", &from, |caller| async move {
-                engine.list_as(&caller, wire).await
+                engine.list_as(&caller, listed, wire).await
             })
             .await?;
         let unreadable = unreadable.into_iter().map(String::from);
-        Ok(Response::new(v1::ListVolumesReply {
-            volumes,
+        Ok(Response::new(ListVolumesReply {
+            encoded,
             unreadable_datastores: unreadable.collect(),
         }))
     }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use vdvs_domain::{Error, VolumeId};
 
 use crate::limits::{MAX_ERROR_TEXT, MAX_FEATURES, MAX_INVENTORY, MAX_LABEL, MAX_WAIT};
+use crate::listing::ListVolumesReply;
 use crate::model::{
     AdminVm, AdminVolume, Attach, Attached, BeginFormat, Create, DatastoreStatus, Delete, Detach,
     FinishFormat, Get, Hello, HelloAnswer, Inventory, InventoryAnswer, Listing, Notice,
@@ -57,7 +58,7 @@ pub fn replies(bytes: &[u8]) {
     match message % 12 {
         0 => same::<v1::HelloReply, HelloAnswer>(bytes, |_| {}),
         1 => same::<v1::AttachVolumeReply, Attached>(bytes, |_| {}),
-        2 => same::<v1::ListVolumesReply, Listing>(bytes, |_| {}),
+        2 => same::<ListVolumesReply, Listing>(bytes, |_| {}),
         3 => same::<v1::ReportInventoryReply, InventoryAnswer>(bytes, |_| {}),
         4 => same::<v1::Volume, Volume>(bytes, |volume| {
             assert!(volume.full_name().datastore.is_some());

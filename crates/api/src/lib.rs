@@ -14,6 +14,7 @@
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod limits;
+pub mod listing;
 pub mod model;
 pub mod status;
 pub mod version;

@@ -12,6 +12,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use prost::Message;
+use vdvs_api::listing::ListVolumesReply;
 use vdvs_api::v1;
 
 const A: &str = "0192aaaa-bbbb-7ccc-8ddd-eeee12345678";
@@ -155,10 +156,7 @@ fn guest_messages(golden: &mut Golden) {
     golden.empty::<v1::ListVolumesRequest>("list_volumes_request");
     golden.check(
         "list_volumes_reply",
-        &v1::ListVolumesReply {
-            volumes: vec![volume(), v1::Volume::default()],
-            unreadable_datastores: vec!["nfs01".into()],
-        },
+        &ListVolumesReply::of(&[volume(), v1::Volume::default()], vec!["nfs01".into()]),
     );
 }
 

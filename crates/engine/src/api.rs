@@ -17,9 +17,10 @@ use vdvs_domain::{
 pub use crate::admin_groups::{GroupChange, GroupChanged, RemoveGroup};
 pub use crate::admin_groups_view::{AdminGroup, AdminMember, AdminUsage, GroupListing};
 pub use crate::hosts::{About, AdminHost, Guests, KnownVm};
+pub use crate::kept::Kept;
 pub use crate::settings::AdminSet;
-pub use crate::why::{VolumeEvent, Why};
 pub use crate::telling::{Teller, Told};
+pub use crate::why::{VolumeEvent, Why};
 
 use crate::ports::{Clock, DatastoreInfo, Datastores, Host, HostIdentity, Ids, Power, Store};
 

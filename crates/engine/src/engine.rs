@@ -11,8 +11,8 @@ use vdvs_domain::{DatastoreName, Epoch, Error, VmId, VolumeAddress, VolumeId};
 
 use crate::api::{
     About, Actor, AdminDatastore, AdminHost, AdminInspect, AdminListing, AdminSet, AdminStatus,
-    AdminVm, Attached, Call, Caller, InventoryAnswer, InventoryItem, Listing, LocalUser, Notice,
-    Outcome, Ports, Settings, VolumeView,
+    AdminVm, Attached, Call, Caller, InventoryAnswer, InventoryItem, Kept, Listing, LocalUser,
+    Notice, Outcome, Ports, Settings, VolumeView,
 };
 use crate::api::{GroupChange, GroupChanged, GroupListing, Teller, Why};
 use crate::inner::Inner;
@@ -125,7 +125,7 @@ impl Engine {
     /// # Errors
     /// Denials; a datastore that cannot be read is named in the listing instead.
     pub async fn list(&self, caller: &Caller) -> Result<Listing, Error> {
-        let (volumes, unreadable) = self.list_as(caller, |view| view).await?;
+        let (volumes, unreadable) = self.list_as(caller, &Kept::default(), |view| view).await?;
         Ok(Listing {
             volumes,
             unreadable,
@@ -133,17 +133,19 @@ impl Engine {
     }
 
     /// As [`Engine::list`], with `make` applied to each volume as it is read: thousands of them need not be held in two
-    /// forms. With it the datastores that cannot be read.
+    /// forms. What was made of a volume that has not changed since is taken from `kept`, which belongs to one `make`.
+    /// With it the datastores that cannot be read.
     ///
     /// # Errors
     /// As [`Engine::list`].
-    pub async fn list_as<T: Send>(
+    pub async fn list_as<T: Clone + Send>(
         &self,
         caller: &Caller,
+        kept: &Kept<T>,
         make: impl Fn(VolumeView) -> T + Send + Sync,
     ) -> Result<(Vec<T>, Vec<DatastoreName>), Error> {
         let _admitted = self.0.admission.admit(&caller.vm.id)?;
-        let listed = Box::pin(self.0.list(caller, make)).await;
+        let listed = Box::pin(self.0.list(caller, kept, make)).await;
         listed.map_err(|why| why.for_guest(None))
     }
 

@@ -6,7 +6,7 @@
 //! | [`api`] | what its callers say and hear |
 //! | `swap` | the one way a shared file changes |
 //! | `layout`, `records`, `governance`, `ledger` | what lies on a datastore |
-//! | `index` | what is remembered of records |
+//! | `index`, `kept` | what is remembered of records, and of lists |
 //! | `lookup`, `view`, `identity`, `inventory` | finding, showing, knowing who asks |
 //! | `works`, `cloning`, `rivals`, `unmake`, `policies` | parts of a create: long work, sources, other creators, its ends, vSAN policies |
 //! | `create`, `delete`, `attach`, `detach`, `format`, `release` | the changes: operation in the record → act → result |
@@ -53,6 +53,7 @@ mod identity;
 mod index;
 mod inner;
 mod inventory;
+mod kept;
 mod keyed;
 mod layout;
 mod ledger;

@@ -11,6 +11,7 @@ use vdvs_domain::{DatastoreName, Error, GroupId, GroupName, VolumeRecord};
 use crate::api::{Caller, VolumeView};
 use crate::index::{Indexed, LISTED};
 use crate::inner::Inner;
+use crate::kept::Kept;
 use crate::layout::Place;
 use crate::records::Stored;
 
@@ -110,6 +111,23 @@ impl Inner {
         stat: bool,
         make: impl Fn(&Indexed, VolumeView) -> T,
     ) -> Vec<T> {
+        self.made_from(volumes, stat, |volume, group, allocated| {
+            let (record, place) = (&volume.record, &volume.place);
+            make(
+                volume,
+                self.view_of(record, place, group.clone(), allocated),
+            )
+        })
+        .await
+    }
+
+    /// The same from a volume, its vmgroup's name and what its disk occupies.
+    async fn made_from<T>(
+        &self,
+        volumes: &[Indexed],
+        stat: bool,
+        make: impl Fn(&Indexed, &GroupName, u64) -> T,
+    ) -> Vec<T> {
         let mut made = Vec::with_capacity(volumes.len());
         let mut group: Option<(&DatastoreName, GroupId, GroupName)> = None;
         for some in volumes.chunks(STATS) {
@@ -126,16 +144,16 @@ impl Inner {
                 let known = |(ds, id, _): &&(&DatastoreName, GroupId, GroupName)| {
                     **ds == place.ds && *id == record.group
                 };
-                let name = match group.as_ref().filter(known) {
-                    Some((.., name)) => name.clone(),
+                let (.., name) = match group.take().filter(|g| known(&g)) {
+                    Some(group) => group,
                     None => {
                         let name = self.group_name(&place.ds, record.group).await;
-                        group = Some((&place.ds, record.group, name.clone()));
-                        name
+                        (&place.ds, record.group, name)
                     }
                 };
                 let allocated = allocated.get(at).copied().unwrap_or(0);
-                made.push(make(volume, self.view_of(record, place, name, allocated)));
+                made.push(make(volume, &name, allocated));
+                group = Some((&place.ds, record.group, name));
             }
         }
         made
@@ -177,9 +195,10 @@ impl Inner {
 
     /// The volumes of the caller's vmgroup, from the index, and the datastores that could not be read. What their disks
     /// occupy is not looked up.
-    pub(crate) async fn list<T>(
+    pub(crate) async fn list<T: Clone>(
         &self,
         caller: &Caller,
+        kept: &Kept<T>,
         make: impl Fn(VolumeView) -> T,
     ) -> Result<(Vec<T>, Vec<DatastoreName>), Error> {
         let survey = self.survey(caller).await?;
@@ -207,7 +226,16 @@ impl Inner {
         }
         volumes.retain(|v| v.record.exists());
         in_order(&mut volumes);
-        let made = self.made_of(&volumes, false, |_, view| make(view)).await;
+        let made = self.made_from(&volumes, false, |volume, group, _| {
+            let (record, place) = (&volume.record, &volume.place);
+            let made = || make(self.view_of(record, place, group.clone(), 0));
+            // Of these there is more to say than the record says, and it changes by itself.
+            match self.waiting(record).is_some() {
+                true => made(),
+                false => kept.or_make(record, group, made),
+            }
+        });
+        let made = made.await;
         Ok((made, unreadable))
     }
 }

@@ -10,7 +10,7 @@ use vdvs_domain::error::full_name;
 use vdvs_domain::options::GivenOptions;
 use vdvs_domain::{Error, ErrorKind, RequestId, VolumeAddress};
 use vdvs_engine::Engine;
-use vdvs_engine::api::{Call, Caller, VolumeView};
+use vdvs_engine::api::{Call, Caller, Kept, VolumeView};
 use vdvs_engine::legacy::Made;
 use vdvs_engine::ports::Ids;
 
@@ -62,7 +62,7 @@ impl LegacyFront {
     async fn list(&self, from: &From) -> Result<String, Error> {
         let look = async |caller: Caller| {
             let full = |view: VolumeView| full_name(&view.name, &view.datastore).to_string();
-            match self.engine.list_as(&caller, full).await {
+            match self.engine.list_as(&caller, &Kept::default(), full).await {
                 // Who is in no vmgroup sees nothing, and docker shows no names of before.
                 Err(why) if why.kind() == ErrorKind::PermissionDenied => Ok((vec![], vec![])),
                 other => other,

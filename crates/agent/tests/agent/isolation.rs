@@ -42,7 +42,7 @@ async fn change(agent: &Vdvsd, change: Change) {
 
 async fn volumes_of(guest: &mut Guest) -> BTreeMap<String, model::Volume> {
     let listed = guest.list_volumes(v1::ListVolumesRequest {}).await.unwrap();
-    let volumes = listed.into_inner().volumes.into_iter();
+    let volumes = listed.into_inner().volumes().unwrap().into_iter();
     let volumes = volumes.map(|v| model::Volume::try_from(v).unwrap());
     volumes.map(|v| (v.full_name().to_string(), v)).collect()
 }

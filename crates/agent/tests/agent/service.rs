@@ -85,7 +85,7 @@ async fn a_volume_lives_from_create_to_delete() {
     assert!(detached.into_inner().changed);
 
     let list = guest.list_volumes(v1::ListVolumesRequest {}).await.unwrap();
-    assert_eq!(list.into_inner().volumes.len(), 1);
+    assert_eq!(list.into_inner().encoded.len(), 1);
     let request = v1::DeleteVolumeRequest {
         head: head(),
         name: name.clone(),

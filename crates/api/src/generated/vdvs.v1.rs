@@ -87,14 +87,6 @@ pub struct GetVolumeReply {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListVolumesRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ListVolumesReply {
-    #[prost(message, repeated, tag = "1")]
-    pub volumes: ::prost::alloc::vec::Vec<Volume>,
-    /// Datastores that could not be read: volumes on them may be missing here.
-    #[prost(string, repeated, tag = "2")]
-    pub unreadable_datastores: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Volume {
     /// UUID.
     #[prost(string, tag = "1")]
@@ -550,7 +542,7 @@ pub mod volume_service_client {
             &mut self,
             request: impl tonic::IntoRequest<super::ListVolumesRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ListVolumesReply>,
+            tonic::Response<crate::listing::ListVolumesReply>,
             tonic::Status,
         > {
             self.inner
@@ -764,7 +756,7 @@ pub mod volume_service_server {
             &self,
             request: tonic::Request<super::ListVolumesRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ListVolumesReply>,
+            tonic::Response<crate::listing::ListVolumesReply>,
             tonic::Status,
         >;
         /// Attaches to the calling VM, waiting up to the budget for another VM to let go.
@@ -1081,7 +1073,7 @@ pub mod volume_service_server {
                         T: VolumeService,
                     > tonic::server::UnaryService<super::ListVolumesRequest>
                     for ListVolumesSvc<T> {
-                        type Response = super::ListVolumesReply;
+                        type Response = crate::listing::ListVolumesReply;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use prost::Message;
+use prost::bytes::Bytes;
 use uuid::Uuid;
 use vdvs_domain::ownership::Locator;
 use vdvs_domain::{DatastoreName, Epoch, Error, VolumeId};
@@ -9,6 +11,7 @@ use vdvs_domain::{DatastoreName, Epoch, Error, VolumeId};
 use super::request::millis;
 use super::volume::Volume;
 use super::{invalid, locator_from_wire, locator_to_wire, uuid, volume_id};
+use crate::listing::{self, ListVolumesReply};
 use crate::v1;
 use crate::version::Range;
 
@@ -167,21 +170,28 @@ impl TryFrom<v1::CreateVolumeReply> for Volume {
     }
 }
 
-impl From<Listing> for v1::ListVolumesReply {
+impl From<Listing> for ListVolumesReply {
     fn from(listing: Listing) -> Self {
+        let encoded = |volume| listing::encoded(&v1::Volume::from(volume));
         Self {
-            volumes: listing.volumes.into_iter().map(v1::Volume::from).collect(),
+            encoded: listing.volumes.into_iter().map(encoded).collect(),
             unreadable_datastores: listing.unreadable.into_iter().map(String::from).collect(),
         }
     }
 }
 
-impl TryFrom<v1::ListVolumesReply> for Listing {
+impl TryFrom<ListVolumesReply> for Listing {
     type Error = Error;
 
-    fn try_from(wire: v1::ListVolumesReply) -> Result<Self, Error> {
+    fn try_from(wire: ListVolumesReply) -> Result<Self, Error> {
+        let read = |bytes: Bytes| {
+            let volume = v1::Volume::decode(bytes.as_ref());
+            volume
+                .map_err(|why| invalid("volumes", &why.to_string()))
+                .and_then(Volume::try_from)
+        };
         Ok(Self {
-            volumes: all(wire.volumes, Volume::try_from)?,
+            volumes: all(wire.encoded, read)?,
             unreadable: all(wire.unreadable_datastores, |name| {
                 Ok(DatastoreName::new(&name)?)
             })?,

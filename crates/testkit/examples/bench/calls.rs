@@ -109,7 +109,7 @@ pub(crate) fn visible(world: &World) -> Result<()> {
             seen = world.runtime.block_on(async {
                 let mut guest = world.guest(FIRST);
                 let reply = guest.list_volumes(v1::ListVolumesRequest {}).await?;
-                anyhow::Ok(reply.get_ref().volumes.iter().any(|v| v.name == name))
+                anyhow::Ok(reply.get_ref().volumes()?.iter().any(|v| v.name == name))
             })?;
         }
         ensure!(seen, "{name} was never listed");
@@ -139,7 +139,7 @@ fn agent_list(world: &World, planted: usize) -> Result<Result<f64, String>> {
     if !unreadable.is_empty() {
         return Ok(Err(format!("{after}: not readable: {unreadable}")));
     }
-    let listed = listing.volumes.len();
+    let listed = listing.encoded.len();
     ensure!(listed >= planted, "the agent lists {listed} of {planted}");
     Ok(Ok(ms(took)))
 }
