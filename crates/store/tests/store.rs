@@ -165,7 +165,7 @@ async fn a_newer_schema_is_refused_untouched_with_advice() {
             err,
             OpenError::Newer {
                 found: 99,
-                known: 2,
+                known: 4,
                 ..
             }
         ),

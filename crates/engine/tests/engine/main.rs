@@ -6,16 +6,21 @@
 )]
 
 mod access;
+mod access_groups;
 mod access_scene;
 mod adoption;
 mod attachments;
+mod audit;
 mod clones;
 mod config;
+mod config_import;
+mod config_random;
 mod consistency;
 mod crashes;
 mod hosts;
 mod hosts_crashes;
 mod hosts_random;
+mod hosts_seen;
 mod mistakes;
 mod moving;
 mod original_defects;
@@ -28,3 +33,4 @@ mod support;
 mod takeover;
 mod two_hosts;
 mod volumes;
+mod why;

@@ -126,7 +126,7 @@ async fn a_datastore_whose_configuration_is_lost_may_hold_any_name() {
     lab.create(1, "here").await;
     lab.create(1, "there@ds2").await;
     lab.world
-        .put_file(&ds("ds2"), "dockvols/.vdvs/config.1", b"torn");
+        .put_file(&ds("ds2"), "dockvols/.vdvs/datastore.json", b"torn");
     let (host, other) = lab.second_host();
     let far = lab.world.add_vm(host, "far", &ds("ds"));
     let far = other
