@@ -33,7 +33,7 @@ async fn lab_with_original(name: &str) -> Lab {
     lab
 }
 
-async fn plant(lab: &Lab, name: &str) {
+pub(crate) async fn plant(lab: &Lab, name: &str) {
     plant_on(&lab.world, &lab.session, name).await;
 }
 

@@ -8,6 +8,7 @@
 mod access;
 mod access_groups;
 mod access_scene;
+mod admin_volume;
 mod adoption;
 mod attachments;
 mod audit;
