@@ -79,8 +79,8 @@ impl Inner {
             .into());
         }
         let volumes: Vec<String> = of(group, &under).map(full_name_of).collect();
-        let lines = match (volumes.is_empty(), ask.remove_volumes) {
-            (true, _) => Vec::new(),
+        match (volumes.is_empty(), ask.remove_volumes) {
+            (true, _) => {}
             (false, false) => {
                 return Err(Fault::HasVolumes {
                     name: group.name.clone(),
@@ -94,22 +94,23 @@ impl Inner {
                 if !obstacles.is_empty() {
                     return Err(Fault::Refused {
                         what: format!("nothing was removed: {}", named(&obstacles).join(", ")),
-                        advice: "stop the containers that use them, or lift the protection with: vdvs volume set; then try again".to_owned(),
+                        advice: "stop the containers that use them, or lift the protection with: vdvs volume unprotect; then try again".to_owned(),
                     }
                     .into());
                 }
                 self.close_and_empty(user, home, group, rules, ask, tell)
-                    .await?
+                    .await?;
             }
-        };
+        }
         let actor = Actor::Admin(user);
         let removed = self.change_config(home, &actor, |config| {
             let done = config.remove_group(&ask.name, ask.force)?;
             Ok(((), done.what))
         });
         removed.await?;
+        // Each volume was told when it was gone.
         Ok(GroupChanged {
-            lines,
+            lines: Vec::new(),
             warnings: Vec::new(),
         })
     }
@@ -122,21 +123,21 @@ impl Inner {
         rules: &Rules,
         ask: &RemoveGroup,
         tell: &Teller,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<(), Error> {
         let actor = Actor::Admin(user);
         let closed = self.change_config(home, &actor, |config| {
             let done = config.close_group(&ask.name, ask.force)?;
             Ok(((), done.what))
         });
         closed.await?;
-        let (mut lines, mut failed) = (Vec::new(), Vec::new());
+        let (mut gone, mut failed) = (0_usize, Vec::new());
         for _ in 0..ROUNDS {
             let under = self.volumes_under(rules.config).await?;
             let volumes: Vec<&Indexed> = of(group, &under).collect();
             if volumes.is_empty() {
-                return Ok(lines);
+                return Ok(());
             }
-            let total = lines.len().saturating_add(volumes.len());
+            let total = gone.saturating_add(volumes.len());
             tell.total(u64::try_from(total).unwrap_or(u64::MAX));
             failed.clear();
             for volume in volumes {
@@ -148,8 +149,8 @@ impl Inner {
                 match self.remove_one(user, volume).await {
                     Ok(()) => {
                         tell.line(format!("removed {name}"));
-                        lines.push(format!("removed {name}"));
                         tell.one_more();
+                        gone += 1;
                     }
                     Err(why) => failed.push(format!("{name}: {why}")),
                 }
@@ -162,7 +163,7 @@ impl Inner {
             what: format!(
                 "vmgroup {} is closed and not yet removed; {} of its volumes are, and these are not: {}",
                 ask.name,
-                lines.len(),
+                gone,
                 named(&failed).join("; ")
             ),
             advice: format!(
