@@ -60,9 +60,7 @@ pub async fn follow(
     let Some(begun) = changed.work.take() else {
         return Ok(changed);
     };
-    let work = wait(agent, begun, progress).await?;
-    changed.lines.extend(work.lines.iter().cloned());
-    changed.work = Some(work);
+    changed.end(wait(agent, begun, progress).await?);
     Ok(changed)
 }
 

@@ -30,6 +30,17 @@ impl Changed {
             work: reply.work.map(Work::from),
         }
     }
+
+    /// Takes over what the ended work did. A work has lines only; those that warn say so at their beginning.
+    pub fn end(&mut self, work: Work) {
+        for line in &work.lines {
+            match line.strip_prefix("warning: ") {
+                Some(warning) => self.warnings.push(warning.to_owned()),
+                None => self.lines.push(line.clone()),
+            }
+        }
+        self.work = Some(work);
+    }
 }
 
 impl Tabular for Changed {

@@ -13,7 +13,10 @@ fn a_change_that_takes_long_is_waited_for_and_shows_its_results() {
     let world = World::start();
     let ran = world.vdvs("vmgroup vm add long vm1 --move-volumes");
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    assert_eq!(ran.out, "moved postgres_vol\nvmgroup vm add succeeded\n");
+    assert_eq!(
+        ran.out,
+        "moved postgres_vol\nvmgroup vm add succeeded\n! look\n"
+    );
     let json = world.vdvs("vmgroup vm add long vm1 -o json").out;
     let value: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value.pointer("/work/state").unwrap(), "done");
@@ -27,7 +30,7 @@ fn a_failed_work_fails_the_command_with_its_reason_and_what_was_done() {
     assert_eq!((ran.code, ran.out.as_str()), (6, ""));
     assert_eq!(
         ran.err,
-        "vdvs: reports is being detached\nmoved postgres_vol\n"
+        "vdvs: reports is being detached\nmoved postgres_vol\nwarning: look\n"
     );
     // Whoever looks later sees the same.
     let later = world.vdvs("work show w-failing");

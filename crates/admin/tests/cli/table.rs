@@ -414,7 +414,7 @@ pub(crate) fn work(id: &str, step: u64) -> v1::Work {
         total: 12,
         state: state.into(),
         lines: if ended {
-            vec!["moved postgres_vol".into()]
+            vec!["moved postgres_vol".into(), "warning: look".into()]
         } else {
             vec![]
         },
