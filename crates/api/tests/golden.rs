@@ -15,6 +15,9 @@ use prost::Message;
 use vdvs_api::listing::ListVolumesReply;
 use vdvs_api::v1;
 
+#[path = "messages/admin.rs"]
+mod admin;
+
 const A: &str = "0192aaaa-bbbb-7ccc-8ddd-eeee12345678";
 const B: &str = "7d1c3a7e-1111-4222-8333-444455556666";
 
@@ -82,6 +85,7 @@ fn every_message_has_the_bytes_it_always_had() {
     guest_messages(&mut golden);
     attachment_messages(&mut golden);
     admin_messages(&mut golden);
+    admin::all(&mut golden);
     let files: BTreeSet<String> = fs::read_dir(dir())
         .expect("the folder golden/ is committed")
         .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
@@ -277,6 +281,13 @@ fn admin_messages(golden: &mut Golden) {
             open_to_all: true,
             warnings: vec!["look".into()],
             datastores: vec![datastore()],
+            lock_hint: "vdvs vmgroup rm --name=_DEFAULT".into(),
+            config_mode: "MultiNode".into(),
+            pid: 8,
+            log_file: "/var/log/vdvsd.log".into(),
+            log_level: "info".into(),
+            port: 1019,
+            hosts: 9,
         },
     );
     golden.empty::<v1::ListAllVolumesRequest>("list_all_volumes_request");
@@ -327,6 +338,8 @@ fn admin_messages(golden: &mut Golden) {
                 plugin: "vdvs-plugin 0.1.0".into(),
                 group: "_DEFAULT".into(),
                 volumes: vec!["postgres_vol@vsanDatastore".into()],
+                host: "esx01".into(),
+                told_at_unix_ms: 1_700_000_000_007,
             }],
         },
     );
@@ -396,6 +409,11 @@ fn admin_volume() -> v1::AdminVolume {
         operation_since_unix_ms: 1_700_000_000_002,
         attention: "look".into(),
         disk_path: "[vsanDatastore] dockvols/x/postgres_vol.12345678.vmdk".into(),
+        policy: "gold".into(),
+        protected: true,
+        orphan: true,
+        told_by: "esx02".into(),
+        told_at_unix_ms: 1_700_000_000_008,
     }
 }
 
