@@ -19,6 +19,16 @@ pub enum ConfigFault {
         /// Their home datastores.
         homes: Vec<String>,
     },
+    /// Nobody used the datastore yet, and it is not sure that no configuration is to govern it.
+    #[error(
+        "Configuration not found. Please init configuration with 'esxcli storage guestvol config init'. Nobody used datastore {datastore} yet, and it is in doubt whether it may be open to all ({}); bring that back, or decide with: vdvs config init --datastore {datastore}", .doubts.join("; ")
+    )]
+    FirstInDoubt {
+        /// The datastore.
+        datastore: DatastoreName,
+        /// What is in the way.
+        doubts: Vec<String>,
+    },
     /// The document's home cannot be read or written.
     #[error(
         "the configuration on datastore {home} cannot be read or changed now ({why}); nothing was changed. Bring the datastore back, then try again"
@@ -62,7 +72,9 @@ impl ConfigFault {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::InitNeeded | Self::Removed { .. } => ErrorKind::NotConfigured,
+            Self::InitNeeded | Self::Removed { .. } | Self::FirstInDoubt { .. } => {
+                ErrorKind::NotConfigured
+            }
             Self::Several { .. } => ErrorKind::Ambiguous,
             Self::HomeUnavailable { .. } | Self::Unsettled { .. } => ErrorKind::Unavailable,
             Self::Refused { .. } => ErrorKind::InvalidArgument,
