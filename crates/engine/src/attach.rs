@@ -156,6 +156,7 @@ impl Inner {
                     .wait(held.record.id, owner.as_ref(), &caller.vm, since);
                 waiter = Some((place, owner));
                 tracing::info!(volume = %held.name(), vm = %caller.vm, %holder, "waiting for the volume");
+                self.hosts.news();
             }
             admitted.park()?;
             let wake = (!tried).then_some(&mut changes);

@@ -124,6 +124,7 @@ impl Inner {
             return true;
         }
         self.notices.vms_changed(&changed);
+        self.hosts.news();
         let changed = vms.into_iter().filter(|v| changed.contains(&v.id));
         self.look_at_vms(changed.collect()).await;
         true
@@ -170,7 +171,8 @@ impl Inner {
             self.sweep_leftovers(ds, group).await?;
             self.repair_ledger(ds, group).await?;
         }
-        Ok(())
+        // A configuration that moved leaves a trace where it was, which is not to be needed for long.
+        self.point_one(ds).await.map(drop)
     }
 
     /// The records that say that anybody has or does anything to a volume. Of all others the index is enough.

@@ -251,20 +251,6 @@ impl Inner {
         }
     }
 
-    /// The VMs, on any host, that have this instance UUID, or else this name. Empty: no host knows one, or its host is
-    /// silent or its datastores are out of reach. Several: VMs of different instance UUIDs have the name, or copies one
-    /// UUID.
-    pub(crate) async fn vm_known(&self, name_or_uuid: &str) -> Result<Vec<KnownVm>, Error> {
-        let mut known = self.vms_known().await?;
-        let uuid = Uuid::try_parse(name_or_uuid).ok();
-        let by_uuid = |vm: &KnownVm| Some(vm.id.instance_uuid) == uuid;
-        match known.iter().any(by_uuid) {
-            true => known.retain(by_uuid),
-            false => known.retain(|vm| vm.name == name_or_uuid),
-        }
-        Ok(known)
-    }
-
     /// The volumes on datastores that only other hosts see.
     pub(crate) async fn volumes_told(&self) -> Vec<AdminVolume> {
         let others = self.others().await;

@@ -199,6 +199,16 @@ impl Inner {
             Ok(Err(why)) => told.problem = cut(&why.to_string()),
             Err(_) => told.problem = "no answer".to_owned(),
         }
+        // Its home may be what does not answer: the others are told here all the same.
+        if config.is_none()
+            && let Some(rules) = self.last_rules(&told.name)
+        {
+            told.id = Some(rules.datastore).filter(|id| !id.is_nil());
+            config = told.id.map(|_| ToldConfig {
+                id: rules.config,
+                version: rules.version,
+            });
+        }
         (told, config)
     }
 

@@ -200,7 +200,7 @@ impl Inner {
         }
     }
 
-    /// The rows about a volume in all audits that are known.
+    /// The rows about a volume in all audits that are known, oldest first.
     async fn rows_about(
         &self,
         id: VolumeId,
@@ -228,7 +228,11 @@ impl Inner {
             let rows = file.rows.iter().map(|row| Row::told(&file.name, row));
             rows.filter(|r| query.fits(&r.row))
         });
-        mine.chain(theirs).collect()
+        // Both come newest first.
+        let mut rows: Vec<_> = mine.chain(theirs).collect();
+        rows.reverse();
+        rows.sort_by_key(|r| r.row.last);
+        rows
     }
 
     fn waits_for(&self, stored: &Stored, others: &Others) -> Vec<VolumeEvent> {

@@ -131,13 +131,14 @@ impl VolumeEvent {
     }
 }
 
-/// All that is known, oldest first. Each thing once: what the record and an audit both tell takes the audit's words.
+/// All that is known, oldest first. Each thing once: what the record and an audit both tell takes the audit's words. Rows
+/// come oldest first.
 pub(super) fn timeline(
     record: Option<(&VolumeRecord, String)>,
     rows: &[Row],
     waits: Vec<VolumeEvent>,
 ) -> Vec<VolumeEvent> {
-    let mut events = waits;
+    let mut events = Vec::new();
     let mut rows: Vec<_> = rows.iter().collect();
     if let Some((record, host)) = record {
         let by = record.created.by.as_ref();
@@ -159,7 +160,9 @@ pub(super) fn timeline(
         events.extend(of_record);
     }
     events.extend(rows.into_iter().map(Row::event));
-    events.sort_by(|a, b| (a.at, a.epoch, &a.kind).cmp(&(b.at, b.epoch, &b.kind)));
+    events.extend(waits);
+    // Of one moment in the order they were written down.
+    events.sort_by_key(|event| event.at);
     events.dedup();
     let excess = events.len().saturating_sub(MAX_SHOWN);
     events.drain(..excess);

@@ -33,7 +33,11 @@ fn running(engine: &Arc<Engine>) -> JoinSet<()> {
 
 impl Two {
     pub(crate) fn new() -> Self {
-        let near = Lab::new();
+        Self::over(Lab::new())
+    }
+
+    /// The same over a lab with other datastores.
+    pub(crate) fn over(near: Lab) -> Self {
         let far_host = near.world.add_host("esx02");
         let far_vms = (1..=2)
             .map(|n| near.world.add_vm(far_host, &format!("far{n}"), &ds("ds")))
