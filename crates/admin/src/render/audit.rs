@@ -6,7 +6,7 @@ use crate::view::{AuditEntry, AuditList};
 impl Text for AuditList {
     fn text(&self, width: Option<u16>) -> String {
         if self.entries.is_empty() {
-            return "nothing was changed and nothing was denied\n".to_owned();
+            return "no changes and no denials\n".to_owned();
         }
         let row = |e: &AuditEntry| {
             let times = match e.count {

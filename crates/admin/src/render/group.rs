@@ -11,7 +11,7 @@ const NOT_CONFIGURED: &str = "no datastore is governed yet: this is what the fir
 impl Text for GroupList {
     fn text(&self, width: Option<u16>) -> String {
         let mut out = if self.groups.is_empty() {
-            "no vmgroups: no VM may use volumes; make one with: vdvs vmgroup create\n".to_owned()
+            "no vmgroups; make one with: vdvs vmgroup create\n".to_owned()
         } else {
             let shown = [
                 ("uuid", "Uuid"),
