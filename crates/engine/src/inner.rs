@@ -26,9 +26,9 @@ use crate::index::Index;
 use crate::keyed::{Held, Key, Keys};
 use crate::ledger::Combiner;
 use crate::leftovers::Suspects;
-use crate::moving_vms::Transfers;
 use crate::notices::Notices;
 use crate::ports::{DatastoreInfo, DiskPath, Power, StorageError};
+use crate::transfers::Transfers;
 use crate::wanted::Watched;
 use crate::works::Works;
 

@@ -11,35 +11,32 @@
 //! * Rules are followed within a second, so nothing moves before that has passed. A request that began by older rules and
 //!   is slow meets the name, which stays taken in the old vmgroup for a while (see `leftovers`).
 //! * Every agent sees it in the document. The one that began goes on with it after its restart; any other does when it
-//!   stood unchanged for [`LEFT_ALONE`]. Each step may run twice. It turns back at most once, by a change of the
+//!   stood unchanged for a while (see `transfers`). Each step may run twice. It turns back at most once, by a change of the
 //!   document, and never forward again, so that two agents cannot pull in two directions.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use vdvs_domain::access::{AccessConfig, Fault, Group, Member, Transfer, TransferredVolume};
-use vdvs_domain::address::AdminAddress;
+use vdvs_domain::access::{AccessConfig, Fault, Member, Transfer, TransferredVolume};
 use vdvs_domain::governing::ConfigFault;
-use vdvs_domain::{DatastoreName, Error, GroupId, GroupName, RequestId, VolumeRecord};
+use vdvs_domain::{DatastoreName, Error, GroupId, GroupName, RequestId};
 
 use crate::api::{Actor, Call, Outcome, Teller};
-use crate::governance::Governed;
+pub(crate) use crate::bringing::is_of;
+use crate::bringing::{exactly, listed, target};
 use crate::index::Indexed;
-use crate::inner::{Inner, locked};
+use crate::inner::Inner;
 use crate::moving::MoveTo;
 use crate::moving_admin::may_come;
 use crate::records::Stored;
+use crate::transfers::Running;
 
 /// Rules that agents follow are at most a second old; more, so that requests under way by them come to their look-up.
 const FOLLOWED: Duration = Duration::from_millis(1500);
-/// Another host's transfer is taken over when it was seen unchanged for so long.
-const LEFT_ALONE: Duration = Duration::from_secs(20);
-/// How often the documents are looked at for transfers to go on with.
-const LOOK: Duration = Duration::from_secs(5);
 /// What another host has under way with a volume is waited for, so often and so long in between.
 const TRIES: usize = 20;
 /// Longest time for one volume.
@@ -58,21 +55,8 @@ pub(crate) struct TransferAsk {
     pub(crate) only: Vec<String>,
 }
 
-/// Whether a volume is one that these VMs made or have. Of its makers the original knew only the names.
-pub(crate) fn is_of(record: &VolumeRecord, vms: &[Member]) -> bool {
-    let owner = record.ownership.owner().map(|o| o.vm.id.instance_uuid);
-    let maker = record.created.by.as_ref();
-    vms.iter().any(|vm| {
-        let made = maker.is_some_and(|by| match by.id.instance_uuid {
-            unknown if unknown.is_nil() => by.name == vm.name,
-            uuid => uuid == vm.uuid,
-        });
-        made || owner == Some(vm.uuid)
-    })
-}
-
 /// Whether a failure stays one however often it is tried.
-const fn is_final(why: &Error) -> bool {
+pub(crate) const fn is_final(why: &Error) -> bool {
     matches!(
         why,
         Error::Access(Fault::NameTaken { .. } | Fault::NoSuchGroup { .. })
@@ -81,66 +65,7 @@ const fn is_final(why: &Error) -> bool {
     )
 }
 
-/// The transfers this agent is at.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Transfers(Arc<Mutex<HashSet<Uuid>>>);
-
-/// Says so of one, until dropped.
-#[derive(Debug)]
-struct Running(Transfers, Uuid);
-
-impl Transfers {
-    /// `None`: it is at it already.
-    fn run(&self, id: Uuid) -> Option<Running> {
-        locked(&self.0)
-            .insert(id)
-            .then(|| Running(self.clone(), id))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        locked(&self.0.0).remove(&self.1);
-    }
-}
-
-fn listed(volumes: &[Indexed]) -> Vec<TransferredVolume> {
-    let one = |v: &Indexed| TransferredVolume {
-        id: v.record.id,
-        name: v.record.name.clone(),
-        datastore: v.place.ds.clone(),
-    };
-    volumes.iter().map(one).collect()
-}
-
 impl Inner {
-    /// The volumes of a vmgroup under one configuration, read now.
-    ///
-    /// # Errors
-    /// When a datastore cannot be read: there may be more.
-    pub(crate) async fn volumes_in_group(
-        &self,
-        config: Uuid,
-        group: GroupId,
-    ) -> Result<Vec<Indexed>, Error> {
-        let mut found = Vec::new();
-        for ds in self.datastores().await? {
-            let governed = match self.governed_in_time(&ds).await {
-                Ok(governed) => governed,
-                Err(why) => match self.last_rules(&ds.name) {
-                    Some(last) if last.config != config => continue,
-                    _ => return Err(why),
-                },
-            };
-            if matches!(&governed, Governed::By(rules) if rules.config == config) {
-                let there = self.indexed(&ds.name, group, Duration::ZERO);
-                found.extend(self.answering(&ds.name, there).await?);
-            }
-        }
-        found.retain(|v| v.record.exists());
-        Ok(found)
-    }
-
     /// Makes VMs members of another vmgroup, with their volumes, also while these are attached or mounted. Begins with
     /// one change of the configuration on `home` and ends with one; what lies between outlives the caller and the
     /// agent. Call it after the change that made the vmgroup, or found that the VMs may come ([`Changed::moving`]).
@@ -172,7 +97,7 @@ impl Inner {
         for (from, vms) in by_group {
             let begun = self.begin_transfer(home, who, config, (from, ask.to), vms, &ask.only);
             let running = begun.await?;
-            let run = self.transfer_steps(home, who, config, running.1, teller);
+            let run = self.transfer_steps(home, who, config, running.id(), teller);
             lines.extend(Box::pin(run).await?);
         }
         if !rest.is_empty() {
@@ -259,52 +184,8 @@ impl Inner {
         Ok(running)
     }
 
-    /// What would refuse a volume later is found before anything is changed.
-    async fn check_they_may_come(
-        &self,
-        access: &AccessConfig,
-        to: GroupId,
-        volumes: &[Indexed],
-    ) -> Result<(), Error> {
-        let group = target(access, to)?;
-        let mut more: BTreeMap<&DatastoreName, (u64, Option<u64>)> = BTreeMap::new();
-        for volume in volumes {
-            let (ds, record) = (&volume.place.ds, &volume.record);
-            let limit = may_come(&group, ds, record.capacity)?;
-            let (sum, _) = more.entry(ds).or_insert((0, limit));
-            *sum = sum.saturating_add(record.capacity.bytes());
-            let stored = Stored {
-                place: (*volume.place).clone(),
-                record: (**record).clone(),
-                seq: 0,
-            };
-            self.check_short_name(&stored, &group).await?;
-            match self.named(ds, to, &record.name).await {
-                // Its own name, from when it was there; or another's, which is soon free.
-                Ok(None) | Err(Error::OnTheMove { .. }) => {}
-                Ok(Some(_)) => {
-                    return Err(Fault::NameTaken {
-                        group: group.name,
-                        name: record.name.to_string(),
-                        datastore: ds.clone(),
-                    }
-                    .into());
-                }
-                Err(why) => return Err(why),
-            }
-        }
-        for (ds, (asked, limit)) in more {
-            let Some(limit) = limit else { continue };
-            let used = self.ledger(ds, to).await?.used();
-            if used.saturating_add(asked) > limit {
-                return Err(Error::QuotaExceeded { used, limit, asked });
-            }
-        }
-        Ok(())
-    }
-
     /// Goes on with a transfer until it is over.
-    async fn transfer_steps(
+    pub(crate) async fn transfer_steps(
         self: &Arc<Self>,
         home: &DatastoreName,
         who: &Actor<'_>,
@@ -564,72 +445,4 @@ impl Inner {
         };
         self.change_config(home, who, forget).await
     }
-
-    /// Goes on with transfers that nobody is at, until dropped.
-    pub(crate) async fn follow_transfers(self: &Arc<Self>) {
-        loop {
-            if let Err(why) = self.resume_transfers().await {
-                self.said.once("transfers".to_owned(), &why.to_string());
-            }
-            sleep(LOOK).await;
-        }
-    }
-
-    async fn resume_transfers(self: &Arc<Self>) -> Result<(), Error> {
-        // A datastore that cannot be read is somebody else's subject.
-        let homes = self.homes().await.unwrap_or_default();
-        for (home, rules) in homes.iter().filter(|(_, r)| !r.kept) {
-            for transfer in &rules.access.transfers {
-                let subject = format!("transfer {} of {}", transfer.id, transfer.volumes.len());
-                let Some(_running) = self.transfers.run(transfer.id) else {
-                    continue;
-                };
-                let own = transfer.host == self.host;
-                if !own && !self.is_ripe_for(&subject, LEFT_ALONE) {
-                    continue;
-                }
-                tracing::info!(transfer = %transfer.id, "going on with a transfer that was left");
-                let (who, teller) = (Actor::Reconciler, Teller::default());
-                let run = self.transfer_steps(home, &who, rules.config, transfer.id, &teller);
-                match Box::pin(run).await {
-                    Err(why) if !is_final(&why) => return Err(why),
-                    _ => self.said.well("transfers"),
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The vmgroup that VMs and volumes come to.
-fn target(config: &AccessConfig, to: GroupId) -> Result<Group, Error> {
-    let group = config.groups.iter().find(|g| g.id == to);
-    let gone = || Fault::NoSuchGroup {
-        name: to.to_string(),
-    };
-    Ok(group.ok_or_else(gone)?.clone())
-}
-
-/// Of these volumes those that an administrator named.
-fn exactly(there: &[Indexed], only: &[String]) -> Result<Vec<Indexed>, Error> {
-    let mut found: Vec<Indexed> = Vec::new();
-    for text in only {
-        let asked = AdminAddress::parse(text)?;
-        let fits = |v: &&Indexed| {
-            let name = asked.name.as_ref().is_some_and(|n| n.name == v.record.name);
-            let there = asked.datastore().is_none_or(|ds| v.place.ds.matches(ds));
-            (name && there) || asked.id() == Some(v.record.id)
-        };
-        let mut named = there.iter().filter(fits).peekable();
-        if named.peek().is_none() {
-            return Err(Error::VolumeNotFound {
-                address: text.chars().take(300).collect(),
-                looked_on: "the vmgroup that the VMs leave".to_owned(),
-            });
-        }
-        found.extend(named.cloned());
-    }
-    found.sort_by_key(|v| v.record.id);
-    found.dedup_by_key(|v| v.record.id);
-    Ok(found)
 }
