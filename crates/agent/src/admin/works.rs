@@ -85,21 +85,7 @@ impl Works {
     ///
     /// # Errors
     /// [`Error::Overloaded`] when too many run.
-    pub(crate) fn start<Run>(
-        &self,
-        calls: &Calls,
-        what: impl Into<String>,
-        total: u64,
-        run: impl FnOnce(Teller) -> Run,
-    ) -> Result<v1::Work, Error>
-    where
-        Run: Future<Output = Result<Vec<String>, Error>> + Send + 'static,
-    {
-        self.begin(calls, what.into(), total, run)
-            .map(|entry| entry.shown())
-    }
-
-    fn begin<Run>(
+    fn start<Run>(
         &self,
         calls: &Calls,
         what: String,
@@ -256,7 +242,7 @@ impl AdminFront {
     where
         Run: Future<Output = Result<Vec<String>, Error>> + Send + 'static,
     {
-        let began = self.works.begin(&self.calls, what.into(), total, run);
+        let began = self.works.start(&self.calls, what.into(), total, run);
         let entry = began.map_err(|e| status::from_error(&e))?;
         let until = deadline.min(Instant::now() + QUICK);
         let until = until.checked_sub(REPLY).unwrap_or(until);

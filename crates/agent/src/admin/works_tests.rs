@@ -4,6 +4,22 @@ use tokio::sync::{Notify, oneshot};
 
 use super::*;
 
+impl Works {
+    fn begin<Run>(
+        &self,
+        calls: &Calls,
+        what: &str,
+        total: u64,
+        run: impl FnOnce(Teller) -> Run,
+    ) -> Result<v1::Work, Error>
+    where
+        Run: Future<Output = Result<Vec<String>, Error>> + Send + 'static,
+    {
+        let begun = self.start(calls, what.to_owned(), total, run);
+        begun.map(|entry| entry.shown())
+    }
+}
+
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
@@ -13,7 +29,7 @@ async fn work_goes_on_without_its_caller_and_its_result_can_be_asked_for() {
     let (works, calls) = (Works::default(), Calls::default());
     let (go, gone) = oneshot::channel::<()>();
     let work = works
-        .start(&calls, "counting", 2, |tell| async move {
+        .begin(&calls, "counting", 2, |tell| async move {
             tell.line("one");
             tell.one_more();
             gone.await.unwrap();
@@ -38,7 +54,7 @@ async fn a_question_is_answered_at_the_next_progress_at_the_end_or_when_its_time
     let step = Arc::new(Notify::new());
     let steps = Arc::clone(&step);
     let work = works
-        .start(&calls, "stepping", 0, |tell| async move {
+        .begin(&calls, "stepping", 0, |tell| async move {
             steps.notified().await;
             tell.done(1);
             steps.notified().await;
@@ -69,7 +85,7 @@ async fn the_table_is_bounded_and_forgets_what_ended() {
     let (works, calls) = (Works::default(), Calls::default());
     for _ in 0..MAX_KEPT + 5 {
         let work = works
-            .start(&calls, "quick", 0, |_| async { Ok(Vec::new()) })
+            .begin(&calls, "quick", 0, |_| async { Ok(Vec::new()) })
             .unwrap();
         works.get(&work.id).unwrap().ended_by(soon()).await;
     }
@@ -79,15 +95,15 @@ async fn the_table_is_bounded_and_forgets_what_ended() {
         Ok(Vec::new())
     };
     for _ in 0..MAX_RUNNING {
-        works.start(&calls, "slow", 0, wait).unwrap();
+        works.begin(&calls, "slow", 0, wait).unwrap();
     }
-    let refused = works.start(&calls, "slow", 0, wait).unwrap_err();
+    let refused = works.begin(&calls, "slow", 0, wait).unwrap_err();
     assert!(matches!(refused, Error::Overloaded { .. }), "{refused}");
     calls.drain();
     assert!(calls.finished(Duration::from_secs(20)).await);
     tokio::time::advance(KEEP * 2).await;
     works
-        .start(&calls, "quick", 0, |_| async { Ok(Vec::new()) })
+        .begin(&calls, "quick", 0, |_| async { Ok(Vec::new()) })
         .unwrap();
     assert_eq!(works.all().len(), 1);
 }
@@ -96,7 +112,7 @@ async fn the_table_is_bounded_and_forgets_what_ended() {
 async fn a_lost_work_says_so() {
     let (works, calls) = (Works::default(), Calls::default());
     let work = works
-        .start(&calls, "losing", 0, |_| async { panic!("lost") })
+        .begin(&calls, "losing", 0, |_| async { panic!("lost") })
         .unwrap();
     let end = works.get(&work.id).unwrap().ended_by(soon()).await;
     assert!(matches!(end, Some(Err(Error::Internal(_)))), "{end:?}");
