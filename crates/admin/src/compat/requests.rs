@@ -95,6 +95,10 @@ fn present(given: &Given, name: &str) -> Option<String> {
 }
 
 fn create_group(given: &Given) -> Result<Change, String> {
+    if given.has("vm-list") && given.list("vm-list").is_empty() {
+        let text = "VM list cannot be empty; leave --vm-list out to make a vmgroup without VMs";
+        return Err(text.to_owned());
+    }
     Ok(Change::CreateGroup(v1::CreateGroup {
         name: given.text("name"),
         description: given.text("description"),
@@ -255,6 +259,16 @@ mod tests {
                 .unwrap_err()
                 .contains("only one of")
         );
+    }
+
+    #[test]
+    fn a_list_of_vms_that_is_given_and_empty_is_refused() {
+        let create = "vmgroup create --name=dev --default-datastore=ds";
+        assert!(line(create).is_ok());
+        for empty in ["--vm-list=", "--vm-list=,"] {
+            let wrong = line(&format!("{create} {empty}")).unwrap_err();
+            assert!(wrong.starts_with("VM list cannot be empty"), "{wrong}");
+        }
     }
 
     #[test]

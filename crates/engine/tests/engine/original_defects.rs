@@ -295,3 +295,25 @@ fn dev_of(lab: &Lab, like: &Group, id: u128) -> Group {
         ..like.clone()
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a2_without_a_configuration_a_list_is_no_answer_and_who_holds_a_volume_lets_go_of_it() {
+    let mut lab = Lab::new();
+    lab.create(1, "db").await;
+    let held = lab.attach(1, "db").await;
+    let files = lab.world.files(&ds("ds"));
+    for slot in files.iter().filter(|f| f.contains(".vdvs/config.")) {
+        lab.world.put_file(&ds("ds"), slot, b"torn");
+    }
+    lab.world.forget_store(lab.host);
+    lab.restart();
+    for name in ["db", "none"] {
+        let err = lab.get(1, name).await.unwrap_err();
+        assert_ne!(err.kind(), ErrorKind::NotFound, "{name}: {err}");
+    }
+    let listed = lab.engine.list(&lab.caller(1)).await;
+    let says_so = listed.map_or(true, |l| l.unreadable.contains(&ds("ds")));
+    assert!(says_so, "an empty list would say that there are none");
+    lab.detach(1, &held).await;
+    assert!(lab.world.devices(&lab.vms[0]).is_empty());
+}
