@@ -254,7 +254,7 @@ impl Inner {
     async fn create_under_key(self: &Arc<Self>, job: Job, key: Held) -> Result<Tried, Error> {
         let open = &job.open;
         let name = &job.address.name;
-        self.establish(&open.ds).await?;
+        self.establish_as(&open.ds, &open.rules).await?;
         for _ in 0..ROUNDS {
             match self.look_up(&job.caller, &job.address).await? {
                 Looked::Found(stored) => {
@@ -366,10 +366,8 @@ impl Inner {
         record: &VolumeRecord,
     ) -> Result<bool, Error> {
         let sole = self.is_sole_claimant(&job.caller, place, record.id).await;
-        if !matches!(sole, Ok(true))
-            && let Err(left) = self.undo_create(place, record.id).await
-        {
-            tracing::warn!(volume = %place.what(), why = %left, "a failed create is cleaned up later");
+        if !matches!(sole, Ok(true)) {
+            self.take_create_back(place, record.id).await;
         }
         sole
     }
@@ -389,10 +387,8 @@ impl Inner {
         // Who asks for the name now finds the work.
         drop(key);
         let made = self.make_disk(job, place, record, &underway.work).await;
-        if made.is_err()
-            && let Err(left) = self.undo_create(place, record.id).await
-        {
-            tracing::warn!(volume = %place.what(), why = %left, "a failed create is cleaned up later");
+        if made.is_err() {
+            self.take_create_back(place, record.id).await;
         }
         if let Some(source) = source {
             self.end_read_or_later(&source.place, record.id).await;

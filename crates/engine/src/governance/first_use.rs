@@ -77,6 +77,19 @@ impl Inner {
         Err(closed("others keep changing it".to_owned()))
     }
 
+    /// The same for a request that was allowed by the rules `asked`. Another host may have been first, and made the
+    /// datastore follow what nobody asked here yet.
+    pub(crate) async fn establish_as(&self, ds: &DatastoreName, asked: &Rules) -> Result<(), Error> {
+        let rules = self.establish(ds).await?;
+        match asked.datastore.is_nil() && asked.access != rules.access {
+            true => Err(Error::DatastoreUnavailable {
+                datastore: ds.clone(),
+                why: "another host uses it for the first time at this moment, try again".to_owned(),
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// What would hold on `ds`, which nobody used yet, after its first use.
     pub(super) async fn governed_if_used(&self, ds: &DatastoreName) -> Governed {
         match self.first_for(ds).await {
