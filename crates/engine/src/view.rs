@@ -15,8 +15,8 @@ use crate::kept::Kept;
 use crate::layout::Place;
 use crate::records::Stored;
 
-/// Disks looked at together.
-const STATS: usize = 64;
+/// Disks looked at together, and volumes shown between two turns of the runtime.
+const STATS: usize = 256;
 /// What a disk occupies is shown to people, and changes with every block a guest writes.
 const OCCUPIED: Duration = Duration::from_secs(1);
 /// Views made at once.
@@ -165,17 +165,9 @@ impl Inner {
         for run in volumes.chunk_by(|a, b| a.place.ds == b.place.ds) {
             let files: Vec<_> = run.iter().map(|v| v.place.disk().path).collect();
             let Some(first) = run.first() else { continue };
-            let stats = self
-                .ports
-                .datastores
-                .stat_each(&first.place.ds, &files)
-                .await;
-            match stats {
-                Ok(stats) => allocated.extend(
-                    stats
-                        .iter()
-                        .map(|s| s.as_ref().map_or(0, |s| s.allocated_bytes)),
-                ),
+            let store = &self.ports.datastores;
+            match store.allocated_each(&first.place.ds, &files).await {
+                Ok(bytes) => allocated.extend(bytes),
                 Err(_) => allocated.extend(files.iter().map(|_| 0)),
             }
         }

@@ -251,17 +251,17 @@ impl Datastores for LabDatastores {
             .await
     }
 
-    async fn stat_each(
+    async fn allocated_each(
         &self,
         ds: &DatastoreName,
         files: &[DsPath],
-    ) -> Result<Vec<Option<DiskStat>>, StorageError> {
+    ) -> Result<Vec<u64>, StorageError> {
         let files = files.to_vec();
-        let stat = move |folder: &Folder| {
-            let stats = files.iter().map(|f| folder.stat_disk(f).ok().flatten());
-            Ok(stats.collect())
+        let look = move |folder: &Folder| {
+            let bytes = |file| folder.disk(file).ok()?.allocated().ok();
+            Ok(files.iter().map(|f| bytes(f).unwrap_or(0)).collect())
         };
-        self.soon(ds, stat).await
+        self.soon(ds, look).await
     }
 
     async fn make_dir(&self, ds: &DatastoreName, dir: &DsPath) -> Result<(), StorageError> {

@@ -401,6 +401,17 @@ impl DiskFiles {
         })
     }
 
+    /// Bytes its extent takes on the datastore: one look, and the descriptor is not read.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Io`] when the extent cannot be looked at.
+    pub fn allocated(&self) -> Result<u64, Error> {
+        match look(&self.extent)? {
+            Some(extent) => Ok(extent.blocks().saturating_mul(512)),
+            None => Err(Error::NotFound(self.extent.clone())),
+        }
+    }
+
     /// Everything that is wrong with the disk; empty for a sound one. Repairs nothing.
     ///
     /// # Errors

@@ -328,15 +328,16 @@ pub trait Datastores: Send + Sync + fmt::Debug {
         file: &DsPath,
     ) -> Result<Option<DiskStat>, StorageError>;
 
-    /// What [`Datastores::stat_disk`] says of each; `None` also for one that cannot be looked at.
-    async fn stat_each(
+    /// Bytes each disk occupies; 0 for one that cannot be looked at. For lists, so the cheapest look that is true.
+    async fn allocated_each(
         &self,
         ds: &DatastoreName,
         files: &[DsPath],
-    ) -> Result<Vec<Option<DiskStat>>, StorageError> {
+    ) -> Result<Vec<u64>, StorageError> {
         let mut found = Vec::with_capacity(files.len());
         for file in files {
-            found.push(self.stat_disk(ds, file).await.ok().flatten());
+            let stat = self.stat_disk(ds, file).await.ok().flatten();
+            found.push(stat.map_or(0, |s| s.allocated_bytes));
         }
         Ok(found)
     }
