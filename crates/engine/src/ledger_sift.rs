@@ -97,17 +97,22 @@ impl Inner {
             let is_settled = v.record.exists() && v.record.group == group;
             ledger.entries.contains_key(&v.record.id) && !is_settled
         };
-        let mut unsettled = 0u64;
+        let (mut unsettled, mut resolved) = (0u64, false);
         for volume in volumes.iter().filter(under_way) {
             let bytes = ledger.entries.get(&volume.record.id).copied();
             // On its way to or from another vmgroup, it counts here for a moment only.
             let passes = volume.record.exists() && volume.record.group != group;
             if passes || self.is_under_way(volume).await? {
                 unsettled = unsettled.saturating_add(bytes.unwrap_or(0));
+            } else {
+                resolved = true;
             }
         }
-        // What was resolved just now has left the ledger, or stays.
-        let used = self.ledger(ds, group).await?.used();
+        let used = match resolved {
+            // What was taken back has left the ledger.
+            true => self.ledger(ds, group).await?.used(),
+            false => ledger.used(),
+        };
         let settled = used.saturating_sub(unsettled);
         Ok(Sifted { used, settled })
     }
@@ -122,18 +127,20 @@ impl Inner {
         let (ds, group) = (&at.0, at.1);
         let of_group = volumes.iter().filter(|v| concerns(&v.record, group));
         let known: HashSet<VolumeId> = of_group.map(|v| v.record.id).collect();
-        let mut unread = HashSet::new();
-        for folder in self.groups_on(ds).await? {
-            let (places, _) = self.index.unfinished(ds, folder);
-            unread.extend(places.into_iter().map(|p| p.id8));
-        }
         let ids = ledger.entries.keys().copied();
-        let alone = ids.filter(|id| !known.contains(id) && !unread.contains(&id.id8()));
+        let mut alone: Vec<VolumeId> = ids.filter(|id| !known.contains(id)).collect();
+        if alone.is_empty() {
+            return Ok(Vec::new());
+        }
+        for folder in self.groups_on(ds).await? {
+            let (unread, _) = self.index.unfinished(ds, folder);
+            alone.retain(|id| unread.iter().all(|place| place.id8 != id.id8()));
+        }
         let removal = |volume: VolumeId| {
             tracing::info!(%volume, datastore = %ds, "a ledger entry without a volume is removed");
             Entry::Remove { volume }
         };
-        Ok(alone.map(removal).collect())
+        Ok(alone.into_iter().map(removal).collect())
     }
 
     /// The entry of a volume that has none, unless it is gone by now.

@@ -1,5 +1,6 @@
 //! The ends of a create: the volume exists, or everything is taken back; also for one that a crash left.
 
+use tokio::time::sleep;
 use vdvs_domain::error::full_name;
 use vdvs_domain::options::GivenOptions;
 use vdvs_domain::record::{Answer, Created, FORMAT, Fingerprint, RequestResult};
@@ -11,6 +12,9 @@ use vdvs_domain::{
 use crate::inner::{Inner, unavailable};
 use crate::layout::{self, Place};
 use crate::records::{Change, Claim, Stored};
+
+/// Tries to take a failed create back before it is left to the sweep.
+const TRIES: usize = 3;
 
 impl Inner {
     /// The last steps: the disk gets its policy, and the volume exists.
@@ -49,6 +53,22 @@ impl Inner {
         let finished = finished.await?;
         self.catch_up_with_policy(&finished).await;
         Ok(finished)
+    }
+
+    /// After a create of this host failed: taken back, once more if the datastore failed only for a moment, since what is
+    /// left takes room. The sweep comes after it.
+    pub(crate) async fn take_create_back(&self, place: &Place, id: VolumeId) {
+        let mut tries = 0;
+        let left = loop {
+            tries += 1;
+            match self.undo_create(place, id).await {
+                Ok(()) => return,
+                Err(why @ Error::Contended { .. }) => break why,
+                Err(why) if tries >= TRIES => break why,
+                Err(_) => sleep(self.settings.poll).await,
+            }
+        };
+        tracing::warn!(volume = %place.what(), why = %left, "a failed create is cleaned up later");
     }
 
     /// Takes back a create that cannot be finished, also when somebody who took it for abandoned was first: what was

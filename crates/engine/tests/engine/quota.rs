@@ -278,15 +278,21 @@ async fn sixty_four(seed: u64, fits: u64, failing: bool) {
         assert_eq!(made, fits, "{text}: {results:?}");
         assert_eq!(full, 64 - usize::try_from(fits).unwrap(), "{text}");
     }
-    assert!(made <= fits, "{text}: {made} were made");
+    // Who was told that the datastore failed may have got its volume all the same.
+    let session = three.world.session(three.agents[0].host);
+    let looker = Engine::new(session.ports(), Settings::default());
+    let listing = looker.admin_volumes().await.unwrap();
+    let whole = listing.volumes.iter().filter(|v| v.operation.is_none());
+    let there = u64::try_from(whole.count()).unwrap() - 1;
+    assert!(made <= there && there <= fits, "{text}: {there} are there");
     // Whoever was refused was refused because all room was taken, not because somebody tried and failed.
     assert!(
-        full == 0 || made == fits,
-        "{text}: {made} made, {full} refused"
+        full == 0 || there == fits,
+        "{text}: {there} made, {full} refused"
     );
     three.settle().await;
     three.judge(&["ds"], &text).await;
-    assert_eq!(three.used("ds"), SIZE + made * SIZE, "{text}");
+    assert!(three.used("ds") <= total, "{text}");
 }
 
 fn paused(test: impl Future<Output = ()>) {
@@ -475,14 +481,10 @@ async fn a_create_that_died_keeps_its_room_only_until_somebody_looks() {
     died.abort();
     three.restart(0);
     let made = three.create(0, "other", "64mb").await;
-    // Finished, where its disk was complete.
-    let is_there = three.present("ds").await.len();
-    assert_eq!(
-        (is_there, made.is_ok() || is_full(&made)),
-        (2, true),
-        "{made:?}"
-    );
+    assert!(made.is_ok() || is_full(&made), "{made:?}");
     three.settle().await;
+    // Finished where its disk was complete and had its room, else undone.
+    assert_eq!(three.present("ds").await.len(), 2, "{made:?}");
     three.judge(&["ds"], "in the end").await;
 }
 

@@ -370,6 +370,7 @@ async fn limits_of_the_configuration_hold() {
     let lab = Lab::new();
     lab.create(1, "first").await;
     let mut config = AccessConfig::open_to_all();
+    config.groups[0].privileges.truncate(1);
     let privilege = &mut config.groups[0].privileges[0];
     privilege.datastore = DatastoreScope::All;
     privilege.max_volume = Some("2gb").map(|t| Capacity::parse(t).unwrap());
