@@ -1,5 +1,7 @@
 //! What every change asks of the agent, however it is written on the command line, and what it says on success.
 
+use std::fs;
+
 use crate::rig::World;
 
 /// Each line asks for exactly this, and says that.
@@ -353,7 +355,7 @@ fn files_go_in_and_out_whole() {
     let line = format!("config backup {}", saved.display());
     let ran = world.vdvs(&line);
     assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.err);
-    let json = std::fs::read_to_string(&saved).unwrap();
+    let json = fs::read_to_string(&saved).unwrap();
     assert_eq!(json, world.vdvs("config backup").out.trim_end());
     let again = world.vdvs(&line);
     assert_eq!(again.code, 4, "{}", again.err);
@@ -371,7 +373,7 @@ fn files_go_in_and_out_whole() {
         assert_eq!(world.asked(), [expected]);
     }
 
-    std::fs::write(&database, [0, 159, 146, 150]).unwrap();
+    fs::write(&database, [0, 159, 146, 150]).unwrap();
     world.forget();
     let import = format!("config import {} --datastore=ds", database.display());
     let dry = world.vdvs(&format!("{import} --dry-run"));

@@ -1,6 +1,7 @@
 //! An agent that answers from a table and notes every change it was asked for.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ fn address_error(address: &str) -> Option<Status> {
 
 impl FakeAgent {
     /// Notes the change and answers it, unless its subject says otherwise.
-    fn change<T: std::fmt::Debug>(
+    fn change<T: Debug>(
         &self,
         subject: &str,
         head: Option<v1::RequestHead>,
@@ -88,7 +89,7 @@ impl FakeAgent {
         Ok(Response::new(reply))
     }
 
-    fn note<T: std::fmt::Debug>(&self, head: Option<v1::RequestHead>, message: &T) {
+    fn note<T: Debug>(&self, head: Option<v1::RequestHead>, message: &T) {
         let id = head.unwrap().request_id;
         let what = format!("{message:?}").replace("head: None, ", "");
         self.asked.lock().unwrap().push(Asked { id, what });

@@ -1,6 +1,7 @@
 //! The forms for programs: every answer and every error as JSON, XML and CSV; help, completions and manual pages.
 
 use std::fs;
+use std::mem::take;
 
 use roxmltree::Document;
 use serde_json::Value;
@@ -66,10 +67,10 @@ fn csv(text: &str) -> Vec<Vec<String>> {
                 cell.push('"');
             }
             '"' => quoted = !quoted,
-            ',' if !quoted => row.push(std::mem::take(&mut cell)),
+            ',' if !quoted => row.push(take(&mut cell)),
             '\n' if !quoted => {
-                row.push(std::mem::take(&mut cell));
-                rows.push(std::mem::take(&mut row));
+                row.push(take(&mut cell));
+                rows.push(take(&mut row));
             }
             c => cell.push(c),
         }

@@ -1,6 +1,6 @@
 //! The question before what cannot be undone, as a person at a terminal gets it.
 
-use std::fs::File;
+use std::fs::{File, write};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Stdio;
@@ -41,7 +41,7 @@ fn at_terminal(world: &World, line: &str, answer: &str) -> Ran {
 
 fn file(dir: &Path, name: &str, bytes: &[u8]) -> String {
     let path = dir.join(name);
-    std::fs::write(&path, bytes).unwrap();
+    write(&path, bytes).unwrap();
     path.display().to_string()
 }
 

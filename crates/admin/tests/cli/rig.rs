@@ -1,5 +1,6 @@
 //! A fake agent behind its socket, and the program that asks it.
 
+use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -108,7 +109,7 @@ pub(crate) fn words(line: &str) -> Vec<String> {
             }
             ' ' if !quoted => {
                 if any {
-                    words.push(std::mem::take(&mut word));
+                    words.push(take(&mut word));
                 }
                 any = false;
             }

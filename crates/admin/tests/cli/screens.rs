@@ -2,10 +2,10 @@
 
 use insta::assert_snapshot;
 
-use crate::rig::{World, no_agent, vdvs};
+use crate::rig::{Ran, World, no_agent, vdvs};
 
 /// What a terminal shows, with the exit code below.
-fn screen(ran: &crate::rig::Ran) -> String {
+fn screen(ran: &Ran) -> String {
     let mut shown = ran.out.clone();
     if !ran.err.is_empty() {
         shown += &format!("--- standard error\n{}", ran.err);
