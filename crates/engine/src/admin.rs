@@ -1,6 +1,7 @@
 //! What an administrator on this host sees and does; not limited by vmgroups.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use vdvs_domain::record::Fingerprint;
@@ -89,8 +90,8 @@ impl Inner {
         let mut orphans = HashMap::new();
         for volume in &volumes {
             let (ds, group) = (&volume.place.ds, volume.record.group);
-            if !orphans.contains_key(&(ds, group)) {
-                orphans.insert((ds, group), self.is_orphan(ds, group).await);
+            if let Entry::Vacant(unknown) = orphans.entry((ds, group)) {
+                unknown.insert(self.is_orphan(ds, group).await);
             }
         }
         let shown = |v: &Indexed, view| {

@@ -9,10 +9,10 @@ use vdvs_domain::access::Leaving;
 use vdvs_domain::{Epoch, Error, ErrorKind, Ownership};
 use vdvs_engine::Engine;
 use vdvs_engine::api::{AdminSet, GroupChange, Notice, Outcome, RemoveGroup, Teller};
-use vdvs_engine::ports::Power;
+use vdvs_engine::ports::{AuditEntry, Power};
 
 use crate::hosts::{FENCE, Two};
-use crate::moving::{make_group, move_to, root};
+use crate::moving::{forget_group, make_group, move_to, root};
 use crate::support::{Lab, call, call_for, disk, rand_request};
 
 async fn set(lab: &Lab, address: &str, options: &[(&str, &str)]) -> Result<Outcome<()>, Error> {
@@ -214,8 +214,7 @@ async fn taking_a_volume_asks_its_guest_first_and_force_takes_it_from_a_live_one
     let late = lab.try_detach(1, 9, made.id, again.epoch).await.unwrap();
     assert_eq!(late, Outcome::Unchanged(()));
     let audit = lab.world.audit(lab.host);
-    let by_root =
-        |e: &&vdvs_engine::ports::AuditEntry| e.verb == "detach" && e.who.contains("root");
+    let by_root = |e: &&AuditEntry| e.verb == "detach" && e.who.contains("root");
     assert_eq!(audit.iter().filter(by_root).count(), 2);
     let nobody = take(&lab.engine, "db", true).await.unwrap();
     assert!(!nobody.is_change(), "{nobody:?}");
@@ -301,7 +300,7 @@ async fn an_orphan_is_shown_adopted_and_removed() {
         .unwrap();
     let kept = lab.create(3, "kept").await;
     lab.create(3, "scrap").await;
-    crate::moving::forget_group(&lab, "dev");
+    forget_group(&lab, "dev");
     sleep(Duration::from_secs(2)).await;
     let listed = lab.engine.admin_volumes().await.unwrap().volumes;
     assert_eq!(listed.iter().filter(|v| v.orphan).count(), 2, "{listed:?}");
