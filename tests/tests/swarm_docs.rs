@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use page::{End, Place, Step};
-use vdvs_testkit::lab::{BUSYBOX, DEFAULT_DATASTORE, Datastore, Images, LabConfig, POSTGRES, workspace_dir};
+use vdvs_testkit::lab::{
+    BUSYBOX, DEFAULT_DATASTORE, Datastore, Images, LabConfig, POSTGRES, workspace_dir,
+};
 use vdvs_testkit::process::{Cmd, tool};
 use vdvs_testkit::wait::until;
 use vdvs_tests::rig::{Program, Rig, Setup};

@@ -192,11 +192,7 @@ impl Agent {
             .servers
             .spawn(serve_guests(front, conns, agent.draining.clone()));
         let (legacy_sink, legacy) = mpsc::channel(CONNECTIONS);
-        let front = LegacyFront::new(
-            Arc::clone(engine),
-            Arc::clone(&guests),
-            agent.calls.clone(),
-        );
+        let front = LegacyFront::new(Arc::clone(engine), Arc::clone(&guests), agent.calls.clone());
         agent
             .servers
             .spawn(front.serve(legacy, agent.draining.clone()));

@@ -87,3 +87,148 @@ impl VolumeRecord {
         self.history.drain(..excess);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ids::{GroupId, HostId, VmId, VmRef, VolumeId};
+    use crate::names::{FsType, VolumeName};
+    use crate::options::{GivenOptions, Layout};
+    use crate::ownership::{Event, Owner};
+    use crate::record::{Created, FORMAT, Fingerprint, Operation};
+    use crate::{Capacity, Filesystem, FilesystemState, RequestId};
+
+    fn owner(vm: &str) -> Owner {
+        Owner {
+            vm: VmRef {
+                id: VmId {
+                    instance_uuid: Uuid::from_u128(1),
+                    config_path: String::new(),
+                },
+                name: vm.to_owned(),
+            },
+            host: HostId::new(Uuid::from_u128(9)),
+            host_name: "esx01".to_owned(),
+            since: Timestamp::default(),
+            read_only: false,
+            locator: None,
+        }
+    }
+
+    fn free() -> VolumeRecord {
+        VolumeRecord {
+            format: FORMAT,
+            id: VolumeId::new(Uuid::from_u128(1)),
+            name: VolumeName::new("v").unwrap(),
+            short_name: true,
+            group: GroupId::DEFAULT,
+            folder: None,
+            moving: None,
+            protected: false,
+            policy_version: None,
+            capacity: Capacity::DEFAULT,
+            options: GivenOptions::default().resolve(),
+            layout: Layout::Data,
+            created: Created {
+                at: Timestamp::default(),
+                by: None,
+                host: HostId::new(Uuid::from_u128(9)),
+            },
+            filesystem: Filesystem {
+                fstype: FsType::ext4(),
+                state: FilesystemState::Never,
+            },
+            ownership: Ownership::Free,
+            epoch: Epoch::new(1),
+            claim: None,
+            operation: None,
+            making: None,
+            results: Vec::new(),
+            history: Vec::new(),
+        }
+    }
+
+    fn doing(mut record: VolumeRecord, kind: OperationKind) -> VolumeRecord {
+        record.operation = Some(Operation {
+            kind,
+            request: RequestId::new(Uuid::nil()),
+            fingerprint: Fingerprint(String::new()),
+            host: HostId::new(Uuid::from_u128(9)),
+            started: Timestamp::default(),
+            deadline: Timestamp::default(),
+        });
+        record
+    }
+
+    fn after(before: &VolumeRecord, event: Event) -> VolumeRecord {
+        let mut next = before.clone();
+        next.ownership = before.ownership.apply(event).unwrap();
+        next.operation = None;
+        next.note(before, Timestamp::from_millis(5), "esx01");
+        next
+    }
+
+    fn last(record: &VolumeRecord) -> Option<(&str, &str)> {
+        let last = record.history.last()?;
+        Some((last.kind.as_str(), last.vm.as_str()))
+    }
+
+    #[test]
+    fn each_end_of_an_attachment_has_its_own_name_and_an_attach_that_failed_has_none() {
+        let attaching = after(&free(), Event::BeginAttach(owner("vm1")));
+        assert_eq!(last(&attaching), None);
+        let failed = after(
+            &doing(attaching.clone(), OperationKind::Attach),
+            Event::AttachUndone,
+        );
+        assert_eq!(last(&failed), None, "the VM never had it");
+        let attached = after(
+            &doing(attaching, OperationKind::Attach),
+            Event::Attached(None),
+        );
+        assert_eq!(last(&attached), Some((ATTACHED, "vm1")));
+        let elsewhere = Event::Moved(HostId::new(Uuid::from_u128(8)), "esx02".to_owned());
+        assert_eq!(last(&after(&attached, elsewhere)), Some((MOVED, "vm1")));
+        let fenced = after(
+            &doing(attached.clone(), OperationKind::Fence),
+            Event::Released,
+        );
+        assert_eq!(last(&fenced), Some((FENCED, "vm1")));
+        assert_eq!(
+            last(&after(&attached, Event::Released)),
+            Some((RELEASED, "vm1"))
+        );
+        let leaving = after(&doing(attached, OperationKind::Detach), Event::BeginDetach);
+        assert_eq!(last(&leaving), Some((ATTACHED, "vm1")), "it still has it");
+        let left = after(&doing(leaving, OperationKind::Detach), Event::Detached);
+        assert_eq!(last(&left), Some((DETACHED, "vm1")));
+        let mut given = left.clone();
+        given.group = GroupId::new(Uuid::from_u128(5));
+        given.note(&left, Timestamp::default(), "esx01");
+        assert_eq!(last(&given), Some((MOVED, "")));
+        assert!(given.same_attachment(&free()) || given.epoch == free().epoch);
+    }
+
+    #[test]
+    fn the_oldest_events_go_and_an_unknown_kind_of_a_newer_program_is_read() {
+        let mut record = free();
+        for n in 0..40 {
+            let mut before = record.clone();
+            before.ownership = Ownership::Attaching {
+                owner: owner(&format!("vm{n}")),
+            };
+            record.ownership = Ownership::Attached {
+                owner: owner(&format!("vm{n}")),
+            };
+            record.note(&before, Timestamp::from_millis(n), "esx01");
+        }
+        assert_eq!(record.history.len(), MAX_EVENTS);
+        assert_eq!(last(&record), Some((ATTACHED, "vm39")));
+        let text = serde_json::to_string(&record.history).unwrap();
+        let newer = text.replacen(ATTACHED, "teleported", 1);
+        let read: Vec<Happened> = serde_json::from_str(&newer).unwrap();
+        assert_eq!(read[0].kind, "teleported");
+    }
+}

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use vdvs_domain::record::Fingerprint;
 use vdvs_domain::{Error, VolumeId, VolumeRecord};
 
-use crate::api::{
-    Actor, AdminInspect, AdminListing, AdminVolume, Call, LocalUser, VolumeView,
-};
+use crate::api::{Actor, AdminInspect, AdminListing, AdminVolume, Call, LocalUser, VolumeView};
 use crate::index::Indexed;
 use crate::inner::Inner;
 use crate::layout::Place;

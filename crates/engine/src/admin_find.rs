@@ -79,7 +79,11 @@ impl Inner {
 
     async fn bears_name(&self, asked: &AdminAddress, volume: &Indexed) -> bool {
         let (ds, group) = (&volume.place.ds, volume.record.group);
-        if asked.name.as_ref().is_none_or(|n| n.name != volume.place.name) {
+        if asked
+            .name
+            .as_ref()
+            .is_none_or(|n| n.name != volume.place.name)
+        {
             return false;
         }
         match &asked.group {

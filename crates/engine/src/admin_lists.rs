@@ -208,3 +208,50 @@ impl Inner {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vdvs_domain::DatastoreName;
+    use vdvs_domain::access::AccessConfig;
+
+    use super::*;
+    use crate::ports::DatastoreKind;
+
+    #[test]
+    fn a_datastore_is_low_on_space_by_part_and_by_amount() {
+        const GIB: u64 = 1 << 30;
+        let low = |capacity: u64, free: u64| {
+            is_low(&DatastoreInfo {
+                name: DatastoreName::new("ds").unwrap(),
+                kind: DatastoreKind::Vmfs,
+                accessible: true,
+                capacity_bytes: capacity,
+                free_bytes: free,
+            })
+        };
+        assert!(low(10 * GIB, GIB - 1) && !low(10 * GIB, GIB));
+        assert!(low(20_000 * GIB, 100 * GIB - 1));
+        assert!(
+            !low(20_000 * GIB, 100 * GIB),
+            "a twentieth of a percent, and plenty"
+        );
+        assert!(low(GIB, 0) && !low(0, 0), "a size of 0 is no answer");
+    }
+
+    #[test]
+    fn what_is_open_to_all_is_closed_by_removing_that_group_once_another_exists() {
+        let mut groups = AccessConfig::open_to_all().groups;
+        let open = open_group(&groups).unwrap().name.clone();
+        assert!(lock_hint(&open, &groups).starts_with("vdvs vmgroup create --name=GROUP"));
+        groups.push(Group {
+            members: Members::Vms(Vec::new()),
+            ..groups[0].clone()
+        });
+        assert_eq!(lock_hint(&open, &groups), "vdvs vmgroup rm --name=_DEFAULT");
+        groups[0]
+            .privileges
+            .iter_mut()
+            .for_each(|p| p.allow_create = false);
+        assert_eq!(open_group(&groups), None);
+    }
+}

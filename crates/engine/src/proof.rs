@@ -24,7 +24,8 @@ const GAP_IN_POLLS: u32 = 8;
 /// Said of a holder that is suspended.
 pub(crate) const SUSPENDED: &str =
     "which is suspended and keeps its volumes: resume it, or power it off";
-pub(crate) const UNREADABLE: &str = "whose configuration file cannot be read, so that it may be suspended";
+pub(crate) const UNREADABLE: &str =
+    "whose configuration file cannot be read, so that it may be suspended";
 
 /// What was seen of a lock so far.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -209,6 +209,14 @@ impl World {
         from.into_iter().chain([host]).for_each(|h| state.bump(h));
     }
 
+    /// Deletes a VM: no host knows it any more, and nothing of it holds a disk.
+    pub fn delete_vm(&self, vm: &VmId) {
+        let mut state = self.state();
+        let host = state.vm(vm).map(|v| v.host);
+        state.vms.retain(|v| v.id != *vm);
+        host.into_iter().for_each(|h| state.bump(h));
+    }
+
     /// A VM that runs elsewhere is still registered on `host` too, off, with the disks it has now: what a host finds
     /// when it comes back after its VMs were started elsewhere.
     pub fn leave_registered(&self, vm: &VmId, host: HostId) {

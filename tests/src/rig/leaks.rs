@@ -114,7 +114,7 @@ fn on_datastore(datastore: &Path, vms: &[String], left: &mut Vec<String>) -> Res
     Ok(())
 }
 
-/// `datastore.json`, `config.<seq>`, `ledger.<vmgroup>.<seq>`, of which the newest is empty.
+/// `datastore.json`, `config.<seq>`, `host.<id>.<seq>`, `ledger.<vmgroup>.<seq>`, of which the newest is empty.
 fn own_folder(folder: &Path, left: &mut Vec<String>) -> Result<()> {
     let mut newest: BTreeMap<String, u64> = BTreeMap::new();
     for entry in list(folder)? {
@@ -125,6 +125,7 @@ fn own_folder(folder: &Path, left: &mut Vec<String>) -> Result<()> {
         match slot {
             _ if name == "datastore.json" => {}
             Some(("config", _)) => {}
+            Some((stem, _)) if stem.starts_with("host.") => {}
             Some((stem, seq)) if stem.starts_with("ledger.") => {
                 let known = newest.entry(stem.to_owned()).or_insert(seq);
                 *known = seq.max(*known);

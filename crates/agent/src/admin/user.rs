@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn a_user_is_named_as_the_host_names_it() {
-        let accounts = "root:x:0:0::/:/bin/sh\n\nbroken\n:x:7:7\nann:x:7:7::/home/ann:/bin/sh\n";
+        let accounts = "root:x:0:0::/:/bin/sh\n\nbroken\n:x:7:7\nann:x:7:7::/:/bin/sh\n";
         assert_eq!(name_in(accounts, 7).as_deref(), Some("ann"));
         assert_eq!(name_in(accounts, 8), None);
         assert_eq!(of(Some(0)).to_string(), "user root (uid 0)");

@@ -7,3 +7,4 @@ mod peers;
 mod process;
 mod service;
 mod stop;
+mod told;

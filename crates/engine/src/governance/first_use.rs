@@ -79,7 +79,11 @@ impl Inner {
 
     /// The same for a request that was allowed by the rules `asked`. Another host may have been first, and made the
     /// datastore follow what nobody asked here yet.
-    pub(crate) async fn establish_as(&self, ds: &DatastoreName, asked: &Rules) -> Result<(), Error> {
+    pub(crate) async fn establish_as(
+        &self,
+        ds: &DatastoreName,
+        asked: &Rules,
+    ) -> Result<(), Error> {
         let rules = self.establish(ds).await?;
         match asked.datastore.is_nil() && asked.access != rules.access {
             true => Err(Error::DatastoreUnavailable {

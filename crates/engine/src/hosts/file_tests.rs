@@ -109,7 +109,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_a_reader_fail_otherwise_than_by_saying_so(
-        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
         body in "\\{.{0,80}\\}",
         flip in any::<prop::sample::Index>(),
     ) {

@@ -422,10 +422,18 @@ async fn an_administrator_sees_and_removes_volumes_of_every_group() {
         inspect.record_json
     );
     assert_eq!(inspect.volume.disk_path, disk(&made).path.to_string());
-    let err = lab.engine.admin_remove(&root(), &call(1), "db").await.unwrap_err();
+    let err = lab
+        .engine
+        .admin_remove(&root(), &call(1), "db")
+        .await
+        .unwrap_err();
     assert_eq!(err.kind(), ErrorKind::InUse);
     lab.world.power(&lab.vms[1], Power::Off);
-    let removed = lab.engine.admin_remove(&root(), &call(2), "db").await.unwrap();
+    let removed = lab
+        .engine
+        .admin_remove(&root(), &call(2), "db")
+        .await
+        .unwrap();
     assert_eq!(removed, (made.id, "db@ds".to_owned()));
     assert_eq!(lab.engine.admin_volumes().await.unwrap().volumes, []);
     let datastores = lab.engine.admin_datastores().await.unwrap();

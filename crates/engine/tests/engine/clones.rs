@@ -6,7 +6,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 use vdvs_domain::{Error, ErrorKind, FilesystemState, Ownership};
 use vdvs_engine::api::{Outcome, VolumeView};
-use vdvs_engine::ports::{DatastoreKind, Power};
+use vdvs_engine::ports::Power;
 
 use crate::consistency::{check, ledger};
 use crate::support::{Lab, call_for, disk, ds, given, rand_request, root, until, volume};

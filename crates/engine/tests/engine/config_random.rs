@@ -11,6 +11,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::env;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,7 +103,7 @@ impl Node<'_> {
             }
             6..8 if !self.own.is_empty() => {
                 let at = at(&mut self.rng, &self.own);
-                let old = std::mem::replace(&mut self.own[at], fresh.clone());
+                let old = mem::replace(&mut self.own[at], fresh.clone());
                 let what = format!("vmgroup update {old}, new name {fresh}");
                 let update = GroupChange::Update(UpdateGroup {
                     name: old,
@@ -344,11 +345,7 @@ async fn three_hosts(seed: u64, changes: u64) -> usize {
         );
     }
     let acknowledged: usize = seen.acknowledged.values().sum();
-    println!(
-        "seed {seed}: {changes} changes, {acknowledged} acknowledged, {} in the history, agents died {} times",
-        seen.log.len(),
-        seen.died
-    );
+    assert!(seen.died > 0, "seed {seed}: no agent died");
     acknowledged
 }
 

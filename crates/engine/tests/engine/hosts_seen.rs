@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use vdvs_domain::VmId;
 use vdvs_engine::api::{About, AdminHost, Guests, Settings};
 use vdvs_engine::ports::{DatastoreKind, Power};
@@ -108,7 +108,7 @@ async fn a_change_is_told_soon_and_seldom_and_quiet_is_told_by_a_heartbeat_alone
     let quiet = slot(&two, "ds").unwrap();
     sleep(Duration::from_secs(200)).await;
     assert_eq!(slot(&two, "ds").unwrap(), quiet, "nothing changed");
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     two.near.world.power(&two.near.vms[2], Power::Off);
     until("the news is told", async || {
         slot(&two, "ds").unwrap() > quiet
@@ -303,10 +303,9 @@ async fn a_datastore_that_hangs_is_tried_once_and_the_others_are_told_elsewhere(
     assert!(defaults.status_every >= Duration::from_secs(30));
     two.near.world.hang(two.near.host, &ds("ds"), false);
     two.near.world.power(&two.near.vms[2], Power::On);
-    let deadline =
-        tokio::time::Instant::now() + defaults.status_heartbeat + Duration::from_secs(60);
+    let deadline = Instant::now() + defaults.status_heartbeat + Duration::from_secs(60);
     while slot(&two, "ds") == stuck {
-        assert!(tokio::time::Instant::now() < deadline, "it is tried again");
+        assert!(Instant::now() < deadline, "it is tried again");
         sleep(Duration::from_secs(5)).await;
     }
 }

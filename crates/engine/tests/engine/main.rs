@@ -24,6 +24,7 @@ mod hosts_random;
 mod hosts_seen;
 mod mistakes;
 mod moving;
+mod moving_vms;
 mod original_defects;
 mod policies;
 mod quota;
