@@ -1,6 +1,6 @@
 //! Where volumes are, as the hosts' hypervisors and agents see it.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use vdvs_testkit::lab::{Daemon, Host};
 use vdvs_testkit::wait::until_true;
@@ -107,10 +107,18 @@ impl Rig {
     }
 }
 
-/// Runs the administrator's command on a host and parses its answer.
+/// Runs the administrator's command on a host and parses its answer. `status` ends with 1 when it warns of something.
 pub(super) fn vdvs_json(host: &Host, args: &[&str]) -> Result<Value> {
     let all = ["--output", "json"].iter().chain(args);
-    let said = host.vdvs(all).run()?;
+    let done = host.vdvs(all).output()?;
+    let warned = args.first() == Some(&"status") && done.status.code() == Some(1);
+    ensure!(
+        done.success() || warned,
+        "vdvs {args:?}: {}: {}",
+        done.status,
+        done.stderr
+    );
+    let said = done.stdout;
     serde_json::from_str(&said).with_context(|| format!("vdvs {args:?} printed: {said}"))
 }
 
