@@ -102,6 +102,7 @@ impl Lab {
             *succeeded == (*end != End::Refused) && page::matches(shown, said)
         };
         let mut last = once()?;
+        eprintln!("@@ $ {command}\n{}@@ {}", last.1, last.0);
         if *end == End::Until && !good(&last) {
             let seen = until(AT_LAST, "what the page shows", || {
                 last = once()?;
@@ -132,9 +133,14 @@ impl Lab {
                     skipped += 1;
                     eprintln!("docs/{name}:{line}: skipped: {why}");
                 }
-                Step::Run { line, command, .. } => self
-                    .run(step)
-                    .with_context(|| format!("docs/{name}:{line}: $ {command}"))?,
+                Step::Run { line, command, .. } => {
+                    if let Err(e) = self
+                        .run(step)
+                        .with_context(|| format!("docs/{name}:{line}: $ {command}"))
+                    {
+                        eprintln!("@@ FAIL {e:?}");
+                    }
+                }
             }
         }
         let ran = steps.len() - skipped;
