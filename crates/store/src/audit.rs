@@ -207,10 +207,7 @@ mod tests {
         let rows = write(&memory(), slice::from_ref(&written));
         let row = &rows[0];
         assert_eq!((row.number, row.count, row.first), (1, 1, written.at));
-        assert_eq!(
-            (&row.who, row.verb.as_str()),
-            (&written.who, written.verb.as_ref())
-        );
+        assert_eq!((&row.who, row.verb.as_str()), (&written.who, written.verb));
         assert_eq!((row.volume, &row.detail), (written.volume, &written.detail));
         assert_eq!(row.outcome, AuditRow::DONE);
     }

@@ -119,6 +119,8 @@ fn read_row(row: &Row<'_>) -> Result<AuditRow, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Debug;
+
     use proptest::prelude::*;
     use vdvs_domain::ErrorKind;
     use vdvs_engine::ports::{AuditEntry, AuditOutcome};
@@ -126,9 +128,7 @@ mod tests {
     use super::*;
     use crate::{Limits, audit, migrate};
 
-    fn some_of<T: Clone + std::fmt::Debug + 'static>(
-        of: &[T],
-    ) -> impl Strategy<Value = T> + use<T> {
+    fn some_of<T: Clone + Debug + 'static>(of: &[T]) -> impl Strategy<Value = T> + use<T> {
         prop::sample::select(of.to_vec())
     }
 

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use vdvs_testkit::wait::until_true;
 
 use crate::bare::Bare;
+use crate::bare::team::said;
 use crate::world;
 
 /// The original allowed five seconds; the machine of a suite is busy.
@@ -128,7 +129,7 @@ fn a_protected_volume_is_removed_by_nobody() -> Result<()> {
     let Some(bare) = world()? else { return Ok(()) };
     bare.create("vm1", "dear", &["size=20mb"])?;
     bare.vdvs("volume protect dear")?;
-    let why = crate::bare::team::said(bare.remove("vm1", "dear"))?;
+    let why = said(bare.remove("vm1", "dear"))?;
     ensure!(why.contains("protected"), "{why}");
     let why = bare.refused("volume rm dear --yes")?;
     ensure!(why.contains("volume unprotect"), "{why}");

@@ -1,5 +1,7 @@
 //! The command line as the original's tests knew it.
 
+use std::os::unix::fs::symlink;
+
 use anyhow::{Result, ensure};
 use vdvs_testkit::lab::{ADMIN, Profile, built};
 use vdvs_testkit::process::Cmd;
@@ -18,7 +20,7 @@ fn the_originals_name_gets_the_originals_columns_lines_and_exit_codes() -> Resul
     bare.create("vm1", "data", &["size=20mb"])?;
     bare.vdvs("vmgroup create --name=team --default-datastore=vsan1 --vm-list=vm2")?;
     let link = bare.path().join("vmdkops_admin.py");
-    std::os::unix::fs::symlink(built(Profile::Debug, ADMIN)?, &link)?;
+    symlink(built(Profile::Debug, ADMIN)?, &link)?;
     let run = |args: &[&str]| {
         Cmd::new(&link)
             .args(args)

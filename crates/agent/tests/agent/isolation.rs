@@ -1,6 +1,7 @@
 //! A vmgroup's volumes are out of reach for another vmgroup's VMs, by whatever name they ask.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -161,7 +162,7 @@ impl Scene {
     }
 }
 
-fn refused<T: std::fmt::Debug>(what: &str, name: &str, answer: Result<T, tonic::Status>) {
+fn refused<T: Debug>(what: &str, name: &str, answer: Result<T, tonic::Status>) {
     match answer {
         Ok(answer) => panic!("{what} {name:?} went through: {answer:?}"),
         Err(status) => {

@@ -1,4 +1,9 @@
 //! The real `vdvsd`, spoken to over its sockets: on a simulated host, and on a lab host with real files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on may panic"
+)]
 
 mod isolation;
 mod lab;

@@ -14,6 +14,7 @@ mod attachments;
 mod audit;
 mod clones;
 mod config;
+mod config_away;
 mod config_import;
 mod config_random;
 mod consistency;

@@ -19,6 +19,7 @@ use vdvs_engine::api::{Caller, Outcome, Settings, VolumeView};
 use vdvs_engine::ports::DatastoreKind;
 use vdvs_host_sim::{Fault, Session, When, World};
 
+use crate::adoption::plant_on;
 use crate::support::{call, ds, given, rand_request, volume};
 
 const MIB: u64 = 1 << 20;
@@ -409,7 +410,7 @@ async fn what_was_there_before_a_limit_counts_when_the_limit_is_asked_first() {
 #[tokio::test(start_paused = true)]
 async fn volumes_of_the_original_count_before_anybody_uses_them() {
     let three = Three::new(&["ds"]).await;
-    crate::adoption::plant_on(&three.world, &three.agents[0].session, "old").await;
+    plant_on(&three.world, &three.agents[0].session, "old").await;
     // 300 MiB of the original's, 64 of ours.
     three.limit(&["ds"], Some(300 * MIB + 2 * SIZE)).await;
     let over = three.create(1, "over", "65mb").await;
@@ -446,7 +447,8 @@ async fn a_create_that_died_keeps_its_room_only_until_somebody_looks() {
     three.limit(&["ds"], Some(2 * SIZE)).await;
     three.world.hold_work(Some(50));
     let (engine, caller) = (three.engine(0), three.caller(0));
-    let died = tokio::spawn(async move {
+    let mut died = JoinSet::new();
+    died.spawn(async move {
         let (call, options) = (call(1), given(&[("size", "64mb")]));
         engine
             .create(&caller, &call, &volume("died"), &options)
@@ -457,7 +459,7 @@ async fn a_create_that_died_keeps_its_room_only_until_somebody_looks() {
     let now = three.create(1, "other", "64mb").await;
     assert!(is_full(&now), "somebody is making it: {now:?}");
     three.agents[0].session.crash();
-    died.abort();
+    died.abort_all();
     three.world.hold_work(None);
     // Another host sees it unchanged for a minute, then it is nobody's.
     assert!(is_full(&three.create(1, "other", "64mb").await));
@@ -469,7 +471,8 @@ async fn a_create_that_died_keeps_its_room_only_until_somebody_looks() {
     let session = Arc::clone(&three.agents[0].session);
     session.plan(40, Fault::Crash(When::After));
     let (engine, caller) = (three.engine(0), three.caller(0));
-    let died = tokio::spawn(async move {
+    let mut died = JoinSet::new();
+    died.spawn(async move {
         let (call, options) = (call(2), given(&[("size", "64mb")]));
         drop(
             engine
@@ -478,7 +481,7 @@ async fn a_create_that_died_keeps_its_room_only_until_somebody_looks() {
         );
     });
     session.died().await;
-    died.abort();
+    died.abort_all();
     three.restart(0);
     let made = three.create(0, "other", "64mb").await;
     assert!(made.is_ok() || is_full(&made), "{made:?}");
