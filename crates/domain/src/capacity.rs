@@ -158,6 +158,17 @@ fn meant(text: &str) -> Option<String> {
     Capacity::parse(&size).is_ok().then_some(size)
 }
 
+/// Any number of bytes, in the largest unit that says it exactly: sums that a limit is compared with.
+#[must_use]
+pub fn exact(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 4] = [("TB", 40), ("GB", 30), ("MB", 20), ("KB", 10)];
+    let fits = |(_, bits): &&(&str, u32)| bytes > 0 && bytes.trailing_zeros() >= *bits;
+    match UNITS.iter().find(fits) {
+        Some((unit, bits)) => format!("{}{unit}", bytes >> bits),
+        None => format!("{bytes}B"),
+    }
+}
+
 /// Prints any number of bytes as the original printed sizes: `100MB`, `1GB`, with at most two decimals.
 #[must_use]
 pub fn human(bytes: u64) -> String {
@@ -205,6 +216,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_sum_is_told_exactly() {
+        let told = [
+            (0, "0B"),
+            (157_286_400, "150MB"),
+            (157_286_401, "157286401B"),
+            (3 << 29, "1536MB"),
+            (1 << 41, "2TB"),
+        ];
+        for (bytes, text) in told {
+            assert_eq!(exact(bytes), text);
+        }
+    }
 
     #[test]
     fn the_originals_test_vectors_hold() {

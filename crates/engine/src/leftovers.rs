@@ -130,7 +130,7 @@ impl Inner {
         name: &VolumeName,
     ) -> Result<(), Error> {
         let seen = self.read_claim(ds, group, name).await?;
-        if !self.is_left_claim_ripe(ds, group, name, &seen).await? {
+        if !self.may_go(ds, group, name, &seen).await? {
             return Ok(());
         }
         let key = Key::Name(ds.clone(), group, name.clone());
@@ -202,6 +202,22 @@ impl Inner {
         }
     }
 
+    /// Whether a claim is a leftover whose time has come. This host's own need not age: whoever makes a volume here holds
+    /// the name's key from the claim to the record, and it is removed only under that key, after another look.
+    async fn may_go(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+        name: &VolumeName,
+        claim: &Claim,
+    ) -> Result<bool, Error> {
+        let own = matches!(claim, Claim::Of(of) if of.host == self.host);
+        if own && self.left(ds, group, claim).await? == Left::Alone {
+            return Ok(true);
+        }
+        self.is_left_claim_ripe(ds, group, name, claim).await
+    }
+
     /// Removes a claim that is a leftover, if its time has come; `false`: it stays. The caller holds the name's key.
     pub(crate) async fn clear_left_claim(
         &self,
@@ -210,11 +226,7 @@ impl Inner {
         name: &VolumeName,
         claim: &Claim,
     ) -> Result<bool, Error> {
-        let own = matches!(claim, Claim::Of(of) if of.host == self.host);
-        let ripe = match own && self.left(ds, group, claim).await? == Left::Alone {
-            true => true,
-            false => self.is_left_claim_ripe(ds, group, name, claim).await?,
-        };
+        let ripe = self.may_go(ds, group, name, claim).await?;
         if ripe {
             self.remove_left_claim(ds, group, name, claim.clone())
                 .await?;

@@ -65,6 +65,14 @@ pub(crate) const fn is_final(why: &Error) -> bool {
     )
 }
 
+/// `1 volume`, `2 volumes`.
+fn counted(number: usize, of: &str) -> String {
+    match number {
+        1 => format!("1 {of}"),
+        _ => format!("{number} {of}s"),
+    }
+}
+
 impl Inner {
     /// Makes VMs members of another vmgroup, with their volumes, also while these are attached or mounted. Begins with
     /// one change of the configuration on `home` and ends with one; what lies between outlives the caller and the
@@ -169,9 +177,10 @@ impl Inner {
                 let name = of.unwrap_or(&group).name.clone();
                 return Err(Fault::UnderTransfer { name }.into());
             }
-            let (vms, volumes) = (transfer.vms.len(), transfer.volumes.len());
             let what = format!(
-                "{vms} VMs with {volumes} volumes begin to move to vmgroup {}",
+                "{} and {} begin to move to vmgroup {}",
+                counted(transfer.vms.len(), "VM"),
+                counted(transfer.volumes.len(), "volume"),
                 group.name
             );
             config.transfers.push(transfer.clone());
@@ -408,7 +417,7 @@ impl Inner {
             config.put_members(to, &vms);
             let names: Vec<_> = vms.iter().map(|vm| vm.name.as_str()).collect();
             let what = format!(
-                "VMs {} are in vmgroup {group} with their volumes",
+                "vmgroup vm add {group}, VMs {}, with their volumes",
                 names.join(", ")
             );
             Ok(((), what))

@@ -95,9 +95,9 @@ async fn backup(global: &Global, file: Option<&Path>) -> Result<u8, Failure> {
     let file = files::New::create(path)?;
     let json = config::backup(&mut connect(global).await?).await?;
     file.write(&json)?;
+    let shown = printable(&path.display().to_string());
     stderr(&format!(
-        "written to {}; put it back with: vdvs config restore\n",
-        printable(&path.display().to_string())
+        "written to {shown}; put it back with: vdvs config restore {shown}\n"
     ));
     Ok(0)
 }

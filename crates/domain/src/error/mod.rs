@@ -9,7 +9,7 @@ mod holder;
 mod table;
 
 use crate::access::{Denied, Fault};
-use crate::capacity::Capacity;
+use crate::capacity::{Capacity, exact};
 use crate::governing::ConfigFault;
 use crate::ids::{Epoch, VolumeId};
 use crate::names::{DatastoreName, NameError, VolumeAddress, VolumeName};
@@ -300,7 +300,10 @@ pub enum Error {
     },
     /// The group's total.
     #[error(
-        "The total volume size exceeds the usage quota: {used} of {limit} bytes are used, {asked} more were asked for"
+        "The total volume size exceeds the usage quota: {} of {} are used, {} more were asked for; an administrator sees who uses it with: vdvs vmgroup show",
+        exact(*used),
+        exact(*limit),
+        exact(*asked)
     )]
     QuotaExceeded {
         /// Used bytes.

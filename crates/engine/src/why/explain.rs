@@ -12,6 +12,8 @@ use crate::hosts::age_in_words;
 use crate::plan::OwnerState;
 use crate::ports::{AuditRow, DiskLock, Power};
 
+use super::timeline::vm_or_user;
+
 /// A denial older than this is no answer to *why*.
 const DENIAL_MATTERS_MS: u64 = 24 * 3600 * 1000;
 
@@ -407,8 +409,8 @@ impl Situation<'_> {
         };
         Some(Explained {
             headline: format!(
-                "{} {} was denied {} ago{times}: {}",
-                vm_of(&row.who),
+                "{}: {} was denied {} ago{times}: {}",
+                vm_or_user(&row.who),
                 row.verb,
                 self.ago(row.last),
                 row.detail
@@ -468,14 +470,6 @@ impl Situation<'_> {
             command: lift,
             waiting: false,
         }
-    }
-}
-
-/// The VM's name in who acted: `<uuid> <name>`.
-fn vm_of(who: &str) -> String {
-    match who.split_once(' ') {
-        Some((uuid, name)) if uuid.len() == 36 => format!("VM {name}:"),
-        _ => format!("{who}:"),
     }
 }
 

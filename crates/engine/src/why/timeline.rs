@@ -86,11 +86,19 @@ impl Row {
             at: row.last,
             host: self.host.clone(),
             kind: kind.to_owned(),
-            who: row.who.clone(),
+            who: vm_or_user(&row.who),
             epoch: 0,
             text,
             count: row.count,
         }
+    }
+}
+
+/// Who acted, as the record names VMs; the audit has the instance UUID too.
+pub(super) fn vm_or_user(who: &str) -> String {
+    match who.split_once(' ') {
+        Some((uuid, name)) if uuid.len() == 36 => format!("VM {name}"),
+        _ => who.to_owned(),
     }
 }
 
