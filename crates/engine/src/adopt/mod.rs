@@ -244,24 +244,26 @@ impl Inner {
         Ok(())
     }
 
-    /// The originals among the files of a folder, as their records would be. One that cannot be read is logged.
+    /// The originals among the files of a folder, as their records would be. One that cannot be read is logged, and
+    /// the answer is `false`.
     pub(crate) async fn originals(
         &self,
         ds: &DatastoreName,
         group: GroupId,
         names: impl IntoIterator<Item = VolumeName>,
-    ) -> Vec<Stored> {
-        let mut found = Vec::new();
+    ) -> (Vec<Stored>, bool) {
+        let (mut found, mut all) = (Vec::new(), true);
         for name in names {
             match self.original(ds, group, &name).await {
                 Ok(original) => found.extend(original),
                 Err(why) => {
                     let subject = format!("volume of the original {}", full_name(&name, ds));
                     self.said.once(subject, &why.to_string());
+                    all = false;
                 }
             }
         }
-        found
+        (found, all)
     }
 }
 

@@ -100,7 +100,11 @@ impl Inner {
         let folder = self.folder(ds, group).await?;
         let moved = self.moved(&folder, before);
         self.read_moved(ds, moved).await?;
-        self.take_in_originals(&folder).await;
+        // What could not be read now is looked for again, though the folder stays as it is.
+        let stamp = match self.take_in_originals(&folder).await {
+            true => stamp,
+            false => None,
+        };
         let alone = self.index.claims_alone(&folder);
         self.index.looked(ds, group, Look { at, stamp, alone });
         Ok(())
@@ -199,18 +203,28 @@ impl Inner {
         Ok(())
     }
 
-    /// Volumes of the original have no record until they are used: what lies beside their disks is read once.
-    async fn take_in_originals(&self, folder: &Folder) {
+    /// Volumes of the original have no record until they are used: what lies beside their disks is read once. `false`:
+    /// some could not be read yet, also for want of a configuration, without which a volume has no identity.
+    async fn take_in_originals(&self, folder: &Folder) -> bool {
         let (ds, group) = (&folder.ds, folder.group);
         let is_new = |name: &&VolumeName| {
             let place = Place::adopted(ds, group, name);
             locked(&self.index.0).entry(&place).is_none()
         };
         let new = folder.originals.iter().filter(is_new).cloned();
-        for original in self.originals(ds, group, new.collect::<Vec<_>>()).await {
+        let new: Vec<_> = new.collect();
+        if new.is_empty() {
+            return true;
+        }
+        if !matches!(self.datastore_id(ds).await, Ok(Some(_))) {
+            return false;
+        }
+        let (found, all) = self.originals(ds, group, new).await;
+        for original in found {
             self.index
                 .saw(&original.place, &original.record, original.seq);
         }
+        all
     }
 
     fn not_understood(&self, place: &Place, why: Error) -> Result<(), Error> {

@@ -248,6 +248,8 @@ async fn init_opens_a_datastore_of_the_original_and_its_volumes_are_found_in_pla
     plant_on(&lab.world, &lab.session, "old").await;
     let err = lab.get(1, "old").await.unwrap_err();
     assert_eq!(err.kind(), ErrorKind::NotConfigured, "{err}");
+    let listed = lab.engine.admin_volumes().await.unwrap();
+    assert!(listed.volumes.is_empty(), "nothing is known of it yet");
     let run = "vdvs config init --datastore ds";
     assert!(problem(&lab.engine, "ds").await.contains(run));
     let (user, ask) = (root(), init("ds", false));
@@ -258,6 +260,12 @@ async fn init_opens_a_datastore_of_the_original_and_its_volumes_are_found_in_pla
         "a dry run changes nothing"
     );
     configure(&lab.engine, &init("ds", false)).await.unwrap();
+    let listed = lab.engine.admin_volumes().await.unwrap();
+    assert_eq!(
+        listed.volumes.len(),
+        1,
+        "listed at once, before its first use"
+    );
     assert_eq!(lab.get(1, "old").await.unwrap().capacity.bytes(), 300 << 20);
     lab.attach(1, "old").await;
 }
