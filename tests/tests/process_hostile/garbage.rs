@@ -56,7 +56,11 @@ pub(crate) fn attack(socket: &Path, dice: &mut Dice) -> Result<&'static str> {
         written => written?,
     }
     if waits {
-        wait_closed(stream).with_context(|| format!("{kind}: {bytes:?}"))?;
+        let answer = wait_closed(stream).with_context(|| format!("{kind}: {bytes:?}"))?;
+        ensure!(
+            answer.is_empty() || bytes.starts_with(&LEGACY) && is_refusal(&answer),
+            "{kind}: {bytes:?} was answered: {answer:?}"
+        );
     } else if dice.once_in(2) {
         // What it has to say about that is read, or not.
         stream.set_read_timeout(Some(Duration::from_millis(5)))?;
@@ -72,7 +76,7 @@ pub(crate) fn silence(socket: &Path) -> Result<()> {
     let ends: Vec<Result<()>> = thread::scope(|scope| {
         let ends: Vec<_> = silent
             .into_iter()
-            .map(|one| scope.spawn(|| wait_closed(one)))
+            .map(|one| scope.spawn(|| nothing_said(one)))
             .collect();
         ends.into_iter().map(|end| end.join().unwrap()).collect()
     });
@@ -86,15 +90,30 @@ fn connect(socket: &Path) -> Result<UnixStream> {
     Ok(stream)
 }
 
-fn wait_closed(mut stream: UnixStream) -> Result<()> {
+/// What is said before the connection is closed.
+fn wait_closed(mut stream: UnixStream) -> Result<Vec<u8>> {
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
         Ok(_) => {}
         Err(error) if is_closed(error.kind()) => {}
         Err(error) => return Err(error).context("it was not shown out"),
     }
+    Ok(answer)
+}
+
+fn nothing_said(stream: UnixStream) -> Result<()> {
+    let answer = wait_closed(stream)?;
     ensure!(answer.is_empty(), "it was answered: {answer:?}");
     Ok(())
+}
+
+/// Whether it is one frame of the original's, of the length it says, with an error in it.
+fn is_refusal(answer: &[u8]) -> bool {
+    let Some((head, text)) = answer.split_at_checked(8) else {
+        return false;
+    };
+    let length = u32::try_from(text.len()).unwrap_or_default().to_le_bytes();
+    head == [LEGACY, length].concat() && text.starts_with(b"{\"Error\":")
 }
 
 fn is_closed(kind: ErrorKind) -> bool {
