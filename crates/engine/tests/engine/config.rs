@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::join;
 use tokio::time::sleep;
-use vdvs_domain::access::CreateGroup;
+use vdvs_domain::access::{CreateGroup, UpdateGroup};
 use vdvs_domain::governing::ConfigFault;
 use vdvs_domain::{Error, ErrorKind, GroupId};
 use vdvs_engine::Engine;
@@ -519,4 +519,34 @@ async fn wrong_words_of_the_verbs_are_answered_in_the_originals() {
         err.to_string().contains("vdvs config rm --local --confirm"),
         "{err}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_nothing_is_to_be_changed_is_said_of_a_settled_document_only() {
+    let lab = Lab::with_datastores(&["ds"]);
+    configure(&lab.engine, &init("ds", false)).await.unwrap();
+    group(&lab.engine, new_group("team")).await.unwrap();
+    let as_it_is = || {
+        GroupChange::Update(UpdateGroup {
+            name: "team".to_owned(),
+            default_datastore: Some("_VM_DS".to_owned()),
+            ..UpdateGroup::default()
+        })
+    };
+    let slots = || {
+        let files = lab.world.files(&ds("ds"));
+        let slot = |f: &String| {
+            let number = f.strip_prefix("dockvols/.vdvs/config.")?;
+            number.parse::<u64>().ok()
+        };
+        files.iter().filter_map(slot).max().unwrap()
+    };
+    let before = slots();
+    group(&lab.engine, as_it_is()).await.unwrap();
+    assert_eq!(slots(), before, "nothing is written for nothing");
+    // Another host has begun a change, and may not have seen this value.
+    let begun = format!("dockvols/.vdvs/config.{}", before + 1);
+    lab.world.put_file(&ds("ds"), &begun, b"");
+    group(&lab.engine, as_it_is()).await.unwrap();
+    assert_eq!(slots(), before + 2, "only a swap makes it stand");
 }

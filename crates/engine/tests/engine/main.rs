@@ -29,6 +29,7 @@ mod moving_vms;
 mod original_defects;
 mod policies;
 mod quota;
+mod quota_waits;
 mod random;
 mod reviewed;
 mod stress;

@@ -24,7 +24,7 @@ use crate::support::{call, ds, given, rand_request, volume};
 
 const MIB: u64 = 1 << 20;
 /// Size of one volume here.
-const SIZE: u64 = 64 * MIB;
+pub(crate) const SIZE: u64 = 64 * MIB;
 const HOSTS: usize = 3;
 const VMS_EACH: usize = 2;
 /// Until a change of the configuration is followed everywhere, with room to spare.
@@ -54,22 +54,22 @@ impl Dice {
     }
 }
 
-struct Agent {
+pub(crate) struct Agent {
     host: HostId,
-    session: Arc<Session>,
+    pub(crate) session: Arc<Session>,
     engine: Arc<Engine>,
     vms: Vec<VmId>,
 }
 
 /// Three hosts over the same datastores, two VMs on each, all in one vmgroup.
-struct Three {
+pub(crate) struct Three {
     world: World,
-    agents: Vec<Agent>,
+    pub(crate) agents: Vec<Agent>,
 }
 
 impl Three {
     /// The first volume of each datastore exists, so that it has a configuration.
-    async fn new(datastores: &[&str]) -> Self {
+    pub(crate) async fn new(datastores: &[&str]) -> Self {
         let world = World::new();
         for name in datastores {
             world.add_datastore(&ds(name), DatastoreKind::Vmfs);
@@ -117,11 +117,11 @@ impl Three {
         }
     }
 
-    fn engine(&self, n: usize) -> Arc<Engine> {
+    pub(crate) fn engine(&self, n: usize) -> Arc<Engine> {
         Arc::clone(&self.agents[n % HOSTS].engine)
     }
 
-    async fn create(&self, n: usize, name: &str, size: &str) -> Result<VolumeView, Error> {
+    pub(crate) async fn create(&self, n: usize, name: &str, size: &str) -> Result<VolumeView, Error> {
         let (caller, call) = (self.caller(n), call(rand_request()));
         let options = given(&[("size", size)]);
         let made = self.engine(n);
@@ -129,7 +129,7 @@ impl Three {
         made.map(Outcome::into_inner)
     }
 
-    async fn delete(&self, n: usize, name: &str) {
+    pub(crate) async fn delete(&self, n: usize, name: &str) {
         let (caller, call) = (self.caller(n), call(rand_request()));
         let deleted = self.engine(n).delete(&caller, &call, &volume(name)).await;
         deleted.unwrap();
@@ -155,7 +155,7 @@ impl Three {
         advance(FOLLOWED).await;
     }
 
-    async fn limit(&self, datastores: &[&str], total: Option<u64>) {
+    pub(crate) async fn limit(&self, datastores: &[&str], total: Option<u64>) {
         let mut access = AccessConfig::open_to_all();
         for privilege in &mut access.groups[0].privileges {
             privilege.total_bytes = total;
@@ -183,7 +183,7 @@ impl Three {
         entries.into_iter().map(bytes).collect()
     }
 
-    fn used(&self, name: &str) -> u64 {
+    pub(crate) fn used(&self, name: &str) -> u64 {
         self.ledger(name, GroupId::DEFAULT).values().sum()
     }
 
@@ -213,7 +213,7 @@ impl Three {
     }
 
     /// Ledger and volumes agree, byte for byte; and disks are there for just these.
-    async fn judge(&self, datastores: &[&str], text: &str) {
+    pub(crate) async fn judge(&self, datastores: &[&str], text: &str) {
         for name in datastores {
             let present = self.present(name).await;
             let ledger = self.ledger(name, GroupId::DEFAULT);
