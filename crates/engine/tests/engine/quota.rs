@@ -121,7 +121,12 @@ impl Three {
         Arc::clone(&self.agents[n % HOSTS].engine)
     }
 
-    pub(crate) async fn create(&self, n: usize, name: &str, size: &str) -> Result<VolumeView, Error> {
+    pub(crate) async fn create(
+        &self,
+        n: usize,
+        name: &str,
+        size: &str,
+    ) -> Result<VolumeView, Error> {
         let (caller, call) = (self.caller(n), call(rand_request()));
         let options = given(&[("size", size)]);
         let made = self.engine(n);
