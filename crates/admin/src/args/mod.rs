@@ -116,7 +116,7 @@ pub enum Command {
     #[command(subcommand)]
     Host(HostCommand),
     /// Datastores of this host
-    #[command(subcommand)]
+    #[command(subcommand, alias = "ds")]
     Datastore(DatastoreCommand),
     /// What was changed and what was denied on this host
     #[command(subcommand)]

@@ -379,7 +379,7 @@ impl Inner {
             proof: "missing: neither the record nor the lock on the disk can be looked at"
                 .to_owned(),
             resolves: format!("when datastore {ds} can be read again"),
-            command: "vdvs ds ls".to_owned(),
+            command: "vdvs datastore ls".to_owned(),
             missing: self.not_known(others),
         }
     }

@@ -439,6 +439,7 @@ async fn a_datastore_that_cannot_be_read_hides_the_record_and_not_the_story() {
         "{found:?}"
     );
     assert_eq!(found.resolves, "when datastore ds can be read again");
+    assert_eq!(found.command, "vdvs datastore ls");
     assert_eq!(found.volume, None);
     let kinds: Vec<_> = found.events.iter().map(|e| e.kind.as_str()).collect();
     assert_eq!(kinds, ["created", "attached"], "by this host's audit");
