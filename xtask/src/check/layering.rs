@@ -54,6 +54,7 @@ const ROOMS: &[(&str, Uses)] = &[
         "vdvs-plugin",
         Uses::Only(&["vdvs-api", "vdvs-blockdev", "vdvs-domain", "vdvs-transport"]),
     ),
+    ("vdvs-esx-vib", Uses::Only(&[])),
     ("vdvs-testkit", Uses::AllBut(PROGRAMS)),
     ("vdvs-corpus", Uses::Only(&[])),
     (INDEPENDENT, Uses::Only(&[])),
