@@ -29,6 +29,7 @@ const ROOMS: &[(&str, Uses)] = &[
     ("vdvs-blockdev", Uses::Only(&["vdvs-domain"])),
     ("vdvs-engine", Uses::Only(&["vdvs-domain"])),
     ("vdvs-store", Uses::Only(&["vdvs-domain", "vdvs-engine"])),
+    ("vdvs-vim", Uses::Only(&[])),
     ("vdvs-host-sim", Uses::Only(&["vdvs-domain", "vdvs-engine"])),
     (
         "vdvs-host-lab",
