@@ -185,11 +185,11 @@ impl KnownGuests for Guests {
     }
 }
 
-/// The VM a listener serves; none for the administrator's.
+/// The VM a listener serves; none for the administrator's and for one that cannot be named.
 #[must_use]
 pub fn vm_of(identity: &Identity) -> Option<VmId> {
     match identity {
-        Identity::Admin => None,
+        Identity::Admin | Identity::Unnamed { .. } => None,
         Identity::Vm {
             instance_uuid,
             config_path,

@@ -192,11 +192,7 @@ impl Agent {
             .servers
             .spawn(serve_guests(front, conns, agent.draining.clone()));
         let (legacy_sink, legacy) = mpsc::channel(CONNECTIONS);
-        let front = LegacyFront::new(
-            Arc::clone(engine),
-            Arc::clone(&guests),
-            agent.calls.clone(),
-        );
+        let front = LegacyFront::new(Arc::clone(engine), Arc::clone(&guests), agent.calls.clone());
         agent
             .servers
             .spawn(front.serve(legacy, agent.draining.clone()));
@@ -256,9 +252,11 @@ async fn serve_guests(
     let service = VolumeServiceServer::new(front)
         .max_decoding_message_size(MAX_REQUEST)
         .max_encoding_message_size(MAX_REPLY);
-    let served = grpc::server()
-        .add_service(service)
-        .serve_with_incoming_shutdown(grpc::incoming(conns), draining.cancelled_owned());
+    let served = grpc::server().serve_with_incoming_shutdown(
+        service,
+        grpc::incoming(conns),
+        draining.cancelled_owned(),
+    );
     report("guests", served.await);
 }
 
@@ -266,9 +264,11 @@ async fn serve_admin(front: AdminFront, conns: mpsc::Receiver<Conn>, draining: C
     let service = AdminServiceServer::new(front)
         .max_decoding_message_size(MAX_REQUEST)
         .max_encoding_message_size(MAX_REPLY);
-    let served = grpc::server()
-        .add_service(service)
-        .serve_with_incoming_shutdown(grpc::incoming(conns), draining.cancelled_owned());
+    let served = grpc::server().serve_with_incoming_shutdown(
+        service,
+        grpc::incoming(conns),
+        draining.cancelled_owned(),
+    );
     report("the administrator", served.await);
 }
 

@@ -107,6 +107,9 @@ impl LegacyFront {
             }
             Err(why) => return debug!(%peer, "no request: it {why}"),
         };
+        if !conn.settle() {
+            return debug!(%peer, "its request came too late: another connection has its place");
+        }
         let (Some(vm), Identity::Vm { name, .. }) = (vm_of(peer.identity()), peer.identity())
         else {
             let nobody = "the connection came through no VM's socket";
