@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::soap::{ApiVersion, Call, Repeat};
+use crate::soap::{ApiVersion, Call, Repeat, localized};
 use crate::xml::{Element, Writer};
 use crate::{Client, Error, MoRef, ServiceContent, Task};
 
@@ -140,8 +140,7 @@ impl Client {
     }
 
     /// `QueryFileLockInfo`, since 8.0.2: who holds a file. Ask for the extent (`-flat.vmdk`), not for the descriptor.
-    /// Older hosts: [`Error::Refused`] with [`crate::FaultKind::NotSupported`], or [`Error::NotSent`] when they do not
-    /// offer the version it came with.
+    /// Older hosts: [`Error::Refused`] with [`crate::FaultKind::NotSupported`].
     ///
     /// # Errors
     /// [`Error`]
@@ -162,6 +161,12 @@ impl Client {
         .since(ApiVersion::V8_0_2);
         let answer = self.invoke(call, deadline).await?;
         let result = answer.need("returnval")?;
+        if let Some(fault) = result.child("fault") {
+            return Err(Error::Refused {
+                call: CALL,
+                fault: Box::new(localized(fault)),
+            });
+        }
         Ok(FileLocks {
             locks: result.all("lockInfo").map(FileLock::read).collect(),
         })

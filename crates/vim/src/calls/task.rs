@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::property::{Objects, filter_spec};
+use crate::link::Pace;
 use crate::soap::{Call, Repeat, localized};
 use crate::xml::Element;
 use crate::{Client, Error, Fault, Lost, MoRef, NotSent, Properties};
@@ -66,6 +67,7 @@ impl Client {
             task,
             progress,
             deadline,
+            pace: Pace::of_call(),
         }
         .run()
         .await
@@ -87,6 +89,7 @@ struct Waits<'a, F> {
     task: &'a Task,
     progress: F,
     deadline: Instant,
+    pace: Pace,
 }
 
 impl<F: FnMut(u8)> Waits<'_, F> {
@@ -99,7 +102,7 @@ impl<F: FnMut(u8)> Waits<'_, F> {
             match self.wait().await {
                 Ok(Some(end)) => return end,
                 Ok(None) => {}
-                Err(why) => self.survive(why)?,
+                Err(why) => self.survive(why).await?,
             }
             if let Some(end) = self.look().await? {
                 return end;
@@ -116,7 +119,7 @@ impl<F: FnMut(u8)> Waits<'_, F> {
                 .await;
             match read {
                 Ok(properties) => return Ok(self.judge(state_of(&properties))),
-                Err(why) => self.survive(why)?,
+                Err(why) => self.survive(why).await?,
             }
         }
     }
@@ -191,7 +194,7 @@ impl<F: FnMut(u8)> Waits<'_, F> {
     }
 
     /// Whether to go on after a failed look: yes while there is time, unless the task is not known any more.
-    fn survive(&self, why: Error) -> Result<(), Error> {
+    async fn survive(&mut self, why: Error) -> Result<(), Error> {
         let unknown = |why| Error::Unknown {
             call: self.task.call,
             why,
@@ -199,16 +202,23 @@ impl<F: FnMut(u8)> Waits<'_, F> {
         if Instant::now() >= self.deadline || why.is_deadline() {
             return Err(unknown(Lost::Deadline));
         }
+        tracing::debug!(task = %self.task.object, %why, "looking at the task again");
         match why {
             Error::Refused { fault, .. } if fault.is_object_gone() => Err(unknown(Lost::TaskGone)),
             // The look opened a new session, or the next one will.
-            Error::Refused { fault, .. } if fault.is_not_authenticated() => Ok(()),
+            Error::Refused { fault, .. } if fault.is_not_authenticated() => {
+                sleep(self.pace.next()).await;
+                Ok(())
+            }
             Error::Refused { fault, .. } => Err(unknown(Lost::Answer(fault.to_string()))),
             Error::NotSent {
                 why: NotSent::Login { cause, .. },
                 ..
             } => Err(unknown(Lost::Connection(cause))),
-            Error::NotSent { .. } | Error::Unknown { .. } => Ok(()),
+            Error::NotSent { .. } | Error::Unknown { .. } => {
+                sleep(self.pace.next()).await;
+                Ok(())
+            }
         }
     }
 }

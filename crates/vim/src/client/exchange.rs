@@ -31,10 +31,7 @@ impl Client {
         session: &Session,
         deadline: Instant,
     ) -> Result<Answer, Error> {
-        let action = session
-            .versions
-            .action(call.since)
-            .ok_or_else(|| not_sent(call.name, NotSent::Absent("such call in its API version")))?;
+        let action = session.versions.action(call.since);
         let message = self.message(call, action, session.cookie.as_deref())?;
         let exchange = self.exchange(&message, deadline).await?;
         session.touch();

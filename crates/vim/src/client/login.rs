@@ -166,7 +166,6 @@ impl Client {
         };
         let call = login(manager, &user, &password);
         let action = outside.versions.action(ApiVersion::BASE);
-        let action = action.unwrap_or_default();
         let message = self.message(&call, action, None)?;
         let exchange = self.exchange(&message, deadline).await?;
         read(call.name, &exchange.body)?;

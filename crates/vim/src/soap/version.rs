@@ -27,6 +27,9 @@ impl ApiVersion {
     }
 }
 
+/// [`ApiVersion::BASE`] in the spelling of hosts.
+const BASE: &str = "6.5";
+
 /// Most versions read of a host's list. ESXi 8 lists about thirty.
 const MOST: usize = 256;
 
@@ -54,14 +57,12 @@ impl Versions {
         Self(found)
     }
 
-    /// The value of `SOAPAction` for a call that needs `since`: the oldest version listed that has it. `None`: this host
-    /// has none. A host without a list is taken for one that speaks what we do.
-    pub(crate) fn action(&self, since: ApiVersion) -> Option<String> {
-        if self.0.is_empty() {
-            return (since == ApiVersion::BASE).then(|| "urn:vim25/6.5".to_owned());
-        }
-        let listed = self.0.iter().find(|(version, _)| *version >= since);
-        listed.map(|(_, spelling)| format!("urn:vim25/{spelling}"))
+    /// The value of `SOAPAction` for a call that came with `since`: the oldest version listed that has it, else the newest
+    /// one, in which the host refuses what it does not know. A host without a list is taken for one that speaks ours.
+    pub(crate) fn action(&self, since: ApiVersion) -> String {
+        let has = self.0.iter().find(|(version, _)| *version >= since);
+        let spelling = has.or(self.0.last()).map_or(BASE, |(_, spelling)| spelling);
+        format!("urn:vim25/{spelling}")
     }
 }
 
@@ -80,34 +81,23 @@ mod tests {
         let list = parse(LIST.as_bytes(), &Limits::ANSWER).expect("it is XML");
         let versions = Versions::read(&list);
         let action = |since| versions.action(since);
-        assert_eq!(action(ApiVersion::BASE).as_deref(), Some("urn:vim25/6.5"));
-        assert_eq!(
-            action(ApiVersion::V7_0_2).as_deref(),
-            Some("urn:vim25/7.0.3.2")
-        );
-        assert_eq!(
-            action(ApiVersion::V8_0_2).as_deref(),
-            Some("urn:vim25/8.0.2.0")
-        );
-        assert_eq!(action(ApiVersion([9, 0, 0, 0])), None);
+        assert_eq!(action(ApiVersion::BASE), "urn:vim25/6.5");
+        assert_eq!(action(ApiVersion::V7_0_2), "urn:vim25/7.0.3.2");
+        assert_eq!(action(ApiVersion::V8_0_2), "urn:vim25/8.0.2.0");
+        assert_eq!(action(ApiVersion([9, 0, 0, 0])), "urn:vim25/8.0.2.0");
     }
 
     #[test]
     fn a_host_that_no_longer_lists_ours_is_spoken_to_in_its_oldest() {
         let list = Versions(vec![(ApiVersion([7, 0, 0, 0]), "7.0".to_owned())]);
-        assert_eq!(
-            list.action(ApiVersion::BASE).as_deref(),
-            Some("urn:vim25/7.0")
-        );
+        assert_eq!(list.action(ApiVersion::BASE), "urn:vim25/7.0");
     }
 
     #[test]
-    fn without_a_list_only_what_every_host_has_is_asked() {
-        let none = Versions::default();
+    fn a_host_without_a_list_is_spoken_to_in_ours() {
         assert_eq!(
-            none.action(ApiVersion::BASE).as_deref(),
-            Some("urn:vim25/6.5")
+            Versions::default().action(ApiVersion::V8_0_2),
+            "urn:vim25/6.5"
         );
-        assert_eq!(none.action(ApiVersion::V8_0_2), None);
     }
 }
