@@ -31,7 +31,7 @@ if [ -n "$root" ]; then
     mount -t ext4 "$root" /newroot || echo "lab: cannot mount $root" >/dev/console
     mkdir -p /newroot/lab /newroot/mnt/vdvs
     cp /lab/commands.sh /newroot/lab/
-    cp /usr/bin/vdvs-plugin /newroot/usr/bin/
+    cp /usr/bin/vdvs-plugin /usr/bin/volume /newroot/usr/bin/
     for place in dev proc sys run; do
         mount -o move "/$place" "/newroot/$place"
     done

@@ -23,6 +23,8 @@ const SOCAT: &str = "/usr/bin/socat";
 const INIT: &str = include_str!("guest-init.sh");
 const COMMANDS: &str = include_str!("guest-commands.sh");
 
+const VOLUME: &str = include_str!("guest-volume.sh");
+
 /// Makes the archive anew: its parts change with every build of the plugin, and it takes a second.
 pub(super) fn ensure(dir: &Path, kernel: &Kernel) -> Result<PathBuf> {
     let plugin = target_dir()?.join("dist/debug/plugin/rootfs");
@@ -54,7 +56,12 @@ pub(super) fn ensure(dir: &Path, kernel: &Kernel) -> Result<PathBuf> {
     fs::write(root.join("lab/modules"), order)?;
     add_busybox(&root)?;
     add_program(&root, SOCAT)?;
-    for (name, text) in [("init", INIT), ("lab/commands.sh", COMMANDS)] {
+    let scripts = [
+        ("init", INIT),
+        ("lab/commands.sh", COMMANDS),
+        ("usr/bin/volume", VOLUME),
+    ];
+    for (name, text) in scripts {
         fs::write(root.join(name), text)?;
         fs::set_permissions(root.join(name), Permissions::from_mode(0o755))?;
     }

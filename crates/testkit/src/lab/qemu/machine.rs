@@ -33,6 +33,8 @@ const SOCKET_LIMIT: Duration = Duration::from_secs(30);
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// For a command in the guest, unless said otherwise.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// Above the plugin's own budget for a Mount.
+const REQUEST_LIMIT: Duration = Duration::from_secs(150);
 /// An engine is ready 10 s after its start, 24 s where three start at once.
 const ENGINE_LIMIT: Duration = Duration::from_secs(150);
 /// The controllers: one behind a bridge, whose slot has a number of its own as ESXi gives them, and one on the root
@@ -296,7 +298,15 @@ impl Machine {
     /// # Errors
     /// It does not end in time.
     pub fn outcome(&self, script: &str) -> Result<(i32, String)> {
-        let said = self.console().run(script, COMMAND_LIMIT)?;
+        self.outcome_within(script, COMMAND_LIMIT)
+    }
+
+    /// As [`Machine::outcome`], with a limit of one's own.
+    ///
+    /// # Errors
+    /// As [`Machine::outcome`].
+    pub fn outcome_within(&self, script: &str, limit: Duration) -> Result<(i32, String)> {
+        let said = self.console().run(script, limit)?;
         Ok((said.code, said.text))
     }
 
@@ -338,20 +348,12 @@ impl Machine {
     /// # Errors
     /// No answer, or its `Err` is not empty.
     pub fn volume(&self, verb: &str, body: &Value) -> Result<Value> {
-        let body = body.to_string();
-        let request = format!(
-            "POST /VolumeDriver.{verb} HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        );
         let script = format!(
-            "printf %s '{}' | base64 -d | socat -t 130 - UNIX-CONNECT:{PLUGIN_SOCKET}",
-            super::console::encode(request.as_bytes())
+            "volume {verb} '{}'",
+            body.to_string().replace('\'', "'\\''")
         );
-        let text = self.sh_within(&script, Duration::from_secs(150))?;
-        let said = text.split_once("\r\n\r\n").map(|(_, body)| body);
-        let said = said.with_context(|| format!("{verb}: the plugin said '{text}'"))?;
-        let said: Value = serde_json::from_str(said).with_context(|| format!("{verb}: {said}"))?;
+        let said = self.sh_within(&script, REQUEST_LIMIT)?;
+        let said: Value = serde_json::from_str(&said).with_context(|| format!("{verb}: {said}"))?;
         match said.get("Err").and_then(Value::as_str) {
             Some(error) if !error.is_empty() => bail!("{verb}: {error}"),
             _ => Ok(said),
