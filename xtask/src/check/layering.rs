@@ -36,11 +36,16 @@ const ROOMS: &[(&str, Uses)] = &[
         Uses::Only(&["vdvs-domain", "vdvs-engine", "vdvs-vmdk"]),
     ),
     (
+        "vdvs-host-esxi",
+        Uses::Only(&["vdvs-domain", "vdvs-engine", "vdvs-vim", "vdvs-vmdk"]),
+    ),
+    (
         "vdvs-agent",
         Uses::Only(&[
             "vdvs-api",
             "vdvs-domain",
             "vdvs-engine",
+            "vdvs-host-esxi",
             "vdvs-host-lab",
             "vdvs-host-sim",
             "vdvs-store",
