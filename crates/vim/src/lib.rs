@@ -19,7 +19,11 @@
 mod calls;
 mod client;
 mod error;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod fault;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod link;
 mod moref;
 mod soap;

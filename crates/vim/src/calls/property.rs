@@ -52,7 +52,7 @@ impl Properties {
             .map(|(name, value)| (name.as_str(), value))
     }
 
-    fn read(element: &Element) -> Self {
+    pub(crate) fn read(element: &Element) -> Self {
         let values = element
             .all("propSet")
             .filter_map(|p| Some((p.some_text_of("name")?, p.child("val")?.clone())))
