@@ -6,6 +6,10 @@
 
 mod host;
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+
 use host::{Done, Host};
 
 /// What can happen to the package and its service, in every order.
@@ -54,22 +58,24 @@ fn every_event_after_every_other_leaves_one_agent_or_none() {
 
 /// A walk through all events in which each one follows each other one, itself too.
 fn every_pair(events: &[&'static str]) -> Vec<&'static str> {
-    let mut todo: Vec<Vec<usize>> = events.iter().map(|_| (0..events.len()).collect()).collect();
+    let mut todo: BTreeMap<_, Vec<_>> = events.iter().map(|e| (*e, events.to_vec())).collect();
     // Hierholzer's: every event has as many ways in as out.
-    let (mut stack, mut walk) = (vec![0], Vec::new());
-    while let Some(&at) = stack.last() {
-        match todo[at].pop() {
+    let mut stack: Vec<_> = events.first().copied().into_iter().collect();
+    let mut walk = Vec::new();
+    while let Some(at) = stack.last() {
+        match todo.get_mut(at).and_then(Vec::pop) {
             Some(next) => stack.push(next),
             None => walk.extend(stack.pop()),
         }
     }
-    walk.iter().rev().map(|at| events[*at]).collect()
+    walk.reverse();
+    walk
 }
 
 #[test]
 fn the_walk_has_every_pair_once() {
     let walk = every_pair(&EVENTS);
-    let mut pairs: Vec<_> = walk.windows(2).map(|w| (w[0], w[1])).collect();
+    let mut pairs: Vec<_> = walk.iter().zip(walk.iter().skip(1)).collect();
     assert_eq!(pairs.len(), EVENTS.len() * EVENTS.len());
     pairs.sort_unstable();
     pairs.dedup();
@@ -111,7 +117,7 @@ fn the_agent_gets_its_group_its_settings_and_a_folder_that_stays() {
         "{calls}"
     );
     assert_eq!(
-        std::fs::read_dir(host.path("host/groups/host/vim/vimuser"))
+        fs::read_dir(host.path("host/groups/host/vim/vimuser"))
             .unwrap()
             .count(),
         0
@@ -126,18 +132,18 @@ fn the_folder_is_the_settings_one_or_scratch_or_memory() {
         host.run(&["/bin/sh", "-c", read]).said.trim().to_owned()
     };
     assert_eq!(folder(&host), "/var/lib/vmware/osdata/vdvs");
-    std::fs::remove_dir(host.path("var/lib/vmware/osdata")).unwrap();
+    fs::remove_dir(host.path("var/lib/vmware/osdata")).unwrap();
     assert_eq!(folder(&host), "/var/run/vdvsd/state");
-    std::fs::create_dir(host.path("vmfs/volumes/1")).unwrap();
-    std::os::unix::fs::symlink("/vmfs/volumes/1", host.path("scratch")).unwrap();
+    fs::create_dir(host.path("vmfs/volumes/1")).unwrap();
+    symlink("/vmfs/volumes/1", host.path("scratch")).unwrap();
     assert_eq!(folder(&host), "/scratch/vdvs");
     // A scratch in memory is no better than ours.
-    std::fs::remove_file(host.path("scratch")).unwrap();
-    std::fs::create_dir(host.path("tmp/scratch")).unwrap();
-    std::os::unix::fs::symlink("/tmp/scratch", host.path("scratch")).unwrap();
+    fs::remove_file(host.path("scratch")).unwrap();
+    fs::create_dir(host.path("tmp/scratch")).unwrap();
+    symlink("/tmp/scratch", host.path("scratch")).unwrap();
     assert_eq!(folder(&host), "/var/run/vdvsd/state");
     let settings = "#state = \"/no\"\nlog = \"warn\"\nstate = \"/vmfs/volumes/ds 1/v\" # ours\n";
-    std::fs::write(host.path("opt/vdvs/etc/vdvsd.toml"), settings).unwrap();
+    fs::write(host.path("opt/vdvs/etc/vdvsd.toml"), settings).unwrap();
     assert_eq!(folder(&host), "/vmfs/volumes/ds 1/v");
 }
 
@@ -152,9 +158,9 @@ fn a_host_that_makes_no_group_still_has_an_agent() {
         "{}",
         done.said
     );
-    host.until("1 agents", |h| h.agents().len() == 1);
+    host.until("one agent", |h| h.agents().len() == 1);
     assert_eq!(host.init("stop remove").code, 0);
-    host.until("0 agents", |h| h.agents().len() == 0);
+    host.until("no agent", |h| h.agents().is_empty());
 }
 
 #[test]
@@ -173,7 +179,7 @@ fn an_agent_that_cannot_use_its_settings_stops_no_installation() {
     assert_eq!(host.init("status").code, 3);
     host.unset("bad-settings");
     assert_eq!(host.init("restart").code, 0);
-    host.until("1 agents", |h| h.agents().len() == 1);
+    host.until("one agent", |h| h.agents().len() == 1);
     // Nothing to run it with.
     assert_eq!(host.init("stop").code, 0);
     host.set("no-watchdog");
@@ -250,7 +256,7 @@ fn removal_goes_on_when_nobody_can_say_what_is_attached() {
         "{}",
         done.said
     );
-    host.until("0 agents", |h| h.agents().len() == 0);
+    host.until("no agent", |h| h.agents().is_empty());
 }
 
 #[test]
@@ -258,10 +264,10 @@ fn words_nobody_knows_change_nothing() {
     let Some(host) = Host::new() else { return };
     for words in ["", "install", "upgrade", "reload", "-h"] {
         assert_eq!(host.init(words).code, 0, "{words}");
-        host.until("0 agents", |h| h.agents().len() == 0);
+        host.until("no agent", |h| h.agents().is_empty());
     }
     assert_eq!(host.init("start sideways").code, 0);
-    host.until("1 agents", |h| h.agents().len() == 1);
+    host.until("one agent", |h| h.agents().len() == 1);
     // As hostd starts it: by its path and first line.
     let done = host.run(&["/etc/init.d/vdvs", "status"]);
     let said = format!("vdvs: running, pid {}\n", host.number());
@@ -277,7 +283,7 @@ fn the_number_of_a_process_that_is_gone_is_nobodys() {
     host.kill(&agent);
     assert_eq!(host.init("status").code, 3);
     for text in ["", "x", "-1", "1 2", "99999999"] {
-        std::fs::write(host.path("var/run/vdvsd/pid"), text).unwrap();
+        fs::write(host.path("var/run/vdvsd/pid"), text).unwrap();
         assert_eq!(host.init("status").code, 3, "{text}");
         assert_eq!(host.init("stop").code, 0, "{text}");
     }

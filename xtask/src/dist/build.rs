@@ -34,6 +34,12 @@ pub(super) const ADMIN: Program = Program {
     bin: "vdvs",
 };
 
+/// The host's agent.
+pub(super) const AGENT: Program = Program {
+    package: "vdvs-agent",
+    bin: "vdvsd",
+};
+
 /// binutils; whoever can link has it.
 const STRIP: &str = "/usr/bin/strip";
 

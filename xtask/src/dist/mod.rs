@@ -12,6 +12,7 @@
 mod admin;
 mod build;
 mod elf;
+mod host;
 mod rootfs;
 
 use std::env::consts::ARCH;
@@ -25,6 +26,7 @@ use vdvs_testkit::lab::target_dir;
 use vdvs_testkit::process::Cmd;
 
 use self::build::Quality;
+pub(crate) use self::host::{HostPrograms, host_programs};
 use self::rootfs::{EPOCH, Rootfs, fix_times};
 use crate::program;
 
@@ -166,7 +168,7 @@ fn plugin(folder: &Path, service: &Path) -> Result<u64> {
     rootfs.finish()
 }
 
-fn version() -> Result<String> {
+pub(crate) fn version() -> Result<String> {
     let args = ["pkgid", "--locked", "--package", "vdvs-plugin"];
     let said = String::from_utf8(program::cargo_output(&args)?)?;
     let version = said.trim().rsplit(['#', '@']).next().unwrap_or_default();
@@ -174,7 +176,7 @@ fn version() -> Result<String> {
     Ok(version.to_owned())
 }
 
-fn shown(path: &Path) -> Result<String> {
+pub(crate) fn shown(path: &Path) -> Result<String> {
     let root = program::root()?;
     Ok(path
         .strip_prefix(&root)
