@@ -11,6 +11,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use host::{Done, Host};
+use vdvs_testkit::lab::target_dir;
 
 /// What can happen to the package and its service, in every order.
 const EVENTS: [&str; 9] = [
@@ -302,4 +303,44 @@ fn the_originals_command_is_ours_by_its_other_name() {
     ]);
     assert_eq!(done.code, 0);
     assert_eq!(host.calls(), ["vdvs vmdkops_admin.py volume ls -c a b"]);
+}
+
+#[test]
+fn the_agent_that_ships_runs_and_ends_under_the_script_without_hostd() {
+    let program = target_dir().unwrap().join("dist/host/vdvsd");
+    let Ok(agent) = fs::read(&program) else {
+        eprintln!(
+            "skipped: {} is not there; run cargo xtask vib",
+            program.display()
+        );
+        return;
+    };
+    let Some(host) = Host::with_agent(&agent) else {
+        return;
+    };
+    // Doors are folders: this machine is not to hear vSockets.
+    let settings = "listen = \"unix:/host/doors\"\nlog = \"debug\"\n";
+    fs::write(host.path("opt/vdvs/etc/vdvsd.toml"), settings).unwrap();
+    fs::create_dir(host.path("host/doors")).unwrap();
+    let done = host.init("start install");
+    assert_eq!(done.code, 0, "{}", done.said);
+    assert!(done.said.contains("started, pid"), "{}", done.said);
+    let log = "var/lib/vmware/osdata/vdvs/vdvsd.log";
+    host.until("it says what it waits for", |h| {
+        h.text(log).contains("trying again")
+    });
+    assert_eq!(host.init("status").code, 0);
+    assert_eq!(host.text("var/run/vdvsd/last-words"), "");
+    let number = host.number();
+    let done = host.init("stop upgrade");
+    assert_eq!(done.code, 0);
+    assert!(
+        done.said.contains("stopped") && !done.said.contains("killed"),
+        "{}",
+        done.said
+    );
+    assert_eq!(host.init("start upgrade").code, 0);
+    assert_ne!(host.number(), number);
+    assert_eq!(host.init("stop remove").code, 0);
+    host.until("nothing runs", |h| h.processes("").is_empty());
 }
