@@ -13,6 +13,8 @@ use super::{Reply, Seen, State};
 
 /// Serves one connection until either side closes it.
 pub(super) async fn serve(stream: TcpStream, connection: usize, state: Arc<Mutex<State>>) {
+    // An answer goes out in pieces: none may wait for the other side to confirm the one before.
+    stream.set_nodelay(true).ok();
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     while let Ok(Some(request)) = receive(&mut read, connection).await {

@@ -121,6 +121,8 @@ impl Drop for Attempt<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
 
     fn go(breaker: &Breaker) -> Attempt<'_> {
@@ -139,7 +141,7 @@ mod tests {
         let Admission::Rest(left) = breaker.admit() else {
             panic!("it let one through");
         };
-        tokio::time::advance(left).await;
+        advance(left).await;
         let probe = go(&breaker);
         assert!(matches!(breaker.admit(), Admission::Rest(_)));
         probe.succeeded();
@@ -152,7 +154,7 @@ mod tests {
         for _ in 0..MOST {
             go(&breaker).failed();
         }
-        tokio::time::advance(LONGEST_REST).await;
+        advance(LONGEST_REST).await;
         drop(go(&breaker));
         go(&breaker).failed();
         assert!(matches!(breaker.admit(), Admission::Rest(_)));
