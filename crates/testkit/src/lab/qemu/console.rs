@@ -1,4 +1,4 @@
-//! Commands in a guest, over its second serial line: no network and no vSocket is needed for them, so they work before
+//! Commands in a guest, over a serial port between it and QEMU: no network and no vSocket is needed for them, so they work before
 //! and after everything else does.
 //!
 //! One command at a time and machine; what takes long is put in the background by its script. An answer that comes after
@@ -39,7 +39,7 @@ impl Console {
         let connect = || format!("connect to {}", self.socket.display());
         let stream = UnixStream::connect(&self.socket).with_context(connect)?;
         let id = Uuid::new_v4().simple().to_string();
-        // A serial line: whole lines, and nothing left over of a line that was cut off.
+        // Whole lines: nothing is left over of one that was cut off.
         let line = format!("\n{id} {}\n", encode(script.as_bytes()));
         (&stream).write_all(line.as_bytes())?;
         let mut reader = BufReader::new(&stream);

@@ -1,4 +1,4 @@
-# Runs what comes on the second serial line, one command per line, in its own process each:
+# Runs what comes through the serial port "lab", one command per line, each in a process of its own:
 #
 #   in    ID base64(script)
 #   out   ID EXIT-CODE base64(output)
@@ -15,20 +15,32 @@ if [ "$1" = engine ]; then
     mount -t tmpfs docker /var/lib/docker
 fi
 
+# The port's node, by the name QEMU gave it.
+port() {
+    for one in /sys/class/virtio-ports/*; do
+        [ "$(cat "$one/name")" = lab ] && echo "/dev/${one##*/}" && return
+    done
+}
+
 serve() {
-    stty -F /dev/ttyS1 raw -echo
-    exec 3<>/dev/ttyS1
+    until [ -c "$(port)" ]; do sleep 0.1; done
+    # One opener at a time: answers go through the same descriptor.
+    exec 3<>"$(port)"
     echo "lab: ready" >/dev/console
-    while read -r id script <&3; do
+    while :; do
+        # Nobody is at the other end, or the line is empty.
+        if ! read -r id script <&3 || [ -z "$script" ]; then
+            sleep 0.02
+            continue
+        fi
         (
-            exec 3<&-
             echo "$script" | base64 -d >"/run/in.$id"
-            sh "/run/in.$id" >"/run/out.$id" 2>&1 </dev/null
+            sh "/run/in.$id" >"/run/out.$id" 2>&1 </dev/null 3<&-
             code=$?
             text=$(head -c 200000 "/run/out.$id" | base64 -w0)
             # One answer at a time.
             until mkdir /run/turn 2>/dev/null; do sleep 0.02; done
-            echo "$id $code $text" >/dev/ttyS1
+            echo "$id $code $text" >&3
             rmdir /run/turn
             rm -f "/run/in.$id" "/run/out.$id"
         ) &

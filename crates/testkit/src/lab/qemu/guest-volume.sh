@@ -6,4 +6,4 @@ body=$2
 {
     printf 'POST /VolumeDriver.%s HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n' "$1"
     printf 'Content-Length: %d\r\nConnection: close\r\n\r\n%s' "$(printf %s "$body" | wc -c)" "$body"
-} | socat -t 130 - UNIX-CONNECT:/run/docker/plugins/vsphere.sock | sed '1,/^.\{0,1\}$/d'
+} | socat -T 150 STDIO,ignoreeof UNIX-CONNECT:/run/docker/plugins/vsphere.sock | sed '1,/^.\{0,1\}$/d'

@@ -25,6 +25,7 @@ const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
 const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
+    "virtio_console",
     "sd_mod",
     "vmw_pvscsi",
     "vmw_vsock_virtio_transport",
@@ -153,6 +154,7 @@ mod tests {
         for name in [
             "virtio_pci",
             "virtio_blk",
+            "virtio_console",
             "vmw_vsock_virtio_transport",
             "overlay",
         ] {
@@ -165,7 +167,7 @@ mod tests {
         };
         assert!(at("scsi_common") < at("scsi_mod") && at("scsi_mod") < at("sd_mod"));
         assert!(at("scsi_mod") < at("vmw_pvscsi"));
-        assert_eq!(order.len(), 8);
+        assert_eq!(order.len(), 9);
         assert!(in_order("k/sd_mod.ko:\n").is_err());
     }
 }

@@ -4,7 +4,7 @@
 //!   machine   vdvsd ── vsock/1019 ◄─ v_1019 ── vhost-device-vsock ═╗        one per VM, the listener names the VM
 //!             vdvs-labhv ── QMP ──► QEMU process ══════════════════╝
 //!   guest     kernel ── initramfs: busybox, mkfs, the static vdvs-plugin ── or, on a disk, Debian with an engine
-//!             commands come on the second serial line (`guest-commands.sh`)
+//!             commands come through a virtio serial port (`guest-commands.sh`)
 //! ```
 //!
 //! Always emulated: a machine that offers KVM to a VM inside a VM may hang in it, and TCG boots in three seconds.
