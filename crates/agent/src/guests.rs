@@ -1,6 +1,6 @@
 //! What the agent knows of each VM's connections, and the places its calls take.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -136,6 +136,15 @@ impl Guests {
     pub fn gone(&self, vm: &VmId) {
         lock(&self.guests).remove(vm);
         lock(&self.places).remove(vm);
+    }
+
+    /// Forgets VMs that are not among these; says how many.
+    pub fn keep(&self, there: &HashSet<VmId>) -> usize {
+        let mut guests = lock(&self.guests);
+        let before = guests.len();
+        guests.retain(|vm, _| there.contains(vm));
+        lock(&self.places).retain(|vm, _| there.contains(vm));
+        before - guests.len()
     }
 
     /// A plugin said what it is. False: it said so before.

@@ -1,5 +1,6 @@
 //! How hostd is reached.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use vdvs_vim::{Client, Config, ConfigError, Credentials, Endpoint, Secret, Trust};
@@ -27,8 +28,8 @@ pub enum Login {
     },
 }
 
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ticket { user } => f.debug_struct("Ticket").field("user", user).finish(),
             Self::Password { user, .. } => f
@@ -65,6 +66,19 @@ impl EsxiConfig {
             host: None,
             state,
         }
+    }
+
+    /// As this one, for the ticket of one user.
+    pub(crate) fn client_of(&self, user: &str) -> Result<Client, ConfigError> {
+        let user = user.to_owned();
+        let trust = self.certificate.clone();
+        let trust = trust.map_or(Trust::Loopback, Trust::Pinned);
+        let credentials = vec![Credentials::LocalTicket { user }];
+        Ok(Client::new(Config::new(
+            Endpoint::parse(&self.url)?,
+            trust,
+            credentials,
+        )?))
     }
 
     pub(crate) fn client(&self) -> Result<Client, ConfigError> {

@@ -41,11 +41,13 @@ mod locks;
 mod open;
 mod place;
 mod prepare;
+mod probe;
 mod queues;
 mod stores;
 
 pub use config::{EsxiConfig, LOCAL_URL, Login};
 pub use host::EsxHost;
 pub use open::{OpenError, Opened};
+pub use probe::{Heard, probe};
 pub use prepare::Prepared;
 pub use stores::EsxDatastores;

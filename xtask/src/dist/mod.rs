@@ -4,12 +4,14 @@
 //! target/dist/plugin/{config.json,rootfs/}                   the managed plugin: docker plugin create NAME target/dist/plugin
 //! target/dist/vdvs-plugin-<version>-linux-<arch>.tar.gz      the service: unpack, ./vdvs-plugin install
 //! target/dist/admin/                                         vdvs for a host, its completions and manual pages
+//! target/dist/host/                                          vdvsd, as a hypervisor runs it (--only host: nothing else)
 //! target/dist/debug/…                                        both as the suites use them, quickly built (--debug)
 //! ```
 //! The first two hold the same static program. Nothing is fetched but the compiler's musl target, and that only if it is not
 //! there.
 
 mod admin;
+mod agent;
 mod build;
 mod elf;
 mod host;
@@ -21,7 +23,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use vdvs_testkit::lab::target_dir;
 use vdvs_testkit::process::Cmd;
 
@@ -50,9 +52,22 @@ pub(crate) struct DistArgs {
     /// Built quickly and not optimised, as the suites use it; goes to target/dist/debug
     #[arg(long)]
     debug: bool,
+    /// Only this part
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+}
+
+/// What can be asked for by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// The agent.
+    Host,
 }
 
 pub(crate) fn run(args: &DistArgs) -> Result<bool> {
+    if args.only == Some(Part::Host) {
+        return host();
+    }
     make(if args.debug {
         Quality::Debug
     } else {
@@ -63,6 +78,20 @@ pub(crate) fn run(args: &DistArgs) -> Result<bool> {
 /// What the suites need. False: the build failed.
 pub(crate) fn for_suites() -> Result<bool> {
     make(Quality::Debug)
+}
+
+/// The agent as it ships. False: the build failed.
+pub(crate) fn host() -> Result<bool> {
+    agent::make(&agent_folder()?, build::libc())
+}
+
+fn agent_folder() -> Result<PathBuf> {
+    Ok(target_dir()?.join("dist/host"))
+}
+
+/// The agent that was built to ship.
+pub(crate) fn agent() -> Result<PathBuf> {
+    Ok(agent_folder()?.join("vdvsd"))
 }
 
 /// Where it goes.
@@ -107,7 +136,7 @@ fn make(quality: Quality) -> Result<bool> {
     if quality == Quality::Debug {
         return Ok(true);
     }
-    admin::make(&folder.join("admin"), libc)
+    Ok(admin::make(&folder.join("admin"), libc)? && host()?)
 }
 
 /// The service's archive before it is packed; returns the program's size.
