@@ -13,6 +13,7 @@ use vdvs_vim::{
     datastore_path,
 };
 
+use crate::faults;
 use crate::feed::Feed;
 
 /// Where a VM runs; of interest only where the inventory has several hosts.
@@ -169,7 +170,7 @@ impl Esx {
                         return Ok(vec![known]);
                     }
                 }
-                Err(why) if crate::faults::is_gone(&why) => {}
+                Err(why) if faults::is_gone(&why) => {}
                 Err(why) => return Err(why),
             }
         }

@@ -3,7 +3,7 @@
 //! `dockvols`. A folder's links never change, so what was found once is kept.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -119,10 +119,7 @@ impl Names {
     }
 }
 
-fn by_root<'a>(
-    stores: &'a [std::sync::Arc<Store>],
-    path: &str,
-) -> Option<(&'a std::sync::Arc<Store>, DsPath)> {
+fn by_root<'a>(stores: &'a [Arc<Store>], path: &str) -> Option<(&'a Arc<Store>, DsPath)> {
     let full = format!("/{path}");
     stores.iter().find_map(|s| {
         let root = s.folder.as_ref()?.root.to_str()?;
