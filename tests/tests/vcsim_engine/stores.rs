@@ -1,0 +1,53 @@
+//! Datastores of every kind.
+
+use vdvs_engine::ports::{DatastoreKind, Datastores};
+use vdvs_testkit::vcsim::Mode;
+
+use crate::rig::{Rig, disk, fresh};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn volumes_live_on_every_kind_of_datastore() {
+    let Some(mut rig) = Rig::with(Mode::Esx, &["-datastores", "VMFS,NFS,vsan,VVOL"]).await else { return };
+    let listed = rig.agent.opened.datastores.list().await.unwrap();
+    let mut kinds: Vec<_> = listed.iter().map(|d| (d.name.to_string(), d.kind, d.accessible)).collect();
+    kinds.sort_by(|a, b| a.0.cmp(&b.0));
+    let named = |n: usize, kind| (format!("LocalDS_{n}"), kind, true);
+    assert_eq!(
+        kinds,
+        [
+            named(0, DatastoreKind::Vmfs),
+            named(1, DatastoreKind::Nfs),
+            named(2, DatastoreKind::Vsan),
+            named(3, DatastoreKind::Vvol)
+        ]
+    );
+    for number in 0..4 {
+        let name = format!("v{number}@LocalDS_{number}");
+        let view = rig.agent.create(0, &name, &[("size", "10mb")]).await;
+        assert_eq!(rig.files(&disk(&view)), (true, true), "{name}");
+        let attached = rig.agent.attach(0, &name).await;
+        rig.device(0, &view);
+        // What hostd says is read back as the volume's own path.
+        let disks = vdvs_engine::ports::Host::disks(&*rig.agent.opened.host, rig.agent.vm(0)).await.unwrap();
+        assert!(disks.iter().any(|d| d.disk == disk(&view)), "{disks:?}");
+        rig.agent.detach(0, &attached).await;
+        rig.agent.try_delete(0, fresh(), &name).await.unwrap();
+        assert_eq!(rig.files(&disk(&view)), (false, false), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_format_is_made_and_a_clone_may_be_larger_than_its_source() {
+    let Some(mut rig) = Rig::new(Mode::Esx).await else { return };
+    for format in ["thin", "zeroedthick", "eagerzeroedthick"] {
+        let view = rig.agent.create(0, format, &[("size", "4mb"), ("diskformat", format)]).await;
+        assert_eq!(rig.files(&disk(&view)), (true, true), "{format}");
+        let clone = rig
+            .agent
+            .create(0, &format!("{format}-clone"), &[("clone-from", format), ("size", "8mb")])
+            .await;
+        assert_eq!(clone.capacity.bytes(), 8 * 1024 * 1024);
+        let stat = rig.agent.opened.datastores.stat_disk(&clone.datastore, &disk(&clone).path).await;
+        assert_eq!(stat.unwrap().unwrap().capacity, clone.capacity, "{format}");
+    }
+}
