@@ -32,7 +32,10 @@ pub(crate) fn host_programs() -> Result<Option<HostPrograms>> {
         println!("{:<52} {:>9}", shown(&program)?, size(bytes));
         Ok(Some(program))
     };
-    let (Some(agent), Some(cli)) = (make(AGENT)?, make(ADMIN)?) else {
+    let Some(agent) = make(AGENT)? else {
+        return Ok(None);
+    };
+    let Some(cli) = make(ADMIN)? else {
         return Ok(None);
     };
     let third_party = [build::crates(AGENT, libc)?, build::crates(ADMIN, libc)?].join("\n");
