@@ -49,12 +49,6 @@ pub(super) const AGENT: Program = Program {
     ],
 };
 
-/// The host's agent.
-pub(super) const AGENT: Program = Program {
-    package: "vdvs-agent",
-    bin: "vdvsd",
-};
-
 /// binutils; whoever can link has it.
 const STRIP: &str = "/usr/bin/strip";
 

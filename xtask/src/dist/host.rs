@@ -1,13 +1,12 @@
-//! The programs of an ESXi host: the agent and the command line, as they are packed.
+//! The programs of an ESXi host, to be packed: the agent and the command line.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use vdvs_testkit::lab::target_dir;
 
-use super::build::{self, ADMIN, AGENT, Program, Quality};
-use super::{shown, size};
+use super::build::{self, Quality};
+use super::{admin, agent, folder, host};
 
 /// Where they are.
 #[derive(Debug)]
@@ -18,27 +17,19 @@ pub(crate) struct HostPrograms {
     pub(crate) third_party: String,
 }
 
-/// Builds both, one by one: what one of them asks of a crate the other need not carry. None: cargo failed and said why.
+/// Builds both. None: cargo failed and said why.
 pub(crate) fn host_programs() -> Result<Option<HostPrograms>> {
-    let libc = build::libc();
-    let folder = target_dir()?.join("dist/host");
-    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    let make = |what: Program| -> Result<Option<PathBuf>> {
-        let Some(built) = build::build(what, libc, Quality::Release)? else {
-            return Ok(None);
-        };
-        let program = folder.join(what.bin);
-        let bytes = build::strip(&built, &program)?;
-        println!("{:<52} {:>9}", shown(&program)?, size(bytes));
-        Ok(Some(program))
-    };
-    let Some(agent) = make(AGENT)? else {
+    let admin = folder(Quality::Release)?.join("admin");
+    if !(host()? && admin::make(&admin, build::libc())?) {
         return Ok(None);
+    }
+    let agent = agent()?;
+    let linked = |program: &Path| {
+        let list = program.with_file_name("THIRD-PARTY");
+        fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))
     };
-    let Some(cli) = make(ADMIN)? else {
-        return Ok(None);
-    };
-    let third_party = [build::crates(AGENT, libc)?, build::crates(ADMIN, libc)?].join("\n");
+    let cli = admin.join("vdvs");
+    let third_party = [linked(&agent)?, linked(&cli)?].join("\n");
     Ok(Some(HostPrograms {
         agent,
         cli,
