@@ -8,12 +8,13 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use vdvs_testkit::lab::qemu::{Availability, prepare};
 use vdvs_testkit::lab::{PACKAGES, ensure_packages};
 
 use crate::check;
 use crate::dist;
 use crate::program::{self, Ran};
-use crate::report::{Budget, Report};
+use crate::report::{Budget, Report, Skip};
 
 /// A stage a person can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,6 +27,8 @@ pub(crate) enum Name {
     Doc,
     /// Suites with one real engine: test binaries `engine_*`.
     Engine,
+    /// Suites with QEMU virtual machines: test binaries `qemu_*`.
+    Qemu,
     /// Suites with a real swarm: test binaries `swarm_*`.
     Swarm,
 }
@@ -49,13 +52,14 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
         return;
     }
     let wanted = |name| only.is_empty() || only.contains(&name);
-    if wanted(Name::Build) || wanted(Name::Engine) || wanted(Name::Swarm) {
+    let lab = [Name::Engine, Name::Qemu, Name::Swarm];
+    if wanted(Name::Build) || lab.into_iter().any(wanted) {
         let args = ["build", "--locked", "--workspace", "--bins"];
         report.cargo("build programs", Budget::Build, || {
             program::cargo(&args, &[])
         });
     }
-    if wanted(Name::Build) || wanted(Name::Engine) {
+    if wanted(Name::Build) || wanted(Name::Engine) || wanted(Name::Qemu) {
         report.stage("managed plugin", Budget::Build, || {
             let failed = || vec!["the build failed; its output is above".to_owned()];
             Ok(if dist::for_suites()? {
@@ -85,10 +89,21 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
             nextest(Suite::Prefixed("engine_"))
         });
     }
+    if wanted(Name::Qemu) {
+        report.cargo("QEMU virtual machines", Budget::Qemu, qemu);
+    }
     if wanted(Name::Swarm) {
         report.cargo("swarm", Budget::Swarm, || {
             nextest(Suite::Prefixed("swarm_"))
         });
+    }
+}
+
+/// QEMU virtual machines, where this machine can have them.
+fn qemu() -> Result<Ran> {
+    match prepare(true, &|line| println!("{line}"))? {
+        Availability::Ready(_) => nextest(Suite::Prefixed("qemu_")),
+        Availability::Unavailable(why) => Err(Skip(why).into()),
     }
 }
 
@@ -102,7 +117,7 @@ enum Suite {
 }
 
 /// Prefixes of the binaries with a stage of their own.
-const OWN_STAGE: [&str; 2] = ["engine_", "swarm_"];
+const OWN_STAGE: [&str; 3] = ["engine_", "qemu_", "swarm_"];
 
 /// No test at all is a failure: a suite that vanished must not look like one that passed.
 fn nextest(suite: Suite) -> Result<Ran> {
