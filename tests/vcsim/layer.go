@@ -132,6 +132,8 @@ func (l *layer) serve(w *httptest.ResponseRecorder, r *http.Request, name string
 		text = l.execute(body)
 	case "QueryFileLockInfo":
 		text = l.lockInfo(body)
+	case "CreateDirectory":
+		text = l.namespace(body)
 	case "CreateVirtualDisk_Task", "CopyVirtualDisk_Task", "DeleteVirtualDisk_Task", "ExtendVirtualDisk_Task",
 		"QueryVirtualDiskUuid", "SetVirtualDiskUuid", "ReconfigVM_Task", "Login":
 		l.changes.Lock()
@@ -182,11 +184,11 @@ func (l *layer) around(w *httptest.ResponseRecorder, r *http.Request, body []byt
 			return l.refusedReconfigure(req, fault)
 		}
 	case *types.DeleteVirtualDisk_Task:
-		if holder(req.Name) != nil && signedIn() {
+		if holder(l.o, req.Name) != nil && signedIn() {
 			return l.refusedDelete(req)
 		}
 	case *types.CopyVirtualDisk_Task:
-		if holder(req.SourceName) != nil && signedIn() {
+		if holder(l.o, req.SourceName) != nil && signedIn() {
 			return l.refusedCopy(req)
 		}
 	case *types.ExtendVirtualDisk_Task:

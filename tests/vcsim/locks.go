@@ -11,13 +11,13 @@ import (
 )
 
 // The running VM that has a disk open, none: nobody. A suspended VM has closed its disks.
-func holder(file string) *simulator.VirtualMachine {
+func holder(o *options, file string) *simulator.VirtualMachine {
 	for _, vm := range machines() {
 		if vm.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOn {
 			continue
 		}
 		for _, device := range vm.Config.Hardware.Device {
-			if backing(device) == file {
+			if name := backing(device); name != "" && spelled(o, name) == spelled(o, file) {
 				return vm
 			}
 		}
@@ -62,7 +62,7 @@ func (l *layer) refusesReconfigure(req *types.ReconfigVM_Task) types.BaseMethodF
 		}
 		if file := backing(spec.Device); file != "" {
 			running := vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn
-			if other := holder(file); other != nil && other.Self != req.This && running {
+			if other := holder(l.o, file); other != nil && other.Self != req.This && running {
 				return deviceFault("Failed to lock the file")
 			}
 		}
@@ -100,7 +100,7 @@ func (l *layer) lockInfo(body []byte) string {
 	}
 	disk := strings.Replace(asked.Path, "-flat.vmdk", ".vmdk", 1)
 	held := ""
-	if vm := holder(disk); vm != nil {
+	if vm := holder(l.o, disk); vm != nil {
 		held = fmt.Sprintf("<lockInfo><filePath>%s</filePath><host>localhost</host><mac>00:50:56:00:00:01</mac><id>1</id>"+
 			"<worldName>vmx-vcpu-0:%s</worldName><ownerId>1</ownerId><lockMode>Exclusive</lockMode>"+
 			"<acquired>2024-01-01T00:00:00Z</acquired><heartbeat>2024-01-01T00:00:00Z</heartbeat><refCount>1</refCount>"+

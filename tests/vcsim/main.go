@@ -6,6 +6,7 @@
 //	state.go    the VMs' devices, power and settings outlive a kill -9, as a host's configuration outlives its hostd
 //	disks.go    descriptors with a size and a UUID; extending; UUIDs can be set and asked for
 //	locks.go    a disk that a running VM has open is neither attached elsewhere nor deleted; who holds it can be asked
+//	namespaces.go folders at the top of vSAN and VVol datastores
 //	identity.go local tickets; the list of VM processes with their cartel ids
 //	faults.go   the process dies, hangs up or loses its sessions on demand, told through standard input
 //

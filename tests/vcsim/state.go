@@ -116,7 +116,7 @@ func moveDatastores(o *options) {
 		if number < len(o.kinds) {
 			ds.Summary.Type = o.kinds[number]
 		}
-		if ds.Summary.Type == "vsan" || ds.Summary.Type == "VVOL" {
+		if byIdentity(ds.Summary.Type) {
 			ds.Capability.TopLevelDirectoryCreateSupported = types.NewBool(false)
 		}
 		ds.Summary.Capacity, ds.Summary.FreeSpace = 1<<40, 1<<39
@@ -134,6 +134,7 @@ func (w *world) finish(config *types.VirtualMachineConfigInfo) {
 			}
 		case *types.VirtualDisk:
 			if b, ok := d.Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok && b.Uuid == "" && !w.o.plain {
+				b.FileName = spelled(w.o, b.FileName)
 				file := path(w.o, b.FileName)
 				b.Uuid = diskUuid(file)
 				if d.CapacityInKB == 0 {

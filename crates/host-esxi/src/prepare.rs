@@ -1,7 +1,9 @@
 //! Making a VM ready for volumes beforehand: `disk.EnableUUID`, so that the guest sees disks' UUIDs, and PVSCSI
 //! controllers, since adding one to a running VM stuns it for a moment.
 
-use tokio::time::Instant;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 use vdvs_domain::VmId;
 use vdvs_engine::ports::{HostError, Power};
 use vdvs_vim::{ConfigSpec, ControllerKind, DeviceChange, Hardware};
@@ -12,6 +14,8 @@ use crate::place::free_bus;
 
 /// Has the guest see disks' UUIDs.
 const ENABLE_UUID: &str = "disk.EnableUUID";
+/// Before the same is tried once more.
+const PAUSE: Duration = Duration::from_millis(200);
 /// A temporary key; hostd gives the device its own.
 const KEY: i32 = -101;
 
@@ -54,7 +58,15 @@ impl EsxHost {
                 Ok(task) => client.finish(&task, |_| (), deadline).await.map(drop),
                 Err(why) => Err(why),
             };
-            changed.map_err(|e| faults::host(&e, &vm.vm.name, ""))?;
+            match changed {
+                Err(why)
+                    if faults::is_worth_another_try(&why) && Instant::now() + PAUSE < deadline =>
+                {
+                    sleep(PAUSE).await;
+                    continue;
+                }
+                other => other.map_err(|e| faults::host(&e, &vm.vm.name, ""))?,
+            }
             match spec.devices.is_empty() {
                 true => {
                     done.enabled_uuid = true;

@@ -10,7 +10,7 @@ use vdvs_domain::Error;
 use vdvs_engine::api::Attached;
 use vdvs_testkit::vcsim::Mode;
 
-use crate::rig::{LONG, Rig, disk, fresh};
+use crate::rig::{LONG, Rig, disk, fresh, until};
 
 /// Where hostd dies: the call, and whether its effect is there.
 const MOMENTS: [&str; 2] = ["before", "after"];
@@ -47,7 +47,9 @@ macro_rules! through_a_death {
 }
 
 async fn deaths(mode: Mode) {
-    let Some(mut rig) = Rig::new(mode).await else { return };
+    let Some(mut rig) = Rig::new(mode).await else {
+        return;
+    };
     rig.agent.create(0, "source", &[]).await;
     let mut number = 0;
     let mut name = || {
@@ -59,7 +61,9 @@ async fn deaths(mode: Mode) {
         for moment in MOMENTS {
             let (name, request) = (name(), fresh());
             let view = through_a_death!(rig, moment, method, async |agent: &crate::rig::Agent| {
-                agent.try_create(0, request, &name, &[("size", "10mb")]).await
+                agent
+                    .try_create(0, request, &name, &[("size", "10mb")])
+                    .await
             });
             assert_eq!(rig.files(&disk(&view)), (true, true), "{moment} {method}");
             assert_eq!(rig.agent.get(0, &name).await.unwrap().id, view.id);
@@ -68,9 +72,16 @@ async fn deaths(mode: Mode) {
 
     for moment in MOMENTS {
         let (name, request) = (name(), fresh());
-        let view = through_a_death!(rig, moment, "CopyVirtualDisk_Task", async |agent: &crate::rig::Agent| {
-            agent.try_create(0, request, &name, &[("clone-from", "source")]).await
-        });
+        let view = through_a_death!(
+            rig,
+            moment,
+            "CopyVirtualDisk_Task",
+            async |agent: &crate::rig::Agent| {
+                agent
+                    .try_create(0, request, &name, &[("clone-from", "source")])
+                    .await
+            }
+        );
         assert_eq!(rig.files(&disk(&view)), (true, true), "{moment} copy");
     }
 
@@ -78,36 +89,67 @@ async fn deaths(mode: Mode) {
         let name = name();
         let view = rig.agent.create(0, &name, &[]).await;
         let request = fresh();
-        let attached: Attached = through_a_death!(rig, moment, "ReconfigVM_Task", async |agent: &crate::rig::Agent| {
-            agent.try_attach(0, request, &name, Duration::ZERO).await
-        });
+        let attached: Attached = through_a_death!(
+            rig,
+            moment,
+            "ReconfigVM_Task",
+            async |agent: &crate::rig::Agent| {
+                agent.try_attach(0, request, &name, Duration::ZERO).await
+            }
+        );
         rig.device(0, &view);
         let request = fresh();
-        through_a_death!(rig, moment, "ReconfigVM_Task", async |agent: &crate::rig::Agent| {
-            agent.try_detach(0, request, &attached).await
-        });
+        through_a_death!(
+            rig,
+            moment,
+            "ReconfigVM_Task",
+            async |agent: &crate::rig::Agent| { agent.try_detach(0, request, &attached).await }
+        );
         assert!(!rig.is_attached(0, &view), "{moment} detach");
         let request: Uuid = fresh();
-        through_a_death!(rig, moment, "DeleteVirtualDisk_Task", async |agent: &crate::rig::Agent| {
-            agent.try_delete(0, request, &name).await
-        });
-        assert_eq!(rig.files(&disk(&view)), (false, false), "{moment} delete");
+        through_a_death!(
+            rig,
+            moment,
+            "DeleteVirtualDisk_Task",
+            async |agent: &crate::rig::Agent| {
+                match agent.try_delete(0, request, &name).await {
+                    // The sweep finished it meanwhile.
+                    Err(Error::VolumeNotFound { .. }) => Ok(()),
+                    other => other,
+                }
+            }
+        );
+        // What was begun is finished by whoever comes first.
+        until("the delete", async || {
+            rig.files(&disk(&view)) == (false, false)
+        })
+        .await;
     }
 
     // A look that breaks off is no effect at all.
     let view = rig.agent.create(0, "last", &[]).await;
     for moment in MOMENTS {
         let request = fresh();
-        let attached = through_a_death!(rig, moment, "RetrievePropertiesEx", async |agent: &crate::rig::Agent| {
-            agent.try_attach(1, request, "last", Duration::ZERO).await
-        });
+        let attached = through_a_death!(
+            rig,
+            moment,
+            "RetrievePropertiesEx",
+            async |agent: &crate::rig::Agent| {
+                agent.try_attach(1, request, "last", Duration::ZERO).await
+            }
+        );
         rig.device(1, &view);
-        let list = through_a_death!(rig, moment, "RetrievePropertiesEx", async |agent: &crate::rig::Agent| {
-            let done: Result<_, Error> = Ok(agent.list(0).await);
-            // Files are read without hostd; its part is asked for as well.
-            agent.try_detach(1, fresh(), &attached).await?;
-            done
-        });
+        let list = through_a_death!(
+            rig,
+            moment,
+            "RetrievePropertiesEx",
+            async |agent: &crate::rig::Agent| {
+                let done: Result<_, Error> = Ok(agent.list(0).await);
+                // Files are read without hostd; its part is asked for as well.
+                agent.try_detach(1, fresh(), &attached).await?;
+                done
+            }
+        );
         assert!(list.contains(&"last".to_owned()), "{list:?}");
         assert!(!rig.is_attached(1, &view));
     }

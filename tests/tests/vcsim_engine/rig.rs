@@ -87,16 +87,23 @@ impl Rig {
     }
 
     pub(crate) fn device(&mut self, vm: usize, view: &VolumeView) -> Value {
-        let (vm, file) = (self.vm(vm), disk(view).to_string());
+        // On vSAN the host spells the folder by its identity.
+        let (vm, file) = (self.vm(vm), format!("/{}", disk(view).path.file_name()));
         let disks = self.witness.disks(&vm).unwrap();
-        let found: Vec<_> = disks.into_iter().filter(|d| d["file"] == json!(file)).collect();
+        let found: Vec<_> = disks
+            .into_iter()
+            .filter(|d| d["file"].as_str().is_some_and(|f| f.ends_with(&file)))
+            .collect();
         assert_eq!(found.len(), 1, "{file} in {vm}");
         found.into_iter().next().unwrap()
     }
 
     /// Descriptor and extent, as the witness finds them.
     pub(crate) fn files(&mut self, disk: &DiskPath) -> (bool, bool) {
-        let there = self.witness.ask(&json!({"do": "exists", "file": disk.to_string()})).unwrap();
+        let there = self
+            .witness
+            .ask(&json!({"do": "exists", "file": disk.to_string()}))
+            .unwrap();
         (there[0] == json!(true), there[1] == json!(true))
     }
 }
@@ -158,7 +165,12 @@ impl Agent {
         }
     }
 
-    pub(crate) async fn create(&self, vm: usize, name: &str, options: &[(&str, &str)]) -> VolumeView {
+    pub(crate) async fn create(
+        &self,
+        vm: usize,
+        name: &str,
+        options: &[(&str, &str)],
+    ) -> VolumeView {
         self.try_create(vm, fresh(), name, options).await.unwrap()
     }
 
@@ -170,12 +182,17 @@ impl Agent {
         options: &[(&str, &str)],
     ) -> Result<VolumeView, Error> {
         let (caller, call) = (self.caller(vm), call(request));
-        let made = self.engine.create(&caller, &call, &address(name), &given(options)).await;
+        let made = self
+            .engine
+            .create(&caller, &call, &address(name), &given(options))
+            .await;
         made.map(Outcome::into_inner)
     }
 
     pub(crate) async fn attach(&self, vm: usize, name: &str) -> Attached {
-        self.try_attach(vm, fresh(), name, Duration::ZERO).await.unwrap()
+        self.try_attach(vm, fresh(), name, Duration::ZERO)
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn try_attach(
@@ -186,12 +203,22 @@ impl Agent {
         wait: Duration,
     ) -> Result<Attached, Error> {
         let (caller, call) = (self.caller(vm), call(request));
-        self.engine.attach(&caller, &call, &address(name), false, wait).await
+        self.engine
+            .attach(&caller, &call, &address(name), false, wait)
+            .await
     }
 
-    pub(crate) async fn try_detach(&self, vm: usize, request: Uuid, attached: &Attached) -> Result<(), Error> {
+    pub(crate) async fn try_detach(
+        &self,
+        vm: usize,
+        request: Uuid,
+        attached: &Attached,
+    ) -> Result<(), Error> {
         let (caller, call) = (self.caller(vm), call(request));
-        let done = self.engine.detach(&caller, &call, attached.view.id, attached.epoch).await;
+        let done = self
+            .engine
+            .detach(&caller, &call, attached.view.id, attached.epoch)
+            .await;
         done.map(|_| ())
     }
 
@@ -199,9 +226,17 @@ impl Agent {
         self.try_detach(vm, fresh(), attached).await.unwrap();
     }
 
-    pub(crate) async fn try_delete(&self, vm: usize, request: Uuid, name: &str) -> Result<(), Error> {
+    pub(crate) async fn try_delete(
+        &self,
+        vm: usize,
+        request: Uuid,
+        name: &str,
+    ) -> Result<(), Error> {
         let (caller, call) = (self.caller(vm), call(request));
-        self.engine.delete(&caller, &call, &address(name)).await.map(|_| ())
+        self.engine
+            .delete(&caller, &call, &address(name))
+            .await
+            .map(|_| ())
     }
 
     pub(crate) async fn get(&self, vm: usize, name: &str) -> Result<VolumeView, Error> {
@@ -236,8 +271,10 @@ fn address(name: &str) -> VolumeAddress {
 }
 
 fn given(pairs: &[(&str, &str)]) -> GivenOptions {
-    let map: BTreeMap<String, String> =
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let map: BTreeMap<String, String> = pairs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
     GivenOptions::parse(&map).unwrap()
 }
 
@@ -251,7 +288,12 @@ fn call(request: Uuid) -> Call {
 
 /// The disk of a volume.
 pub(crate) fn disk(view: &VolumeView) -> DiskPath {
-    let path = format!("dockvols/{}/{}.{}.vmdk", GroupId::DEFAULT, view.name, view.id.id8());
+    let path = format!(
+        "dockvols/{}/{}.{}.vmdk",
+        GroupId::DEFAULT,
+        view.name,
+        view.id.id8()
+    );
     DiskPath {
         datastore: view.datastore.clone(),
         path: DsPath::new(&path).unwrap(),

@@ -41,11 +41,9 @@ impl EsxDatastores {
             adapter: AdapterType::LsiLogic,
             capacity_kb: spec.capacity.bytes() / 1024,
         };
-        let begun = self
-            .esx
-            .client
-            .create_virtual_disk(&name, &disk, Instant::now() + LIMIT)
-            .await;
+        let client = &self.esx.client;
+        let begun =
+            begin(|| client.create_virtual_disk(&name, &disk, Instant::now() + LIMIT)).await;
         let ended = self.see_through(begun, spec, progress, deadline).await;
         self.settle(ended, ds, file, spec, &place).await?;
         self.give_uuid(&name, spec.uuid).await;
@@ -73,9 +71,8 @@ impl EsxDatastores {
         // A vCenter takes no format for a copy and gives it the source's.
         let format = alone.then(|| disk_type(spec.format));
         let client = &self.esx.client;
-        let begun = client
-            .copy_virtual_disk(&from, &to, format, Instant::now() + LIMIT)
-            .await;
+        let begun =
+            begin(|| client.copy_virtual_disk(&from, &to, format, Instant::now() + LIMIT)).await;
         let copied = self.see_through(begun, spec, progress, deadline).await;
         if let Err(Ended::Refused(StorageError::NotFound(_))) = &copied {
             // Of the two it can only be the source: the target's folder holds its claim.
@@ -108,9 +105,8 @@ impl EsxDatastores {
         }
         let (client, kb) = (&self.esx.client, spec.capacity.bytes() / 1024);
         let eager = (spec.format == DiskFormat::EagerZeroedThick).then_some(true);
-        let begun = client
-            .extend_virtual_disk(name, kb, eager, Instant::now() + LIMIT)
-            .await;
+        let begun =
+            begin(|| client.extend_virtual_disk(name, kb, eager, Instant::now() + LIMIT)).await;
         self.see_through(begun, spec, progress, deadline).await
     }
 
@@ -124,7 +120,7 @@ impl EsxDatastores {
         let name = self.named(ds, file).await?;
         let client = &self.esx.client;
         let deadline = Instant::now() + LIMIT;
-        let deleted = match client.delete_virtual_disk(&name, deadline).await {
+        let deleted = match begin(|| client.delete_virtual_disk(&name, deadline)).await {
             Ok(task) => client.finish(&task, |_| (), deadline).await.map(drop),
             Err(why) => Err(why),
         };
@@ -259,6 +255,17 @@ impl EsxDatastores {
             }
             Err(why) => tracing::info!(%why, disk = name.path, "the disk keeps hostd's own UUID"),
         }
+    }
+}
+
+/// Begins a task. A session that turns out to be lost had it done nothing: once more in a new one.
+async fn begin<F>(call: impl Fn() -> F) -> Result<Task, Error>
+where
+    F: Future<Output = Result<Task, Error>>,
+{
+    match call().await {
+        Err(why) if why.is_session_lost() => call().await,
+        other => other,
     }
 }
 
