@@ -15,3 +15,6 @@ mod writer;
 pub use element::Element;
 pub use reader::{Limits, ParseError, parse};
 pub use writer::{Unwritable, Writer};
+
+#[cfg(test)]
+mod tests;

@@ -153,6 +153,9 @@ impl<'l> Tree<'l> {
                 continue;
             }
             let value = short(&attribute.value)?;
+            if value.contains('&') {
+                return Err(malformed(at, "a type that is no name"));
+            }
             // Namespaces are not resolved: in SOAP of this API only xsi:type has a prefix.
             if attribute.key.prefix().is_some() {
                 let local = value.rsplit_once(':').map_or(value, |(_, local)| local);
