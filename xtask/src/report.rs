@@ -18,18 +18,22 @@ pub(crate) enum Budget {
     Prepare,
     Build,
     Unit,
+    Dist,
     Engine,
     Qemu,
+    Vcsim,
     Swarm,
 }
 
 impl Budget {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Checks,
         Self::Build,
         Self::Unit,
+        Self::Dist,
         Self::Engine,
         Self::Qemu,
+        Self::Vcsim,
         Self::Swarm,
     ];
 
@@ -41,8 +45,9 @@ impl Budget {
             // Half of it makes the guests' files, once per clone.
             Self::Qemu => 10,
             // Building and clippy together, from nothing.
-            Self::Build | Self::Unit | Self::Swarm => 8,
+            Self::Build | Self::Unit | Self::Dist | Self::Swarm => 8,
             Self::Engine => 5,
+            Self::Vcsim => 4,
         };
         Duration::from_secs(minutes * 60)
     }
@@ -55,8 +60,10 @@ impl fmt::Display for Budget {
             Self::Prepare => "preparing the machine",
             Self::Build => "build and clippy",
             Self::Unit => "unit, property and process tests",
+            Self::Dist => "the agent as it ships",
             Self::Engine => "one engine",
             Self::Qemu => "QEMU virtual machines",
+            Self::Vcsim => "simulated hostd",
             Self::Swarm => "swarm",
         })
     }

@@ -19,7 +19,7 @@ use vdvs_engine::api::{Attached, Call, Caller, Outcome, Ports, Settings, VolumeV
 use vdvs_engine::ports::{Clock, DiskPath, DsPath, Host, Ids};
 use vdvs_host_esxi::{EsxHost, EsxiConfig, Login, Opened};
 use vdvs_store::SqliteStore;
-use vdvs_testkit::vcsim::{Mode, Peers, Vcsim, Witness};
+use vdvs_testkit::vcsim::{Mode, Peers, REQUIRED, Vcsim, Witness};
 
 /// Far above what anything takes here.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -45,6 +45,7 @@ pub(crate) struct Agent {
 pub(crate) fn peers() -> Option<Peers> {
     match Peers::find() {
         Ok(peers) => Some(peers),
+        Err(why) if std::env::var_os(REQUIRED).is_some() => panic!("{why}"),
         Err(why) => {
             eprintln!("skipped: {why}");
             None

@@ -15,6 +15,8 @@ pub const PACKAGES: &[&str] = &[
     "golang-github-vmware-govmomi-dev",
     "python3-venv",
 ];
+/// The environment variable of a run in which nothing may be missing.
+pub const REQUIRED: &str = "VDVS_VCSIM_REQUIRED";
 /// The version of pyvmomi whose strict decoder the suites were made with.
 const PYVMOMI: &str = "pyvmomi==9.1.1.0";
 const GO: &str = "/usr/bin/go";

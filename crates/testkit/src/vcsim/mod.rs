@@ -9,6 +9,6 @@ mod build;
 mod sim;
 mod witness;
 
-pub use build::{Missing, PACKAGES, Peers, prepare};
+pub use build::{Missing, PACKAGES, Peers, REQUIRED, prepare};
 pub use sim::{Mode, Vcsim};
 pub use witness::Witness;
