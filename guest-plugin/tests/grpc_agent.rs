@@ -184,7 +184,7 @@ fn serve(path: &Path, fake: &Arc<Fake>) -> Serving {
     let task = TaskTracker::new().spawn(async move {
         // Ends at once, as a killed agent does: connections are cut, not drained.
         tokio::select! {
-            served = server().add_service(service).serve_with_incoming(UnixListenerStream::new(listener)) => served.unwrap(),
+            served = server().serve_with_incoming(service, UnixListenerStream::new(listener)) => served.unwrap(),
             _ = ended => {}
         }
     });

@@ -17,6 +17,7 @@ mod lab;
 mod program;
 mod report;
 mod suites;
+mod vib;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,8 @@ enum Command {
     },
     /// What is installed in a guest: the managed plugin's root file system and the service's archive, in target/dist.
     Dist(dist::DistArgs),
+    /// The package for ESXi hosts and its offline bundle, in target/dist/esxi.
+    Vib(vib::VibArgs),
     /// Writes the Rust code generated from `proto/`.
     Codegen,
     /// The main job, told as it happens: PostgreSQL in a swarm of three survives a power cut. Needs root.
@@ -75,6 +78,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Ci { sources_only } => ci::run(sources_only),
         Command::Test { stages } => suites::run(&stages),
         Command::Dist(args) => dist::run(&args),
+        Command::Vib(args) => vib::run(&args),
         Command::Codegen => codegen(),
         Command::Demo(args) => demo::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),

@@ -3,6 +3,7 @@
 //! A budget is the time a kind of work may take on a plain machine. Beyond it the report warns and does not fail:
 //! a noisy neighbour is no defect of the change.
 
+use std::error::Error;
 use std::fmt::{self, Write};
 use std::time::{Duration, Instant};
 
@@ -17,16 +18,22 @@ pub(crate) enum Budget {
     Prepare,
     Build,
     Unit,
+    Dist,
     Engine,
+    Qemu,
+    Vcsim,
     Swarm,
 }
 
 impl Budget {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 8] = [
         Self::Checks,
         Self::Build,
         Self::Unit,
+        Self::Dist,
         Self::Engine,
+        Self::Qemu,
+        Self::Vcsim,
         Self::Swarm,
     ];
 
@@ -35,9 +42,12 @@ impl Budget {
             Self::Checks => 1,
             // Debian packages over a slow mirror, and the test runner built once.
             Self::Prepare => 10,
+            // Half of it makes the guests' files, once per clone.
+            Self::Qemu => 10,
             // Building and clippy together, from nothing.
-            Self::Build | Self::Unit | Self::Swarm => 8,
+            Self::Build | Self::Unit | Self::Dist | Self::Swarm => 8,
             Self::Engine => 5,
+            Self::Vcsim => 4,
         };
         Duration::from_secs(minutes * 60)
     }
@@ -50,7 +60,10 @@ impl fmt::Display for Budget {
             Self::Prepare => "preparing the machine",
             Self::Build => "build and clippy",
             Self::Unit => "unit, property and process tests",
+            Self::Dist => "the agent as it ships",
             Self::Engine => "one engine",
+            Self::Qemu => "QEMU virtual machines",
+            Self::Vcsim => "simulated hostd",
             Self::Swarm => "swarm",
         })
     }
@@ -63,7 +76,32 @@ struct Done {
     budget: Budget,
     took: Duration,
     problems: Vec<String>,
+    /// It could not run here, for this reason: neither passed nor failed.
+    skipped: Option<String>,
 }
+
+impl Done {
+    fn verdict(&self) -> &'static str {
+        match &self.skipped {
+            Some(_) => "SKIPPED",
+            None if self.problems.is_empty() => "ok",
+            None => "FAILED",
+        }
+    }
+}
+
+/// The error of a stage that this machine cannot run, with the reason: it has neither passed nor failed, and that is
+/// said in the table and once more at the end.
+#[derive(Debug)]
+pub(crate) struct Skip(pub(crate) String);
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Skip {}
 
 /// All stages of one run.
 #[derive(Debug, Default)]
@@ -87,19 +125,25 @@ impl Report {
     ) {
         println!("\n=== {name}");
         let start = Instant::now();
-        let problems = work().unwrap_or_else(|error| vec![format!("{error:#}")]);
-        let took = start.elapsed();
-        for problem in &problems {
-            println!("{problem}");
-        }
-        let verdict = if problems.is_empty() { "ok" } else { "FAILED" };
-        println!("--- {name}: {verdict} in {}", seconds(took));
-        self.stages.push(Done {
+        let (problems, skipped) = match work() {
+            Ok(problems) => (problems, None),
+            Err(error) => match error.downcast::<Skip>() {
+                Ok(Skip(why)) => (Vec::new(), Some(why)),
+                Err(error) => (vec![format!("{error:#}")], None),
+            },
+        };
+        let done = Done {
             name: name.to_owned(),
             budget,
-            took,
+            took: start.elapsed(),
             problems,
-        });
+            skipped,
+        };
+        for problem in done.problems.iter().chain(&done.skipped) {
+            println!("{problem}");
+        }
+        println!("--- {name}: {} in {}", done.verdict(), seconds(done.took));
+        self.stages.push(done);
     }
 
     /// Runs one stage that is a cargo command, and keeps the test runner's summary for the end.
@@ -133,21 +177,18 @@ impl Report {
         let mut text = format!("\n{:<28} {:>8} {:>9}  result\n", "stage", "time", "ceiling");
         for stage in &self.stages {
             let ceiling = stage.budget.ceiling().as_secs() / 60;
-            let verdict = if stage.problems.is_empty() {
-                "ok"
-            } else {
-                "FAILED"
-            };
             let took = seconds(stage.took);
             // Writing to a string cannot fail.
             writeln!(
                 text,
-                "{:<28} {took:>8} {ceiling:>5} min  {verdict}",
-                stage.name
+                "{:<28} {took:>8} {ceiling:>5} min  {}",
+                stage.name,
+                stage.verdict()
             )
             .ok();
         }
-        for line in self.overruns().into_iter().chain(self.failures()) {
+        let all = self.overruns().into_iter().chain(self.skips());
+        for line in all.chain(self.failures()) {
             writeln!(text, "{line}").ok();
         }
         let verdict = if self.passed() { "PASS" } else { "FAIL" };
@@ -156,6 +197,17 @@ impl Report {
             writeln!(text, "{summary}").ok();
         }
         text
+    }
+
+    fn skips(&self) -> Vec<String> {
+        let said = |stage: &Done| {
+            Some(format!(
+                "SKIPPED: {}: {}",
+                stage.name,
+                stage.skipped.as_ref()?
+            ))
+        };
+        self.stages.iter().filter_map(said).collect()
     }
 
     fn failures(&self) -> Vec<String> {
@@ -209,6 +261,7 @@ mod tests {
             budget,
             took: Duration::from_secs(minutes * 60),
             problems,
+            skipped: None,
         }
     }
 
@@ -223,6 +276,18 @@ mod tests {
             report.failures(),
             ["first: wrong edge", "third: cannot look"]
         );
+    }
+
+    #[test]
+    fn a_stage_that_cannot_run_here_is_never_called_passed() {
+        let mut report = Report::default();
+        report.stage("qemu", Budget::Qemu, || {
+            Err(Skip("no QEMU".to_owned()).into())
+        });
+        let text = report.text("test");
+        assert!(text.contains("SKIPPED\n"), "{text}");
+        assert!(text.contains("SKIPPED: qemu: no QEMU"), "{text}");
+        assert!(!text.contains(" ok"), "{text}");
     }
 
     #[test]

@@ -8,12 +8,15 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use vdvs_testkit::lab::{PACKAGES, ensure_packages};
+use vdvs_testkit::lab::qemu::{Availability, prepare};
+use vdvs_testkit::lab::{AGENT_VARIABLE, PACKAGES, ensure_packages};
+use vdvs_testkit::vcsim;
 
 use crate::check;
 use crate::dist;
 use crate::program::{self, Ran};
-use crate::report::{Budget, Report};
+use crate::reduced;
+use crate::report::{Budget, Report, Skip};
 
 /// A stage a person can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -24,8 +27,14 @@ pub(crate) enum Name {
     Unit,
     /// Examples in the documentation.
     Doc,
+    /// The agent as it ships, and the suites of programs with it, on a kernel that lacks what a hypervisor's lacks.
+    Dist,
     /// Suites with one real engine: test binaries `engine_*`.
     Engine,
+    /// Suites with QEMU virtual machines: test binaries `qemu_*`.
+    Qemu,
+    /// Suites against a simulated hostd that others wrote: test binaries `vcsim_*`.
+    Vcsim,
     /// Suites with a real swarm: test binaries `swarm_*`.
     Swarm,
 }
@@ -49,13 +58,14 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
         return;
     }
     let wanted = |name| only.is_empty() || only.contains(&name);
-    if wanted(Name::Build) || wanted(Name::Engine) || wanted(Name::Swarm) {
+    let lab = [Name::Engine, Name::Qemu, Name::Swarm];
+    if wanted(Name::Build) || lab.into_iter().any(wanted) {
         let args = ["build", "--locked", "--workspace", "--bins"];
         report.cargo("build programs", Budget::Build, || {
             program::cargo(&args, &[])
         });
     }
-    if wanted(Name::Build) || wanted(Name::Engine) {
+    if wanted(Name::Build) || wanted(Name::Engine) || wanted(Name::Qemu) {
         report.stage("managed plugin", Budget::Build, || {
             let failed = || vec!["the build failed; its output is above".to_owned()];
             Ok(if dist::for_suites()? {
@@ -80,15 +90,66 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
             program::cargo(&args, &[])
         });
     }
+    if wanted(Name::Vcsim) {
+        report.cargo("simulated hostd", Budget::Vcsim, vcsim_suites);
+    }
+    if wanted(Name::Dist) {
+        report.stage("agent as it ships", Budget::Dist, || {
+            let failed = || vec!["the build failed; its output is above".to_owned()];
+            Ok(if dist::host()? { Vec::new() } else { failed() })
+        });
+        report.cargo("reduced kernel", Budget::Dist, reduced_kernel);
+    }
     if wanted(Name::Engine) {
         report.cargo("one engine", Budget::Engine, || {
             nextest(Suite::Prefixed("engine_"))
         });
     }
+    if wanted(Name::Qemu) {
+        report.cargo("QEMU virtual machines", Budget::Qemu, qemu);
+    }
     if wanted(Name::Swarm) {
         report.cargo("swarm", Budget::Swarm, || {
             nextest(Suite::Prefixed("swarm_"))
         });
+    }
+}
+
+/// Suites that the shipped agent passes on a reduced kernel. The others of `process_` measure a debug build.
+const REDUCED: &[&str] = &[
+    "process_admin",
+    "process_door",
+    "process_legacy",
+    "process_vmgroups",
+];
+
+/// The suites with the agent as it ships. A call of the kernel that nobody listed fails them, too.
+fn reduced_kernel() -> Result<Ran> {
+    let (agent, report) = reduced::launcher()?;
+    let agent = agent.to_str().context("the clone's path is UTF-8")?;
+    let mut ran = nextest_with(Suite::Named(REDUCED), &[(AGENT_VARIABLE, agent)])?;
+    let new = reduced::new_calls(&report);
+    ran.ok &= new.is_empty();
+    ran.failures.extend(new);
+    Ok(ran)
+}
+
+/// QEMU virtual machines, where this machine can have them.
+fn qemu() -> Result<Ran> {
+    match prepare(true, &|line| println!("{line}"))? {
+        Availability::Ready(_) => nextest(Suite::Prefixed("qemu_")),
+        Availability::Unavailable(why) => Err(Skip(why).into()),
+    }
+}
+
+/// The simulator is built and its witness installed here; where that cannot be, the stage says so.
+fn vcsim_suites() -> Result<Ran> {
+    let ready = ensure_packages(vcsim::PACKAGES, &|progress| println!("{progress}"))
+        .and_then(|_| Ok(vcsim::prepare()?));
+    match ready {
+        // Now a test that does not find them fails instead of saying that it is skipped.
+        Ok(_) => nextest_with(Suite::Prefixed("vcsim_"), &[(vcsim::REQUIRED, "1")]),
+        Err(why) => Err(Skip(format!("{why:#}")).into()),
     }
 }
 
@@ -99,13 +160,19 @@ enum Suite {
     Plain,
     /// Those whose name starts so.
     Prefixed(&'static str),
+    /// These.
+    Named(&'static [&'static str]),
 }
 
 /// Prefixes of the binaries with a stage of their own.
-const OWN_STAGE: [&str; 2] = ["engine_", "swarm_"];
+const OWN_STAGE: [&str; 4] = ["engine_", "qemu_", "swarm_", "vcsim_"];
 
 /// No test at all is a failure: a suite that vanished must not look like one that passed.
 fn nextest(suite: Suite) -> Result<Ran> {
+    nextest_with(suite, &[])
+}
+
+fn nextest_with(suite: Suite, vars: &[(&str, &str)]) -> Result<Ran> {
     let filter = filter(suite, &check::test_binaries()?)?;
     let args = [
         "nextest",
@@ -116,7 +183,7 @@ fn nextest(suite: Suite) -> Result<Ran> {
         "--filterset",
         &filter,
     ];
-    program::cargo(&args, &[])
+    program::cargo(&args, vars)
 }
 
 /// The runner's filter for a suite. Binaries are named one by one: the runner takes a pattern that matches none of
@@ -138,6 +205,11 @@ fn filter(suite: Suite, binaries: &[String]) -> Result<String> {
             } else {
                 format!("not ({})", others.join(" + "))
             })
+        }
+        Suite::Named(names) => {
+            let gone = names.iter().find(|n| !binaries.iter().any(|b| b == *n));
+            ensure!(gone.is_none(), "there is no test binary {gone:?}");
+            Ok(named(names).join(" + "))
         }
         Suite::Prefixed(prefix) => {
             let own = named(&[prefix]);

@@ -3,12 +3,22 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use toml::de::Error as TomlError;
 use vdvs_store::Limits;
+
+use crate::hosts::PORT;
+
+/// hostd on the host itself.
+const ESXI_URL: &str = "https://localhost:443/sdk";
+/// What it shows there.
+const ESXI_CERTIFICATE: &str = "/etc/vmware/ssl/rui.crt";
+/// Where the agent keeps its own unless it is told: in memory, gone with the host's next boot.
+const ESXI_STATE: &str = "/var/run/vdvsd/state";
 
 /// What `--help` prints.
 pub const USAGE: &str = "\
@@ -18,16 +28,32 @@ Usage:
   vdvsd --host lab --lab-dir DIR      a Linux machine as a host: DIR holds host.json, labhv.sock and vms/
   vdvsd --host sim --sim-dir DIR --sim-vm NAME [--sim-vm NAME ...]
                                       a host in memory; VM NAME dials DIR/NAME/1019
+  vdvsd --host esxi [options below]   the ESXi host this runs on
+  vdvsd --probe[=json] [DIR]          what this host offers: one line for each capability; DIR is a folder to try files in
 
 Options:
+  --listen vsock  all VMs dial vSocket port 1019, and the hypervisor says who each is (esxi: default)
+  --listen unix:DIR
+                  instead: DIR/NUMBER/1019 is what the VM of process group NUMBER dials (esxi; sim, where 1001 is the
+                  first VM)
+  --any-port      serve guests' programs that are not root, too: source ports of 1024 and above
+  --esxi-url URL  hostd (default: https://localhost:443/sdk)
+  --esxi-user USER, --esxi-password-file FILE
+                  who logs in; without a file: by a ticket that only programs of this host get
+  --esxi-cert FILE
+                  the certificate hostd must show (default: /etc/vmware/ssl/rui.crt)
+  --esxi-host NAME
+                  which host, where the address is a vCenter's
+  --admin-socket PATH
+                  the administrator's socket (default: admin.sock in the state's folder)
+  --quiet         lines go to the log file only
   --state DIR     store, log and admin.sock (default: the folder agent/ in the host's folder)
   --log FILTER    what is logged: error, warn, info, debug, trace, also by module (default: info)
   --status-every SECONDS
                   other hosts are told what changed here at most so often (default: 30)
   --audit-rows N, --audit-bytes N
                   the audit's oldest rows go beyond either (default: 100000 rows, 33554432 bytes)
-  --config FILE   TOML with the same names: host, lab-dir, sim-dir, sim-vm, state, log, status-every,
-                  audit-rows, audit-bytes
+  --config FILE   TOML with the same names, without the dashes before them
   --version       print the version
   --help          print this
 ";
@@ -41,9 +67,40 @@ pub struct SimConfig {
     pub vms: Vec<String>,
 }
 
+/// An ESXi host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EsxiSettings {
+    /// hostd's address.
+    pub url: String,
+    /// Who logs in; without a password file by a ticket.
+    pub user: Option<String>,
+    /// The file with the password.
+    pub password_file: Option<PathBuf>,
+    /// The certificate hostd must show.
+    pub certificate: Option<PathBuf>,
+    /// The host's name, where the address is a vCenter's.
+    pub host: Option<String>,
+}
+
+/// Where virtual machines are heard that all come through one door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A vSocket.
+    Vsock {
+        /// Its port.
+        port: u32,
+        /// Only guests' root may come.
+        privileged_only: bool,
+    },
+    /// `DIR/<process group>/1019`.
+    Folders(PathBuf),
+}
+
 /// Which hypervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostConfig {
+    /// The ESXi host this runs on.
+    Esxi(EsxiSettings),
     /// A Linux machine; its folder.
     Lab(PathBuf),
     /// Memory.
@@ -55,8 +112,14 @@ pub enum HostConfig {
 pub struct Config {
     /// Which hypervisor.
     pub host: HostConfig,
+    /// One door for all VMs; none: each has a socket.
+    pub listen: Option<Listen>,
     /// Where the agent keeps its own.
     pub state: PathBuf,
+    /// The administrator's socket.
+    pub admin_socket: PathBuf,
+    /// Nothing on stderr.
+    pub quiet: bool,
     /// What is logged.
     pub log: String,
     /// How often other hosts are told what changed; none: as shipped.
@@ -73,11 +136,22 @@ impl Config {
     }
 }
 
+/// How to say what this host offers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProbeConfig {
+    /// As JSON.
+    pub json: bool,
+    /// A folder to try files in.
+    pub dir: Option<PathBuf>,
+}
+
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Serve.
-    Run(Config),
+    Run(Box<Config>),
+    /// Say what this host offers.
+    Probe(ProbeConfig),
     /// Print the usage.
     Help,
     /// Print the version.
@@ -103,11 +177,19 @@ pub enum ConfigError {
     #[error("{0}; see vdvsd --help")]
     Missing(&'static str),
     /// A kind of host nobody knows.
-    #[error("host '{0}' is not known: choose lab or sim")]
+    #[error("host '{0}' is not known: choose esxi, lab or sim")]
     Host(String),
     /// A number that is none, or not a useful one.
     #[error("{0} needs a number of at least 1, not '{1}'")]
     Number(&'static str, String),
+    /// A place to listen that is none.
+    #[error(
+        "--listen takes vsock or unix:/absolute/folder, and this kind of host takes it: not '{0}'"
+    )]
+    Listen(String),
+    /// Options that exclude each other.
+    #[error("{0}")]
+    Together(&'static str),
     /// A VM's name that is no folder's.
     #[error("'{0}' cannot be a simulated VM's name: use letters, digits, '-' and '_'")]
     VmName(String),
@@ -128,6 +210,15 @@ struct Given {
     sim_dir: Option<PathBuf>,
     #[serde(default)]
     sim_vm: Vec<String>,
+    listen: Option<String>,
+    any_port: Option<bool>,
+    esxi_url: Option<String>,
+    esxi_user: Option<String>,
+    esxi_password_file: Option<PathBuf>,
+    esxi_cert: Option<PathBuf>,
+    esxi_host: Option<String>,
+    admin_socket: Option<PathBuf>,
+    quiet: Option<bool>,
     state: Option<PathBuf>,
     log: Option<String>,
     status_every: Option<u64>,
@@ -153,6 +244,15 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Command, ConfigE
         match (flag, &inline) {
             ("--help" | "-h", None) => return Ok(Command::Help),
             ("--version" | "-V", None) => return Ok(Command::Version),
+            ("--probe", how) => return probe(how.as_deref(), args),
+            ("--any-port", None) => {
+                once(&mut flags.any_port, true, "--any-port")?;
+                continue;
+            }
+            ("--quiet", None) => {
+                once(&mut flags.quiet, true, "--quiet")?;
+                continue;
+            }
             _ => {}
         }
         let mut value = || match inline.clone() {
@@ -167,6 +267,16 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Command, ConfigE
             "--lab-dir" => once(&mut flags.lab_dir, value()?.into(), "--lab-dir")?,
             "--sim-dir" => once(&mut flags.sim_dir, value()?.into(), "--sim-dir")?,
             "--sim-vm" => flags.sim_vm.push(value()?),
+            "--listen" => once(&mut flags.listen, value()?, "--listen")?,
+            "--esxi-url" => once(&mut flags.esxi_url, value()?, "--esxi-url")?,
+            "--esxi-user" => once(&mut flags.esxi_user, value()?, "--esxi-user")?,
+            "--esxi-password-file" => {
+                let file = value()?.into();
+                once(&mut flags.esxi_password_file, file, "--esxi-password-file")?;
+            }
+            "--esxi-cert" => once(&mut flags.esxi_cert, value()?.into(), "--esxi-cert")?,
+            "--esxi-host" => once(&mut flags.esxi_host, value()?, "--esxi-host")?,
+            "--admin-socket" => once(&mut flags.admin_socket, value()?.into(), "--admin-socket")?,
             "--state" => once(&mut flags.state, value()?.into(), "--state")?,
             "--log" => once(&mut flags.log, value()?, "--log")?,
             "--status-every" => {
@@ -189,7 +299,26 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Command, ConfigE
         None => Given::default(),
         Some(path) => read_file(path)?,
     };
-    merge(flags, file).map(Command::Run)
+    merge(flags, file).map(Box::new).map(Command::Run)
+}
+
+/// What follows `--probe`.
+fn probe(how: Option<&str>, rest: impl Iterator<Item = OsString>) -> Result<Command, ConfigError> {
+    let mut probe = ProbeConfig::default();
+    match how {
+        None | Some("text") => {}
+        Some("json") => probe.json = true,
+        Some(other) => return Err(ConfigError::Unknown(format!("--probe={other}"))),
+    }
+    for arg in rest {
+        match arg.to_str() {
+            Some(flag) if flag.starts_with('-') => {
+                return Err(ConfigError::Unknown(flag.to_owned()));
+            }
+            _ => once(&mut probe.dir, arg.into(), "DIR")?,
+        }
+    }
+    Ok(Command::Probe(probe))
 }
 
 fn text(arg: OsString) -> Result<String, ConfigError> {
@@ -234,132 +363,127 @@ fn read_file(path: &Path) -> Result<Given, ConfigError> {
     toml::from_str(&text).map_err(|e| ConfigError::Parse(path.to_owned(), e))
 }
 
-fn merge(flags: Given, file: Given) -> Result<Config, ConfigError> {
+fn merge(mut flags: Given, file: Given) -> Result<Config, ConfigError> {
     let store = limits(&flags, &file)?;
     let status_every = match flags.status_every.or(file.status_every) {
         Some(seconds) => Some(Duration::from_secs(at_least_1("status-every", seconds)?)),
         None => None,
     };
-    let kind = flags.host.or(file.host);
-    let kind = kind.ok_or(ConfigError::Missing("which host: --host lab or --host sim"))?;
+    flags.fill(file);
+    let kind = flags.host.take();
+    let kind = kind.ok_or(ConfigError::Missing(
+        "which host: --host esxi, --host lab or --host sim",
+    ))?;
+    let listen = flags.listen(&kind)?;
     let (host, dir) = match kind.as_str() {
+        "esxi" => (HostConfig::Esxi(flags.esxi()?), PathBuf::from(ESXI_STATE)),
         "lab" => {
-            let dir = flags.lab_dir.or(file.lab_dir);
+            let dir = flags.lab_dir.take();
             let dir = dir.ok_or(ConfigError::Missing("--host lab needs --lab-dir"))?;
-            (HostConfig::Lab(dir.clone()), dir)
+            (HostConfig::Lab(dir.clone()), dir.join("agent"))
         }
         "sim" => {
-            let dir = flags.sim_dir.or(file.sim_dir);
-            let dir = dir.ok_or(ConfigError::Missing("--host sim needs --sim-dir"))?;
-            let vms = if flags.sim_vm.is_empty() {
-                file.sim_vm
-            } else {
-                flags.sim_vm
-            };
-            let bad = |name: &&String| {
-                name.is_empty()
-                    || !(name.bytes()).all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-            };
-            if let Some(name) = vms.iter().find(bad) {
-                return Err(ConfigError::VmName(name.clone()));
-            }
-            let sim = SimConfig {
-                dir: dir.clone(),
-                vms,
-            };
+            let sim = flags.sim()?;
+            let dir = sim.dir.join("agent");
             (HostConfig::Sim(sim), dir)
         }
         _ => return Err(ConfigError::Host(kind)),
     };
+    let state = flags.state.unwrap_or(dir);
     Ok(Config {
         host,
-        state: flags
-            .state
-            .or(file.state)
-            .unwrap_or_else(|| dir.join("agent")),
-        log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+        listen,
+        admin_socket: (flags.admin_socket).unwrap_or_else(|| state.join("admin.sock")),
+        state,
+        log: flags.log.unwrap_or_else(|| "info".to_owned()),
+        quiet: flags.quiet.unwrap_or_default(),
         status_every,
         store,
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use tempfile::tempdir;
-
-    use super::*;
-
-    fn args(line: &str) -> Result<Command, ConfigError> {
-        read(line.split_whitespace().map(OsString::from))
+impl Given {
+    /// What is not given stands in the file.
+    fn fill(&mut self, file: Self) {
+        fn other<T>(place: &mut Option<T>, file: Option<T>) {
+            if place.is_none() {
+                *place = file;
+            }
+        }
+        other(&mut self.host, file.host);
+        other(&mut self.lab_dir, file.lab_dir);
+        other(&mut self.sim_dir, file.sim_dir);
+        if self.sim_vm.is_empty() {
+            self.sim_vm = file.sim_vm;
+        }
+        other(&mut self.listen, file.listen);
+        other(&mut self.any_port, file.any_port);
+        other(&mut self.esxi_url, file.esxi_url);
+        other(&mut self.esxi_user, file.esxi_user);
+        other(&mut self.esxi_password_file, file.esxi_password_file);
+        other(&mut self.esxi_cert, file.esxi_cert);
+        other(&mut self.esxi_host, file.esxi_host);
+        other(&mut self.admin_socket, file.admin_socket);
+        other(&mut self.quiet, file.quiet);
+        other(&mut self.state, file.state);
+        other(&mut self.log, file.log);
     }
 
-    fn config(line: &str) -> Config {
-        match args(line) {
-            Ok(Command::Run(config)) => config,
-            other => panic!("{other:?}"),
+    /// Where VMs are heard; a lab's VMs have a socket each.
+    fn listen(&mut self, kind: &str) -> Result<Option<Listen>, ConfigError> {
+        let given = self.listen.take();
+        let folder = |text: &str| {
+            let dir = PathBuf::from(text.strip_prefix("unix:")?);
+            dir.is_absolute().then_some(Listen::Folders(dir))
+        };
+        let vsock = Listen::Vsock {
+            port: PORT,
+            privileged_only: !self.any_port.unwrap_or_default(),
+        };
+        match (kind, given.as_deref()) {
+            ("esxi", None | Some("vsock")) => Ok(Some(vsock)),
+            ("esxi" | "sim", Some(text)) => match folder(text) {
+                Some(folders) => Ok(Some(folders)),
+                None => Err(ConfigError::Listen(text.to_owned())),
+            },
+            (_, None) => Ok(None),
+            (_, Some(text)) => Err(ConfigError::Listen(text.to_owned())),
         }
     }
 
-    #[test]
-    fn a_lab_host_needs_its_folder_and_keeps_its_state_there() {
-        let got = config("--host lab --lab-dir=/lab/hosts/esx01");
-        assert_eq!(got.host, HostConfig::Lab("/lab/hosts/esx01".into()));
-        assert_eq!(got.state, Path::new("/lab/hosts/esx01/agent"));
-        assert_eq!(got.log, "info");
-    }
-
-    #[test]
-    fn simulated_vms_are_named_one_by_one() {
-        let got = config("--host sim --sim-dir /s --sim-vm a --sim-vm b --log debug");
-        let sim = SimConfig {
-            dir: "/s".into(),
-            vms: vec!["a".into(), "b".into()],
-        };
-        assert_eq!(got.host, HostConfig::Sim(sim));
-        let bad = args("--host sim --sim-dir /s --sim-vm ../x");
-        assert!(matches!(bad, Err(ConfigError::VmName(_))), "{bad:?}");
-    }
-
-    #[test]
-    fn what_cannot_be_meant_is_refused_with_a_hint() {
-        for (line, part) in [
-            ("", "which host"),
-            ("--host esx", "choose lab or sim"),
-            ("--host lab", "needs --lab-dir"),
-            ("--host", "needs a value"),
-            ("--hots lab", "unknown option '--hots'"),
-            ("lab", "unknown option 'lab'"),
-            ("--host lab --host sim", "twice"),
-            ("--host lab --lab-dir /l --status-every 0", "at least 1"),
-            ("--host lab --lab-dir /l --audit-rows many", "not 'many'"),
-        ] {
-            let err = args(line).unwrap_err().to_string();
-            assert!(err.contains(part), "{line}: {err}");
+    fn esxi(&mut self) -> Result<EsxiSettings, ConfigError> {
+        if self.esxi_password_file.is_some() && self.esxi_user.is_none() {
+            return Err(ConfigError::Together(
+                "--esxi-password-file needs --esxi-user",
+            ));
         }
-        assert!(matches!(args("--host lab --help"), Ok(Command::Help)));
-        assert!(matches!(args("--version"), Ok(Command::Version)));
+        let url = self.esxi_url.take();
+        let local = url.is_none();
+        let ours = || Some(PathBuf::from(ESXI_CERTIFICATE)).filter(|file| local && file.exists());
+        Ok(EsxiSettings {
+            url: url.unwrap_or_else(|| ESXI_URL.to_owned()),
+            user: self.esxi_user.take(),
+            password_file: self.esxi_password_file.take(),
+            certificate: self.esxi_cert.take().or_else(ours),
+            host: self.esxi_host.take(),
+        })
     }
 
-    #[test]
-    fn a_flag_beats_the_file_and_an_unknown_key_is_refused() {
-        let dir = tempdir().unwrap();
-        let path = dir.path().join("vdvsd.toml");
-        fs::write(&path, "host = \"lab\"\nlab-dir = \"/l\"\nlog = \"warn\"\n").unwrap();
-        let got = config(&format!("--config {} --log debug", path.display()));
-        assert_eq!(got.host, HostConfig::Lab("/l".into()));
-        assert_eq!(got.log, "debug");
-        assert_eq!((got.status_every, got.store), (None, Limits::default()));
-        let text = "host = \"lab\"\nlab-dir = \"/l\"\nstatus-every = 9\naudit-rows = 5\n";
-        fs::write(&path, text).unwrap();
-        let got = config(&format!("--config {} --status-every=2", path.display()));
-        assert_eq!(got.status_every, Some(Duration::from_secs(2)));
-        let store = Limits {
-            audit_rows: 5,
-            ..Limits::default()
+    fn sim(&mut self) -> Result<SimConfig, ConfigError> {
+        let dir = self.sim_dir.take();
+        let dir = dir.ok_or(ConfigError::Missing("--host sim needs --sim-dir"))?;
+        let vms = mem::take(&mut self.sim_vm);
+        let bad = |name: &&String| {
+            name.is_empty()
+                || !(name.bytes()).all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
         };
-        assert_eq!(got.store, store);
-        fs::write(&path, "hosts = \"lab\"\n").unwrap();
-        let err = args(&format!("--config {}", path.display())).unwrap_err();
-        assert!(matches!(err, ConfigError::Parse(..)), "{err}");
+        match vms.iter().find(bad) {
+            Some(name) => Err(ConfigError::VmName(name.clone())),
+            None => Ok(SimConfig { dir, vms }),
+        }
     }
 }
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

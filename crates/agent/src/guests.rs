@@ -1,6 +1,6 @@
 //! What the agent knows of each VM's connections, and the places its calls take.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -138,6 +138,15 @@ impl Guests {
         lock(&self.places).remove(vm);
     }
 
+    /// Forgets VMs that are not among these; says how many.
+    pub fn keep(&self, there: &HashSet<VmId>) -> usize {
+        let mut guests = lock(&self.guests);
+        let before = guests.len();
+        guests.retain(|vm, _| there.contains(vm));
+        lock(&self.places).retain(|vm, _| there.contains(vm));
+        before - guests.len()
+    }
+
     /// A plugin said what it is. False: it said so before.
     pub fn hello(&self, vm: &VmId, program: &str) -> bool {
         match lock(&self.guests).get_mut(vm) {
@@ -185,11 +194,11 @@ impl KnownGuests for Guests {
     }
 }
 
-/// The VM a listener serves; none for the administrator's.
+/// The VM a listener serves; none for the administrator's and for one that cannot be named.
 #[must_use]
 pub fn vm_of(identity: &Identity) -> Option<VmId> {
     match identity {
-        Identity::Admin => None,
+        Identity::Admin | Identity::Unnamed { .. } => None,
         Identity::Vm {
             instance_uuid,
             config_path,

@@ -1,4 +1,4 @@
-//! Which hypervisor the agent drives, and where the sockets of its VMs are.
+//! Which hypervisor the agent drives, where the sockets of its VMs are, and who knows which VM a process group is.
 
 use std::error::Error as StdError;
 use std::fs;
@@ -11,7 +11,9 @@ use vdvs_host_lab::config::ConfigError;
 use vdvs_host_lab::{LabDatastores, LabHost};
 use vdvs_host_sim::World;
 
-use crate::config::{HostConfig, SimConfig};
+use crate::config::{Config, HostConfig, SimConfig};
+use crate::doors::PeerIdentity;
+use crate::esxi;
 
 /// The port every VM's agent listens on. Its number names the socket in a lab.
 pub const PORT: u32 = 1019;
@@ -23,8 +25,30 @@ pub struct Hypervisor {
     pub host: Arc<dyn Host>,
     /// Datastores.
     pub datastores: Arc<dyn Datastores>,
-    /// Sockets.
-    pub sockets: Sockets,
+    /// Sockets, where each VM has one.
+    pub sockets: Option<Sockets>,
+    /// Who knows the VMs, where all come through one door.
+    pub identity: Option<Arc<dyn PeerIdentity>>,
+}
+
+/// The process group of a simulated host's first VM.
+const FIRST_GROUP: u32 = 1001;
+
+/// A simulated host's VMs have process groups in the order in which they were named.
+#[derive(Debug)]
+struct Simulated {
+    host: Arc<dyn Host>,
+    names: Vec<String>,
+}
+
+#[tonic::async_trait]
+impl PeerIdentity for Simulated {
+    async fn vm_of(&self, process_group: u32) -> Result<Option<Vm>, String> {
+        let at = process_group.checked_sub(FIRST_GROUP);
+        let name = at.and_then(|at| self.names.get(usize::try_from(at).ok()?));
+        let vms = self.host.vms().await.map_err(|e| chain(&e))?;
+        Ok(vms.into_iter().find(|vm| Some(&vm.name) == name))
+    }
 }
 
 /// Where a VM's socket is.
@@ -59,18 +83,40 @@ pub enum HostError {
     /// A lab host's folder.
     #[error("the host is not there yet")]
     Lab(#[from] ConfigError),
+    /// An ESXi host's service.
+    #[error("the ESXi host cannot be used")]
+    Esxi {
+        /// Trying again later may help.
+        may_pass: bool,
+        /// Why.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+impl HostError {
+    /// Trying again later may help.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Lab(_) => true,
+            Self::Esxi { may_pass, .. } => *may_pass,
+        }
+    }
 }
 
 /// Opens the hypervisor.
 ///
 /// # Errors
 /// [`HostError`]; trying again later may help.
-pub fn open(config: &HostConfig) -> Result<Hypervisor, HostError> {
-    match config {
+pub async fn open(config: &Config) -> Result<Hypervisor, HostError> {
+    match &config.host {
+        HostConfig::Esxi(settings) => esxi::open(settings, &config.state).await,
         HostConfig::Lab(dir) => Ok(Hypervisor {
             host: Arc::new(LabHost::new(dir)?),
             datastores: Arc::new(LabDatastores::new(dir)?),
-            sockets: Sockets::Lab(dir.clone()),
+            sockets: Some(Sockets::Lab(dir.clone())),
+            identity: None,
         }),
         HostConfig::Sim(sim) => Ok(simulated(sim)),
     }
@@ -90,10 +136,13 @@ fn simulated(sim: &SimConfig) -> Hypervisor {
         fs::create_dir_all(sim.dir.join(vm)).ok();
     }
     let session = world.session(host);
+    let names = sim.vms.clone();
+    let host: Arc<dyn Host> = session.clone();
     Hypervisor {
-        host: session.clone(),
+        host: Arc::clone(&host),
         datastores: session,
-        sockets: Sockets::Sim(sim.dir.clone()),
+        sockets: Some(Sockets::Sim(sim.dir.clone())),
+        identity: Some(Arc::new(Simulated { host, names })),
     }
 }
 

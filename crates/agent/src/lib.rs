@@ -9,7 +9,7 @@
 //! ```
 //! This crate wires and translates; it decides nothing about volumes.
 //!
-//! * **A caller is its listener's VM.** Every VM registered on the host has a socket of its own; messages name no VM.
+//! * **A caller is its listener's VM**, or the one that the hypervisor names for the connection; messages name no VM.
 //!   The administrator's service is not even offered on a VM's socket.
 //! * **A handler is thin**: read the request, say who calls, run the use case, write the reply.
 //! * **A use case that changes something runs to its own end.** The handler's task may be dropped at any await when
@@ -26,6 +26,7 @@
 //! | [`run`] | wiring, start and drain |
 //! | [`hosts`] | which hypervisor |
 //! | [`listeners`] | one socket for each VM |
+//! | [`doors`] | one door for all VMs, where the hypervisor names each connection |
 //! | [`guests`] | what is known of each VM's connections |
 //! | [`calls`] | deadline, cancellation and places of a call |
 //! | [`volume_service`], [`admin`] | the handlers |
@@ -34,6 +35,7 @@
 //! | [`clock`], [`ids`] | the only source of time, and of identities |
 //! | [`logs`], [`quiet`] | where lines go, and how many one VM may cause |
 //! | [`signals`] | whom it heeds |
+//! | [`probe`] | what this host offers |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -41,12 +43,15 @@ pub mod admin;
 pub mod calls;
 pub mod clock;
 pub mod config;
+pub mod doors;
+mod esxi;
 pub mod guests;
 pub mod hosts;
 pub mod ids;
 pub mod legacy;
 pub mod listeners;
 pub mod logs;
+pub mod probe;
 pub mod quiet;
 pub mod run;
 pub mod signals;

@@ -13,7 +13,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use vdvs_domain::VmId;
 use vdvs_engine::ports::{Host, Vm};
-use vdvs_transport::{Acceptor, BindError, Conn, Limits, UnixSocket};
+use vdvs_transport::{Acceptor, BindError, Limits, Sinks, UnixSocket};
 
 use crate::guests::{Guests, identity_of};
 use crate::hosts::{Sockets, chain};
@@ -39,9 +38,7 @@ pub struct Listeners {
     host: Arc<dyn Host>,
     sockets: Sockets,
     guests: Arc<Guests>,
-    sink: mpsc::Sender<Conn>,
-    /// Connections that speak the original's protocol.
-    legacy: mpsc::Sender<Conn>,
+    sinks: Sinks,
     draining: CancellationToken,
     /// Waits for first bytes; nobody waits for these.
     greetings: TaskTracker,
@@ -91,22 +88,20 @@ fn plan<'a>(
 }
 
 impl Listeners {
-    /// Listeners for the VMs of `host`. Connections go to `sink`, those of the original's plugins to `legacy`.
+    /// Listeners for the VMs of `host`. Connections go to `sinks`.
     #[must_use]
     pub fn new(
         host: Arc<dyn Host>,
         sockets: Sockets,
         guests: Arc<Guests>,
-        sink: mpsc::Sender<Conn>,
-        legacy: mpsc::Sender<Conn>,
+        sinks: Sinks,
         draining: CancellationToken,
     ) -> Self {
         Self {
             host,
             sockets,
             guests,
-            sink,
-            legacy,
+            sinks,
             draining,
             greetings: TaskTracker::new(),
             listening: HashMap::new(),
@@ -206,14 +201,16 @@ impl Listeners {
         };
         let identity = identity_of(vm.id.instance_uuid, &vm.id.config_path, &vm.name);
         let close = CancellationToken::new();
-        let acceptor = Acceptor::new(
+        let mut acceptor = Acceptor::new(
             identity,
             Limits::default(),
-            self.sink.clone(),
+            self.sinks.grpc.clone(),
             close.clone(),
             self.greetings.clone(),
-        )
-        .with_legacy(self.legacy.clone());
+        );
+        if let Some(legacy) = &self.sinks.legacy {
+            acceptor = acceptor.with_legacy(legacy.clone());
+        }
         self.guests.listening(&vm.id, acceptor.gauge());
         let (listener, draining) = (Arc::clone(&socket), self.draining.clone());
         let task = self

@@ -32,11 +32,11 @@ pub enum LogError {
     Twice(#[from] TryInitError),
 }
 
-/// Sends lines that `filter` lets through to stderr and, if given, to `file`.
+/// Sends lines that `filter` lets through to stderr, unless `quiet`, and, if given, to `file`.
 ///
 /// # Errors
 /// [`LogError`].
-pub fn init(filter: &str, file: Option<&Path>) -> Result<(), LogError> {
+pub fn init(filter: &str, file: Option<&Path>, quiet: bool) -> Result<(), LogError> {
     let targets: Targets = filter
         .parse()
         .map_err(|_| LogError::Filter(filter.to_owned()))?;
@@ -57,7 +57,7 @@ pub fn init(filter: &str, file: Option<&Path>) -> Result<(), LogError> {
     });
     tracing_subscriber::registry()
         .with(targets)
-        .with(to(Mutex::new(Folded::new(io::stderr()))))
+        .with((!quiet).then(|| to(Mutex::new(Folded::new(io::stderr())))))
         .with(to_file)
         .try_init()?;
     Ok(())

@@ -19,17 +19,20 @@ use vdvs_api::v1::admin_service_server::AdminServiceServer;
 use vdvs_api::v1::volume_service_server::VolumeServiceServer;
 use vdvs_engine::Engine;
 use vdvs_engine::api::{About, Guests as KnownGuests, Ports};
-use vdvs_engine::ports::Clock;
+use vdvs_engine::ports::{Clock, Store};
 use vdvs_store::{OpenError, SqliteStore};
-use vdvs_transport::{Acceptor, Backoff, BindError, Conn, Identity, Limits, UnixSocket, grpc};
+use vdvs_transport::{
+    Acceptor, Backoff, BindError, Conn, Identity, Limits, Sinks, UnixSocket, grpc,
+};
 
 use crate::PROGRAM;
 use crate::admin::{AdminFront, Facts};
 use crate::calls::Calls;
 use crate::clock::SystemClock;
-use crate::config::{Config, HostConfig};
+use crate::config::Config;
+use crate::doors::{self, Known, VmPorter};
 use crate::guests::{Guests, engine_settings};
-use crate::hosts::{self, Hypervisor, chain};
+use crate::hosts::{self, HostError, Hypervisor, chain};
 use crate::ids::RandomIds;
 use crate::legacy::LegacyFront;
 use crate::listeners::Listeners;
@@ -56,6 +59,9 @@ pub enum RunError {
     /// Its store.
     #[error("cannot open the store")]
     Store(#[from] OpenError),
+    /// Its hypervisor, for good.
+    #[error("cannot serve this host")]
+    Host(#[source] HostError),
     /// The administrator's socket.
     #[error("cannot serve the administrator")]
     Admin(#[from] BindError),
@@ -93,16 +99,52 @@ pub fn run(config: &Config, stop: &CancellationToken) -> Result<(), RunError> {
     result
 }
 
+/// Connections of virtual machines on their way to their services.
+struct Inbox {
+    grpc: mpsc::Receiver<Conn>,
+    legacy: mpsc::Receiver<Conn>,
+    sinks: Sinks,
+    /// Of the one door, where there is one.
+    porter: Option<Arc<VmPorter>>,
+    draining: CancellationToken,
+    servers: TaskTracker,
+}
+
+impl Inbox {
+    /// Opens the door, where there is one, so that VMs are answered from now on.
+    fn open(config: &Config) -> Self {
+        let (grpc_sink, grpc) = mpsc::channel(CONNECTIONS);
+        let (legacy_sink, legacy) = mpsc::channel(CONNECTIONS);
+        let (draining, servers) = (CancellationToken::new(), TaskTracker::new());
+        let sinks = Sinks {
+            grpc: grpc_sink,
+            legacy: Some(legacy_sink),
+        };
+        let open = |listen| doors::open(listen, sinks.clone(), &draining, &servers);
+        let porter = config.listen.as_ref().map(open);
+        Self {
+            grpc,
+            legacy,
+            sinks,
+            porter,
+            draining,
+            servers,
+        }
+    }
+}
+
 async fn serve(config: &Config, stop: &CancellationToken) -> Result<(), RunError> {
-    let Some(hypervisor) = open_host(&config.host, stop).await else {
+    let inbox = Inbox::open(config);
+    let Some(hypervisor) = open_host(config, stop).await? else {
         return Ok(());
     };
     let store_path = config.state.join("store.sqlite");
     let store = SqliteStore::open_with(&store_path, SystemClock.now(), config.store).await?;
+    let store: Arc<dyn Store> = Arc::new(store);
     let ports = Ports {
         host: Arc::clone(&hypervisor.host),
         datastores: Arc::clone(&hypervisor.datastores),
-        store: Arc::new(store),
+        store: Arc::clone(&store),
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
     };
@@ -111,7 +153,7 @@ async fn serve(config: &Config, stop: &CancellationToken) -> Result<(), RunError
         settings.status_every = every;
     }
     let engine = Engine::new(ports, settings);
-    let admin_socket = UnixSocket::bind(&config.state.join("admin.sock"), 0o600)?;
+    let admin_socket = UnixSocket::bind(&config.admin_socket, 0o600)?;
     let host = hypervisor.host.identity();
     info!(host = %host.name, kind = host.kind, "{PROGRAM} serves");
     let facts = Facts {
@@ -119,7 +161,7 @@ async fn serve(config: &Config, stop: &CancellationToken) -> Result<(), RunError
         log_level: config.log.clone(),
         port: hosts::PORT,
     };
-    Agent::start(&hypervisor, engine, admin_socket, facts)
+    Agent::start(&hypervisor, engine, store, inbox, admin_socket, facts)
         .until(stop)
         .await;
     info!("stopped");
@@ -127,18 +169,22 @@ async fn serve(config: &Config, stop: &CancellationToken) -> Result<(), RunError
 }
 
 /// Opens the hypervisor, again and again until it is there. None: stopped meanwhile.
-async fn open_host(config: &HostConfig, stop: &CancellationToken) -> Option<Hypervisor> {
+async fn open_host(
+    config: &Config,
+    stop: &CancellationToken,
+) -> Result<Option<Hypervisor>, RunError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2), 1);
     let mut said = false;
     loop {
-        match hosts::open(config) {
-            Ok(hypervisor) => return Some(hypervisor),
+        match hosts::open(config).await {
+            Ok(hypervisor) => return Ok(Some(hypervisor)),
+            Err(e) if !e.may_pass() => return Err(RunError::Host(e)),
             Err(e) if !said => warn!("{}; trying again", chain(&e)),
             Err(_) => {}
         }
         said = true;
         tokio::select! {
-            () = stop.cancelled() => return None,
+            () = stop.cancelled() => return Ok(None),
             () = sleep(backoff.next_delay()) => {}
         }
     }
@@ -160,6 +206,8 @@ impl Agent {
     fn start(
         hypervisor: &Hypervisor,
         engine: Arc<Engine>,
+        store: Arc<dyn Store>,
+        inbox: Inbox,
         admin_socket: UnixSocket,
         facts: Facts,
     ) -> Self {
@@ -167,8 +215,8 @@ impl Agent {
             engine,
             calls: Calls::default(),
             reconciler: TaskTracker::new(),
-            servers: TaskTracker::new(),
-            draining: CancellationToken::new(),
+            servers: inbox.servers,
+            draining: inbox.draining,
             resting: CancellationToken::new(),
         };
         let guests = Arc::new(Guests::default());
@@ -181,7 +229,6 @@ impl Agent {
             .reconciler
             .spawn(Arc::clone(engine).run(agent.resting.clone()));
 
-        let (sink, conns) = mpsc::channel(CONNECTIONS);
         let front = VolumeFront::new(
             Arc::clone(engine),
             Arc::clone(&guests),
@@ -190,21 +237,35 @@ impl Agent {
         );
         agent
             .servers
-            .spawn(serve_guests(front, conns, agent.draining.clone()));
-        let (legacy_sink, legacy) = mpsc::channel(CONNECTIONS);
+            .spawn(serve_guests(front, inbox.grpc, agent.draining.clone()));
         let front = LegacyFront::new(Arc::clone(engine), Arc::clone(&guests), agent.calls.clone());
         agent
             .servers
-            .spawn(front.serve(legacy, agent.draining.clone()));
-        let listeners = Listeners::new(
-            Arc::clone(&hypervisor.host),
-            hypervisor.sockets.clone(),
-            Arc::clone(&guests),
-            sink,
-            legacy_sink,
-            agent.draining.clone(),
-        );
-        agent.servers.spawn(listeners.run());
+            .spawn(front.serve(inbox.legacy, agent.draining.clone()));
+        let host = Arc::clone(&hypervisor.host);
+        match (inbox.porter, &hypervisor.identity, &hypervisor.sockets) {
+            (Some(porter), Some(identity), _) => {
+                let forget = doors::forget(host, Arc::clone(&guests), agent.draining.clone());
+                agent.servers.spawn(forget);
+                porter.know(Known {
+                    identity: Arc::clone(identity),
+                    guests: Arc::clone(&guests),
+                    store,
+                });
+            }
+            (_, _, Some(sockets)) => {
+                let listeners = Listeners::new(
+                    host,
+                    sockets.clone(),
+                    Arc::clone(&guests),
+                    inbox.sinks,
+                    agent.draining.clone(),
+                );
+                agent.servers.spawn(listeners.run());
+            }
+            // The configuration gives a door where VMs have no sockets.
+            (_, _, None) => error!("no VM can reach this agent; restart it with --listen"),
+        }
 
         let (sink, conns) = mpsc::channel(CONNECTIONS);
         let front = AdminFront::new(Arc::clone(engine), guests, agent.calls.clone(), facts);
@@ -252,9 +313,11 @@ async fn serve_guests(
     let service = VolumeServiceServer::new(front)
         .max_decoding_message_size(MAX_REQUEST)
         .max_encoding_message_size(MAX_REPLY);
-    let served = grpc::server()
-        .add_service(service)
-        .serve_with_incoming_shutdown(grpc::incoming(conns), draining.cancelled_owned());
+    let served = grpc::server().serve_with_incoming_shutdown(
+        service,
+        grpc::incoming(conns),
+        draining.cancelled_owned(),
+    );
     report("guests", served.await);
 }
 
@@ -262,9 +325,11 @@ async fn serve_admin(front: AdminFront, conns: mpsc::Receiver<Conn>, draining: C
     let service = AdminServiceServer::new(front)
         .max_decoding_message_size(MAX_REQUEST)
         .max_encoding_message_size(MAX_REPLY);
-    let served = grpc::server()
-        .add_service(service)
-        .serve_with_incoming_shutdown(grpc::incoming(conns), draining.cancelled_owned());
+    let served = grpc::server().serve_with_incoming_shutdown(
+        service,
+        grpc::incoming(conns),
+        draining.cancelled_owned(),
+    );
     report("the administrator", served.await);
 }
 

@@ -78,7 +78,7 @@ impl VolumeFront {
             .map_err(refuse)?;
         let name = match identity {
             Some(Identity::Vm { name, .. }) => name.clone(),
-            Some(Identity::Admin) | None => String::new(),
+            Some(Identity::Admin | Identity::Unnamed { .. }) | None => String::new(),
         };
         let from = From {
             places: self.guests.places(&vm),

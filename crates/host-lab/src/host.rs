@@ -129,8 +129,17 @@ fn disk(device: protocol::Device) -> Result<VmDisk, HostError> {
     Ok(VmDisk {
         disk: DiskPath { datastore, path },
         read_only: device.read_only,
-        locator: device.locator.map(Locator::Path),
+        locator: locator(&device),
     })
+}
+
+/// Where the guest finds it: a SCSI address in a QEMU VM, else a path.
+fn locator(device: &protocol::Device) -> Option<Locator> {
+    let scsi = device.place.map(|place| Locator::Scsi {
+        controller_pci_slot: place.pci_slot,
+        target: place.target,
+    });
+    scsi.or_else(|| device.locator.clone().map(Locator::Path))
 }
 
 fn fault(error: ClientError, vm: &str, disk: &str) -> HostError {
@@ -208,13 +217,11 @@ impl Host for LabHost {
             .attach(&name, &asked(disk), read_only, deadline)
             .await
             .map_err(|e| fault(e, &name, &disk.to_string()))?;
-        let locator = device
-            .locator
-            .map(Locator::Path)
-            .ok_or_else(|| HostError::NoAnswer {
-                why: "labhv attached the disk and does not say where".to_owned(),
-            })?;
-        // A loop device shows the guest no SCSI page, so there is no UUID it could compare.
+        let locator = locator(&device).ok_or_else(|| HostError::NoAnswer {
+            why: "labhv attached the disk and does not say where".to_owned(),
+        })?;
+        // A loop device shows the guest no SCSI page, and QEMU's page holds 64 of the 128 bits: nothing it could
+        // compare.
         Ok(AttachedDisk {
             locator,
             disk_uuid: None,

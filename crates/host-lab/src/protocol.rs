@@ -29,6 +29,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use crate::qemu::Place;
+
 /// Longest line either side reads. A VM list of 60 VMs is below 16 KiB.
 pub const MAX_LINE: usize = 64 * 1024;
 
@@ -236,8 +238,11 @@ pub struct Device {
     pub disk: Disk,
     /// Not writable for the guest.
     pub read_only: bool,
-    /// Path of the device inside the VM; none while the host has the disk closed.
+    /// Path of the device inside the VM; none while the host has the disk closed, or shows it at a `place`.
     pub locator: Option<String>,
+    /// Where a QEMU VM's guest finds it; none while the host has the disk closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// The host has the disk open for this VM. (Whether the guest has the device open is its own affair.)
     pub open: bool,
     /// Place on the VM's controllers: 0, 1, …, without the controllers' own number 7.

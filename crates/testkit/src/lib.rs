@@ -9,4 +9,5 @@ pub mod planting;
 pub mod postgres;
 pub mod process;
 pub mod session;
+pub mod vcsim;
 pub mod wait;

@@ -6,7 +6,8 @@
 //!        └───────────────────┼─ host short of descriptors or memory ──► pause, next
 //!                            └─ listener broken ──► the loop ends; its owner makes a new one
 //! ```
-//! A place is taken before `accept`, so a peer beyond its bound waits in the kernel's queue and costs us nothing.
+//! Room is found before `accept`, so a peer whose connections are all in use waits in the kernel's queue and costs us
+//! nothing. Connections that have said nothing give way to new ones (see [`crate::places`]).
 
 use std::io;
 use std::sync::Arc;
@@ -14,15 +15,16 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, sleep};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::conn::Conn;
+use crate::greeting::{Greeting, Refused, Sinks};
 use crate::peer::{Identity, Peer};
-use crate::sniff::{self, Protocol, Unspoken};
+use crate::places::Places;
 use crate::unix::UnixSocket;
 
 /// Bounds of one listener.
@@ -44,9 +46,7 @@ impl Default for Limits {
 }
 
 /// Pause when the host is short of something; descriptors come back when connections end.
-const PAUSE: Duration = Duration::from_millis(200);
-/// One line about refused connections per listener and this span; the rest is counted.
-const FOLD: Duration = Duration::from_secs(30);
+pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 
 /// What an error of `accept` is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,10 +82,8 @@ pub fn judge(error: &io::Error) -> AcceptFailure {
 pub struct Acceptor {
     identity: Arc<Identity>,
     limits: Limits,
-    places: Arc<Semaphore>,
-    sink: mpsc::Sender<Conn>,
-    /// For the original's frames; without it they are refused.
-    legacy: Option<mpsc::Sender<Conn>>,
+    places: Arc<Places>,
+    sinks: Sinks,
     close: CancellationToken,
     tasks: TaskTracker,
 }
@@ -104,9 +102,11 @@ impl Acceptor {
         Self {
             identity: Arc::new(identity),
             limits,
-            places: Arc::new(Semaphore::new(limits.connections)),
-            sink,
-            legacy: None,
+            places: Places::new(limits.connections),
+            sinks: Sinks {
+                grpc: sink,
+                legacy: None,
+            },
             close,
             tasks,
         }
@@ -114,20 +114,15 @@ impl Acceptor {
 
     /// Hands connections that speak the original's protocol to `sink`.
     #[must_use]
-    pub fn with_legacy(self, sink: mpsc::Sender<Conn>) -> Self {
-        Self {
-            legacy: Some(sink),
-            ..self
-        }
+    pub fn with_legacy(mut self, sink: mpsc::Sender<Conn>) -> Self {
+        self.sinks.legacy = Some(sink);
+        self
     }
 
     /// Counts the connections that exist; stays valid after the loop ended.
     #[must_use]
     pub fn gauge(&self) -> Gauge {
-        Gauge {
-            places: Arc::clone(&self.places),
-            all: self.limits.connections,
-        }
+        Gauge::of(&self.places)
     }
 
     /// Runs until `close` is cancelled, or `stop_accepting` is, which leaves the connections alone.
@@ -147,26 +142,38 @@ impl Acceptor {
                 biased;
                 () = self.close.cancelled() => return Ok(()),
                 () = stop_accepting.cancelled() => return Ok(()),
-                Some(why) = told.recv() => {
-                    refused.note(&self.identity, why);
+                Some(closed) = told.recv() => {
+                    refused.note(&closed);
                     continue;
                 }
                 accepted = next(&self.places, socket) => accepted,
             };
             match accepted {
-                Ok((stream, place)) => {
+                Ok(stream) => {
+                    // Room there was; those that were waiting then may have settled since.
+                    let place = loop {
+                        if let Some(place) = self.places.take(&self.close) {
+                            break place;
+                        }
+                        tokio::select! {
+                            biased;
+                            () = self.close.cancelled() => return Ok(()),
+                            () = stop_accepting.cancelled() => return Ok(()),
+                            () = self.places.room() => {}
+                        }
+                    };
                     number = number.saturating_add(1);
                     let uid = stream.peer_cred().ok().map(|c| c.uid());
-                    let peer = Peer::new(Arc::clone(&self.identity), number, uid);
                     let greeting = Greeting {
-                        peer,
+                        stream,
+                        peer: Peer::new(Arc::clone(&self.identity), number, uid),
+                        place,
                         patience: self.limits.patience,
-                        sink: self.sink.clone(),
-                        legacy: self.legacy.clone(),
-                        close: self.close.clone(),
+                        sinks: self.sinks.clone(),
+                        departure: None,
                         tell: tell.clone(),
                     };
-                    self.tasks.spawn(greeting.run(stream, place));
+                    self.tasks.spawn(greeting.run());
                 }
                 Err(e) => match judge(&e) {
                     AcceptFailure::Connection => debug!(peer = %self.identity, "accept: {e}"),
@@ -181,95 +188,27 @@ impl Acceptor {
     }
 }
 
-/// How many connections a listener has.
+/// How many connections a peer has.
 #[derive(Debug, Clone)]
-pub struct Gauge {
-    places: Arc<Semaphore>,
-    all: usize,
-}
+pub struct Gauge(Arc<Places>);
 
 impl Gauge {
+    pub(crate) fn of(places: &Arc<Places>) -> Self {
+        Self(Arc::clone(places))
+    }
+
     /// Connections now, those included that have not said their protocol yet.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.all.saturating_sub(self.places.available_permits())
+        self.0.taken()
     }
 }
 
-async fn next(
-    places: &Arc<Semaphore>,
-    socket: &UnixSocket,
-) -> io::Result<(UnixStream, OwnedSemaphorePermit)> {
+async fn next(places: &Arc<Places>, socket: &UnixSocket) -> io::Result<UnixStream> {
     // Waits for room, but takes the place only for a connection that is there: places taken are connections counted.
-    drop(places.acquire().await.map_err(io::Error::other)?);
+    places.room().await;
     let (stream, _) = socket.listener().accept().await?;
-    // Only this loop takes places, so the room is still there.
-    let place = Arc::clone(places)
-        .try_acquire_owned()
-        .map_err(io::Error::other)?;
-    Ok((stream, place))
-}
-
-/// A connection whose protocol is not known yet.
-struct Greeting {
-    peer: Peer,
-    patience: Duration,
-    sink: mpsc::Sender<Conn>,
-    legacy: Option<mpsc::Sender<Conn>>,
-    close: CancellationToken,
-    tell: mpsc::Sender<String>,
-}
-
-impl Greeting {
-    async fn run(self, mut stream: UnixStream, place: OwnedSemaphorePermit) {
-        let first = tokio::select! {
-            () = self.close.cancelled() => return,
-            first = sniff::first_bytes(&mut stream, self.patience) => first,
-        };
-        let why = match first {
-            Ok((protocol @ (Protocol::Grpc | Protocol::Legacy), first)) => {
-                let sink = match protocol {
-                    Protocol::Legacy => self.legacy.as_ref(),
-                    _ => Some(&self.sink),
-                };
-                match sink {
-                    Some(sink) => {
-                        let conn = Conn::new(stream, first, self.peer, self.close, place);
-                        // The sink closes when the server drains; the peer then sees the end of its connection.
-                        sink.send(conn).await.ok();
-                        return;
-                    }
-                    None => "speaks the original's protocol, which is for VMs".to_owned(),
-                }
-            }
-            Ok((Protocol::Unknown | Protocol::NeedMore, _)) => {
-                "speaks no protocol of ours".to_owned()
-            }
-            Err(Unspoken::Closed) => return,
-            Err(why @ (Unspoken::Silent(_) | Unspoken::Failed(_))) => why.to_string(),
-        };
-        // A full queue means lines enough are coming.
-        self.tell.try_send(why).ok();
-    }
-}
-
-/// Folds lines about refused connections, so that no peer fills the log.
-#[derive(Debug, Default)]
-struct Refused {
-    last_line: Option<Instant>,
-    folded: u64,
-}
-
-impl Refused {
-    fn note(&mut self, identity: &Identity, why: String) {
-        if self.last_line.is_some_and(|at| at.elapsed() < FOLD) {
-            self.folded = self.folded.saturating_add(1);
-            return;
-        }
-        info!(peer = %identity, more_since_last_line = self.folded, "connection closed: it {why}");
-        self.last_line = Some(Instant::now());
-        self.folded = 0;
-    }
+    Ok(stream)
 }
 
 #[cfg(test)]
@@ -377,6 +316,27 @@ mod tests {
         assert!(early.is_err(), "the second came while the first was there");
         drop(first);
         assert!(timeout(LONG, world.conns.recv()).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn silent_peers_give_way_to_one_that_speaks() {
+        let limits = Limits {
+            connections: 2,
+            patience: LONG * 100,
+        };
+        let mut world = listen(limits);
+        let mut crowd = Vec::new();
+        for _ in 0..20 {
+            crowd.push(UnixStream::connect(&world.path).await.unwrap());
+        }
+        let mut guest = UnixStream::connect(&world.path).await.unwrap();
+        guest.write_all(HTTP2_PREFACE).await.unwrap();
+        let conn = timeout(LONG, world.conns.recv()).await.unwrap().unwrap();
+        for silent in crowd.iter_mut().take(18) {
+            is_closed(silent).await;
+        }
+        assert!(world.gauge.connections() <= 2);
+        drop(conn);
     }
 
     #[tokio::test]

@@ -8,23 +8,25 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
 use crate::peer::Peer;
+use crate::places::Place;
 use crate::sniff::FirstBytes;
+use crate::vsock::Departure;
 
 /// A connection: its stream, with the bytes that were already looked at, and its [`Peer`].
 ///
-/// It occupies one of its listener's places until dropped, and ends (reads as closed) when its listener is told to
-/// close.
+/// It occupies one of its peer's places until dropped, and ends (reads as closed) when its listener is told to close, or
+/// when it is shown out before it has [settled](Conn::settle).
 pub struct Conn {
     stream: UnixStream,
     first: FirstBytes,
     peer: Peer,
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
-    _place: OwnedSemaphorePermit,
+    place: Place,
+    departure: Option<Departure>,
 }
 
 impl Conn {
@@ -32,15 +34,17 @@ impl Conn {
         stream: UnixStream,
         first: FirstBytes,
         peer: Peer,
-        close: CancellationToken,
-        place: OwnedSemaphorePermit,
+        place: Place,
+        departure: Option<Departure>,
     ) -> Self {
+        let closed = place.out().clone().cancelled_owned();
         Self {
             stream,
             first,
             peer,
-            closed: Box::pin(close.cancelled_owned()),
-            _place: place,
+            closed: Box::pin(closed),
+            place,
+            departure,
         }
     }
 
@@ -48,6 +52,19 @@ impl Conn {
     #[must_use]
     pub const fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// The peer has said all of what it wants: it keeps its place. False: it had to give it to another one.
+    pub fn settle(&self) -> bool {
+        self.place.settle()
+    }
+
+    /// The peer ended the connection. Where the carrier knows why, that is said: a VM that left by vMotion did not
+    /// crash, and what it began is finished elsewhere.
+    fn departed(&mut self) {
+        if let Some(departure) = self.departure.take() {
+            departure.report(&self.peer, &self.stream);
+        }
     }
 }
 
@@ -79,7 +96,13 @@ impl AsyncRead for Conn {
             buf.put_slice(first);
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let room = buf.remaining() > 0;
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if room && matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before {
+            self.departed();
+        }
+        read
     }
 }
 

@@ -19,6 +19,11 @@ pub enum Identity {
     },
     /// The host's administrator: only root can open the socket.
     Admin,
+    /// A virtual machine that the hypervisor cannot name yet; it is asked to come again.
+    Unnamed {
+        /// The number of its process group, as the socket says.
+        vm: u32,
+    },
 }
 
 impl fmt::Display for Identity {
@@ -26,6 +31,7 @@ impl fmt::Display for Identity {
         match self {
             Self::Vm { name, .. } => write!(f, "VM {name}"),
             Self::Admin => f.write_str("administrator"),
+            Self::Unnamed { vm } => write!(f, "VM of process group {vm}"),
         }
     }
 }
@@ -51,6 +57,10 @@ impl Peer {
     #[must_use]
     pub const fn uid(&self) -> Option<u32> {
         self.uid
+    }
+
+    pub(crate) fn shared_identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.identity)
     }
 
     /// Whom it is.

@@ -18,8 +18,8 @@ use tokio::net::UnixListener;
 
 use crate::address::{AddressError, check_socket_path};
 
-/// Connections the kernel keeps waiting. A guest opens one; 16 absorbs a restart of all its programs.
-const BACKLOG: i32 = 16;
+/// Connections the kernel keeps waiting. A guest opens one; this absorbs a crowd while the loop is busy.
+const BACKLOG: i32 = 128;
 
 /// Why a socket cannot be made.
 #[derive(Debug, thiserror::Error)]

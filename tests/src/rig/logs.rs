@@ -139,7 +139,7 @@ fn complaints_in(path: &Path) -> Result<Vec<String>> {
 }
 
 /// `<time> LEVEL target: text`, or the words of a program that fell over.
-fn is_complaint(line: &str) -> bool {
+pub(crate) fn is_complaint(line: &str) -> bool {
     let level = line.split_whitespace().nth(1);
     matches!(level, Some("WARN" | "ERROR")) || line.contains("panicked at")
 }

@@ -13,7 +13,7 @@
 mod hosts;
 mod leaks;
 pub mod lines;
-mod logs;
+pub(crate) mod logs;
 pub mod managed;
 mod registry;
 mod volumes;

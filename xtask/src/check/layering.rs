@@ -29,10 +29,15 @@ const ROOMS: &[(&str, Uses)] = &[
     ("vdvs-blockdev", Uses::Only(&["vdvs-domain"])),
     ("vdvs-engine", Uses::Only(&["vdvs-domain"])),
     ("vdvs-store", Uses::Only(&["vdvs-domain", "vdvs-engine"])),
+    ("vdvs-vim", Uses::Only(&[])),
     ("vdvs-host-sim", Uses::Only(&["vdvs-domain", "vdvs-engine"])),
     (
         "vdvs-host-lab",
         Uses::Only(&["vdvs-domain", "vdvs-engine", "vdvs-vmdk"]),
+    ),
+    (
+        "vdvs-host-esxi",
+        Uses::Only(&["vdvs-domain", "vdvs-engine", "vdvs-vim", "vdvs-vmdk"]),
     ),
     (
         "vdvs-agent",
@@ -40,6 +45,7 @@ const ROOMS: &[(&str, Uses)] = &[
             "vdvs-api",
             "vdvs-domain",
             "vdvs-engine",
+            "vdvs-host-esxi",
             "vdvs-host-lab",
             "vdvs-host-sim",
             "vdvs-store",
@@ -54,6 +60,7 @@ const ROOMS: &[(&str, Uses)] = &[
         "vdvs-plugin",
         Uses::Only(&["vdvs-api", "vdvs-blockdev", "vdvs-domain", "vdvs-transport"]),
     ),
+    ("vdvs-esx-vib", Uses::Only(&[])),
     ("vdvs-testkit", Uses::AllBut(PROGRAMS)),
     ("vdvs-corpus", Uses::Only(&[])),
     (INDEPENDENT, Uses::Only(&[])),

@@ -20,18 +20,33 @@ use crate::program;
 pub(super) struct Program {
     pub(super) package: &'static str,
     pub(super) bin: &'static str,
+    /// Compiler flags of its own.
+    flags: &'static [&'static str],
 }
 
 /// The guest's program.
 pub(super) const PLUGIN: Program = Program {
     package: "vdvs-plugin",
     bin: "vdvs-plugin",
+    flags: &[],
 };
 
 /// The administrator's command line.
 pub(super) const ADMIN: Program = Program {
     package: "vdvs-admin",
     bin: "vdvs",
+    flags: &[],
+};
+
+/// The agent. Its runtime waits by `poll(2)` and wakes itself through a pipe: a hypervisor's kernel may have no epoll and
+/// no eventfd (docs/adr/0095).
+pub(super) const AGENT: Program = Program {
+    package: "vdvs-agent",
+    bin: "vdvsd",
+    flags: &[
+        "--cfg=mio_unsupported_force_poll_poll",
+        "--cfg=mio_unsupported_force_waker_pipe",
+    ],
 };
 
 /// binutils; whoever can link has it.
@@ -109,7 +124,7 @@ pub(super) fn build(what: Program, libc: Libc, quality: Quality) -> Result<Optio
     let target = libc.target();
     let flags = format!(
         "target.{target}.rustflags={}",
-        as_toml(libc.flags(), &paths_hidden()?)
+        as_toml(&[libc.flags(), what.flags].concat(), &paths_hidden()?)
     );
     let mut args = vec![
         "build",
@@ -137,7 +152,8 @@ pub(super) fn build(what: Program, libc: Libc, quality: Quality) -> Result<Optio
     ))
 }
 
-/// Copies a program without what only a debugger needs, and makes sure that it needs nothing to start.
+/// Copies a program without what only a debugger needs, and makes sure that it needs nothing to start and starts where it
+/// was linked to.
 pub(super) fn strip(from: &Path, to: &Path) -> Result<u64> {
     let args = ["--strip-all", "-o"].map(Path::new);
     Cmd::new(STRIP)
@@ -151,6 +167,11 @@ pub(super) fn strip(from: &Path, to: &Path) -> Result<u64> {
     ensure!(
         elf.interpreter.is_none() && !elf.dynamic && elf.needed.is_empty(),
         "{} is not static: {elf:?}",
+        from.display()
+    );
+    ensure!(
+        elf.fixed,
+        "{} is not linked to a fixed address",
         from.display()
     );
     Ok(bytes.len().try_into()?)

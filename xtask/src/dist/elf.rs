@@ -11,6 +11,9 @@ const MAGIC: &[u8] = b"\x7fELF\x02\x01";
 const PHOFF: usize = 0x20;
 const PHENTSIZE: usize = 0x36;
 const PHNUM: usize = 0x38;
+/// Where the header says what kind of file it is, and the kind that is a program at a fixed address.
+const TYPE: usize = 0x10;
+const ET_EXEC: u16 = 2;
 /// Kinds of segments.
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
@@ -28,6 +31,8 @@ pub(super) struct Elf {
     pub(super) interpreter: Option<String>,
     /// There is a dynamic section: something is relocated or looked up at the start.
     pub(super) dynamic: bool,
+    /// It is a program that starts at the address it was linked to (`ET_EXEC`).
+    pub(super) fixed: bool,
     /// Libraries, by name.
     pub(super) needed: Vec<String>,
 }
@@ -41,7 +46,10 @@ pub(super) fn is_elf(bytes: &[u8]) -> bool {
 pub(super) fn read(bytes: &[u8]) -> Result<Elf> {
     ensure!(is_elf(bytes), "not a 64-bit little-endian ELF file");
     let segments = segments(bytes)?;
-    let mut elf = Elf::default();
+    let mut elf = Elf {
+        fixed: half(bytes, TYPE)? == ET_EXEC,
+        ..Elf::default()
+    };
     for segment in &segments {
         match segment.kind {
             PT_INTERP => elf.interpreter = Some(text(bytes, segment.offset)?),
@@ -151,7 +159,7 @@ mod tests {
     #[test]
     fn the_loader_and_the_libraries_of_a_program_of_this_machine_are_found() {
         let elf = read(&fs::read("/usr/bin/env").unwrap()).unwrap();
-        assert!(elf.dynamic);
+        assert!(elf.dynamic && !elf.fixed);
         assert!(elf.interpreter.unwrap().contains("ld-linux"));
         assert!(
             elf.needed.contains(&"libc.so.6".to_owned()),

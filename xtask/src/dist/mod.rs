@@ -4,14 +4,17 @@
 //! target/dist/plugin/{config.json,rootfs/}                   the managed plugin: docker plugin create NAME target/dist/plugin
 //! target/dist/vdvs-plugin-<version>-linux-<arch>.tar.gz      the service: unpack, ./vdvs-plugin install
 //! target/dist/admin/                                         vdvs for a host, its completions and manual pages
+//! target/dist/host/                                          vdvsd, as a hypervisor runs it (--only host: nothing else)
 //! target/dist/debug/…                                        both as the suites use them, quickly built (--debug)
 //! ```
 //! The first two hold the same static program. Nothing is fetched but the compiler's musl target, and that only if it is not
 //! there.
 
 mod admin;
+mod agent;
 mod build;
 mod elf;
+mod host;
 mod rootfs;
 
 use std::env::consts::ARCH;
@@ -20,11 +23,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use vdvs_testkit::lab::target_dir;
 use vdvs_testkit::process::Cmd;
 
 use self::build::Quality;
+pub(crate) use self::host::{HostPrograms, host_programs};
 use self::rootfs::{EPOCH, Rootfs, fix_times};
 use crate::program;
 
@@ -48,9 +52,22 @@ pub(crate) struct DistArgs {
     /// Built quickly and not optimised, as the suites use it; goes to target/dist/debug
     #[arg(long)]
     debug: bool,
+    /// Only this part
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+}
+
+/// What can be asked for by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// The agent.
+    Host,
 }
 
 pub(crate) fn run(args: &DistArgs) -> Result<bool> {
+    if args.only == Some(Part::Host) {
+        return host();
+    }
     make(if args.debug {
         Quality::Debug
     } else {
@@ -61,6 +78,20 @@ pub(crate) fn run(args: &DistArgs) -> Result<bool> {
 /// What the suites need. False: the build failed.
 pub(crate) fn for_suites() -> Result<bool> {
     make(Quality::Debug)
+}
+
+/// The agent as it ships. False: the build failed.
+pub(crate) fn host() -> Result<bool> {
+    agent::make(&agent_folder()?, build::libc())
+}
+
+fn agent_folder() -> Result<PathBuf> {
+    Ok(target_dir()?.join("dist/host"))
+}
+
+/// The agent that was built to ship.
+pub(crate) fn agent() -> Result<PathBuf> {
+    Ok(agent_folder()?.join("vdvsd"))
 }
 
 /// Where it goes.
@@ -105,7 +136,7 @@ fn make(quality: Quality) -> Result<bool> {
     if quality == Quality::Debug {
         return Ok(true);
     }
-    admin::make(&folder.join("admin"), libc)
+    Ok(admin::make(&folder.join("admin"), libc)? && host()?)
 }
 
 /// The service's archive before it is packed; returns the program's size.
@@ -166,7 +197,7 @@ fn plugin(folder: &Path, service: &Path) -> Result<u64> {
     rootfs.finish()
 }
 
-fn version() -> Result<String> {
+pub(crate) fn version() -> Result<String> {
     let args = ["pkgid", "--locked", "--package", "vdvs-plugin"];
     let said = String::from_utf8(program::cargo_output(&args)?)?;
     let version = said.trim().rsplit(['#', '@']).next().unwrap_or_default();
@@ -174,7 +205,7 @@ fn version() -> Result<String> {
     Ok(version.to_owned())
 }
 
-fn shown(path: &Path) -> Result<String> {
+pub(crate) fn shown(path: &Path) -> Result<String> {
     let root = program::root()?;
     Ok(path
         .strip_prefix(&root)

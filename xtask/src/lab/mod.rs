@@ -2,7 +2,10 @@
 //!
 //! The command line only: the lab itself is in the testkit, where the suites use it too. Every command is safe to
 //! repeat; `down` also clears what an interrupted `up` left.
+//!
+//! A lab's VMs are all of one kind, namespaces (`swarm01` …) or QEMU (`vm01` …); commands that name one find out which.
 
+mod machines;
 mod status;
 mod writer;
 
@@ -134,6 +137,20 @@ struct UpArgs {
     /// Run the release build of our programs.
     #[arg(long)]
     release: bool,
+    /// What the VMs are.
+    #[arg(long, value_enum, default_value_t = VmKind::Namespaces)]
+    vm: VmKind,
+    /// With --vm qemu: Debian with an engine in each VM, instead of the plugin alone.
+    #[arg(long)]
+    engine: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum VmKind {
+    /// Namespaces of this machine: quick, a real engine, disks are loop devices.
+    Namespaces,
+    /// QEMU processes: a kernel of their own, PVSCSI, vSockets.
+    Qemu,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -170,7 +187,11 @@ enum Log {
 /// Runs one lab command; those that run a command of the person's end as that one did.
 pub(crate) fn run(args: LabArgs) -> Result<ExitCode> {
     let name = args.name.as_str();
-    match args.action {
+    let action = match machines::run(name, args.action)? {
+        machines::Done::Yes(code) => return Ok(code),
+        machines::Done::NotOurs(action) => action,
+    };
+    match action {
         Action::Exec { node, command } => return exec(&Lab::open(name)?, &node, &command),
         Action::Docker { node, args } => return docker(&Lab::open(name)?, &node, &args),
         Action::Vdvs { host, args } => return vdvs(&Lab::open(name)?, host.as_deref(), &args),

@@ -29,7 +29,7 @@ pub(super) fn print(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn print_host(host: &Host) -> Result<()> {
+pub(super) fn print_host(host: &Host) -> Result<()> {
     let pid = |process: Option<ProcId>| match process {
         Some(process) => format!("pid {}", process.pid),
         None => "down".to_owned(),

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 use vdvs_agent::config::{self, Command, Config};
 use vdvs_agent::hosts::chain;
-use vdvs_agent::{PROGRAM, logs, run, signals};
+use vdvs_agent::{PROGRAM, logs, probe, run, signals};
 
 /// Exit code for a command line that cannot be meant, as in the table of error codes.
 const USAGE: u8 = 2;
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     match command {
         Command::Help => say(config::USAGE),
         Command::Version => say(&format!("{PROGRAM}\n")),
+        Command::Probe(asked) => say(&probe::report(&asked)),
         Command::Run(config) => match start(&config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => fail(e.as_ref(), 1),
@@ -33,7 +34,7 @@ fn start(config: &Config) -> Result<(), Box<dyn StdError>> {
     // Before any thread exists, so that every thread leaves the signals to the one that waits for them.
     signals::block()?;
     run::prepare(&config.state)?;
-    logs::init(&config.log, Some(&config.log_file()))?;
+    logs::init(&config.log, Some(&config.log_file()), config.quiet)?;
     let stop = CancellationToken::new();
     signals::watch(stop.clone())?;
     run::run(config, &stop)?;

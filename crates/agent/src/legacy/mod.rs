@@ -45,6 +45,14 @@ const PROGRAM: &str = "vSphere Docker Volume Service plugin (the original's prot
 /// The original's words for a service that stops.
 const STOPPING: &str = "Service is being stopped: operation declined!";
 
+/// The original's words while its hypervisor does not answer.
+const UNAVAILABLE: &str = "Service is presently unavailable, ensure the ESXi Host Agent is running on this host";
+
+/// The reply to any request while nobody can say whose it is.
+pub(crate) fn unavailable() -> String {
+    shapes::error(UNAVAILABLE)
+}
+
 /// The service for the original's frames.
 #[derive(Debug, Clone)]
 pub struct LegacyFront {
@@ -107,6 +115,9 @@ impl LegacyFront {
             }
             Err(why) => return debug!(%peer, "no request: it {why}"),
         };
+        if !conn.settle() {
+            return debug!(%peer, "its request came too late: another connection has its place");
+        }
         let (Some(vm), Identity::Vm { name, .. }) = (vm_of(peer.identity()), peer.identity())
         else {
             let nobody = "the connection came through no VM's socket";

@@ -13,7 +13,7 @@ mod seen;
 mod write;
 
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::Notify;
@@ -26,7 +26,7 @@ pub(crate) use seen::age_in_words;
 pub use seen::{AdminHost, KnownVm};
 
 /// What an agent knows of the guests that are connected to it.
-pub trait Guests: Send + Sync + fmt::Debug {
+pub trait Guests: Send + Sync + Debug {
     /// Whether a plugin in this VM is connected, and what it called itself last.
     fn seen(&self, vm: &VmId) -> (bool, String);
 }

@@ -22,13 +22,14 @@ use super::locks::{LockFile, Mode, Opener};
 use super::vm::{Cut, Device};
 use super::world::World;
 use crate::protocol::{Answer, Disk, LabError, LabErrorKind, LockState};
+use crate::qemu;
 use crate::sys::{self, LoopState};
 
 /// How long what a dead VM left behind is watched before it is taken down where no lease is kept: its own labhv, if it
 /// lives, is quicker. Where one is kept, its end has been waited for.
 const REAP_AFTER: Duration = Duration::from_secs(1);
 
-fn locked(holder: Option<String>, who: &str) -> LabError {
+pub(super) fn locked(holder: Option<String>, who: &str) -> LabError {
     LabError {
         holder,
         ..LabError::new(LabErrorKind::Locked, format!("disk is locked by {who}"))
@@ -61,6 +62,7 @@ impl World {
             );
             return Err(locked(holder, &who));
         }
+        self.free_of_machines(extent, read_only)?;
         if let Some(vm) = self.fencing(extent) {
             return Err(locked(
                 Some(vm.to_owned()),
@@ -136,7 +138,7 @@ impl World {
             for device in &vm.devices {
                 let here = device.configured.disk.datastore == store.name;
                 let fencing = device.configured.cut == Some(Cut::Fencing);
-                let open = device.open.is_some() && !vm.file.suspended;
+                let open = device.is_open() && !vm.file.suspended;
                 if here && (open || fencing) {
                     keep.extend(store.lock_name(&device.extent, name).ok());
                 }
@@ -191,6 +193,15 @@ impl World {
         };
         if let Some(l) = openers.first() {
             return answer(LockState::Held, self.holder(l.number));
+        }
+        match qemu::in_use(&extent) {
+            Err(_) => return unknown(),
+            Ok(qemu::Use::Free) => {}
+            Ok(_) => {
+                let other = || others.first().map(|l| l.vm.clone());
+                let holder = self.machine_with(&extent).or_else(other);
+                return answer(LockState::Held, holder);
+            }
         }
         let fencing = self.fencing(&extent).map(str::to_owned);
         match fencing.or_else(|| others.into_iter().next().map(|l| l.vm)) {

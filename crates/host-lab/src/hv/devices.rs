@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use super::arbiter::device_label;
 use super::disks;
 use super::fence::unfinished;
 use super::init;
-use super::vm::{ConfiguredDisk, Cut, Device};
+use super::vm::{ConfiguredDisk, Cut, Device, VmFile};
 use super::world::World;
 use crate::protocol::{self, Answer, Disk, LabError, LabErrorKind};
 use crate::sys;
@@ -30,16 +31,17 @@ pub(crate) struct Closing {
 
 /// A device as the protocol shows it. A fence that is not finished has taken it from the guest already, and a
 /// suspended VM has its disks closed.
-pub(super) fn shown(device: &Device, suspended: bool) -> protocol::Device {
-    let open = device
-        .open
-        .filter(|_| device.configured.cut.is_none() && !suspended);
+pub(super) fn shown(device: &Device, vm: &VmFile) -> protocol::Device {
+    let there = device.is_open() && device.configured.cut.is_none() && !vm.suspended;
+    let unit = device.configured.unit;
+    let place = vm.qemu.as_ref().and_then(|qemu| qemu.place(unit));
     protocol::Device {
         disk: device.configured.disk.clone(),
         read_only: device.configured.read_only,
-        locator: open.map(init::locator),
-        open: open.is_some(),
-        unit: device.configured.unit,
+        locator: device.open.filter(|_| there).map(init::locator),
+        place: place.filter(|_| there),
+        open: there,
+        unit,
     }
 }
 
@@ -77,9 +79,9 @@ impl World {
                     format!("disk '{disk}' is being taken from VM {name}"),
                 ));
             }
-            Some((_, there)) if there.open.is_some() => {
+            Some((_, there)) if there.is_open() => {
                 return Ok(Answer::Attached {
-                    device: shown(there, false),
+                    device: shown(there, &vm.file),
                     changed: false,
                 });
             }
@@ -102,7 +104,8 @@ impl World {
             warn!(vm = name, error = %e, "cannot note the device's number");
         }
         self.bump(Some(name));
-        let device = self.vm(name)?.devices.get(index).map(|d| shown(d, false));
+        let vm = self.vm(name)?;
+        let device = vm.devices.get(index).map(|d| shown(d, &vm.file));
         let device = device.ok_or_else(|| disks::io("the device went away".to_owned()))?;
         info!(vm = name, %disk, read_only, locator = device.locator, "attached");
         Ok(Answer::Attached {
@@ -133,6 +136,7 @@ impl World {
             configured,
             extent,
             open: None,
+            plugged: false,
         });
         let index = vm.devices.len() - 1;
         if let Err(refused) = self.save(name) {
@@ -165,7 +169,7 @@ impl World {
         for index in 0..self.vm(name)?.devices.len() {
             let device = self.vm(name)?.devices.get(index);
             if let Some(disk) = device
-                .filter(|d| d.open.is_none() && d.configured.cut.is_none())
+                .filter(|d| !d.is_open() && d.configured.cut.is_none())
                 .map(|d| d.configured.disk.clone())
             {
                 disks::sound(&self.config, &disk)?;
@@ -182,6 +186,7 @@ impl World {
             return Err(disks::io(format!("VM {name} ended")));
         };
         let (extent, read_only) = (device.extent.clone(), device.configured.read_only);
+        let vm_shows_nodes = vm.shows_nodes();
         let datastore = device.configured.disk.datastore.clone();
         let store = self.store(&datastore)?;
         let leased = |e: io::Error| {
@@ -192,6 +197,9 @@ impl World {
         store.assure().map_err(leased)?;
         self.free_for(&store, &extent, read_only, None)?;
         self.take_lock(name, index)?;
+        if !vm_shows_nodes {
+            return self.plug_locked(name, index, &store);
+        }
         let number = match self.free_of_others(&store, &extent, read_only) {
             Ok(()) => self.bind(name, &extent, read_only),
             Err(refused) => Err(refused),
@@ -265,14 +273,14 @@ impl World {
         };
         let half_way = device.configured.cut == Some(Cut::Fencing);
         match device.open {
+            _ if device.plugged && vm.file.suspended && !force => return Err(suspended(name)),
+            // QEMU asks no guest: every removal is a fence, and the guest has looked whether it uses the disk.
+            _ if device.plugged && !half_way => self.fence(name, index)?,
             // Half-way through a fence there is no other way than to its end.
             _ if half_way => self.finish_fence(name, index).map_err(unfinished)?,
             Some(_) if force => self.fence(name, index)?,
             Some(_) if vm.file.suspended => {
-                return Err(LabError::new(
-                    LabErrorKind::Busy,
-                    format!("VM {name} is suspended"),
-                ));
+                return Err(suspended(name));
             }
             Some(number) => self.hot_remove(name, index, number)?,
             None => {
@@ -338,11 +346,13 @@ impl World {
             .vms
             .get_mut(name)
             .and_then(|vm| vm.devices.get_mut(index));
-        if let Some(device) = device
-            && let Some(number) = device.open.take()
-        {
-            let extent = device.extent.clone();
-            let datastore = device.configured.disk.datastore.clone();
+        let Some(device) = device else { return };
+        let extent = device.extent.clone();
+        let datastore = device.configured.disk.datastore.clone();
+        if mem::take(&mut device.plugged) {
+            // The files were the process's, and it is gone.
+            self.let_go(&datastore, &extent, name);
+        } else if let Some(number) = device.open.take() {
             self.unbind(number, &extent, &datastore, name, Duration::ZERO);
         }
     }
@@ -416,4 +426,8 @@ impl World {
             self.let_go(&c.datastore, &c.extent, &c.vm);
         }
     }
+}
+
+fn suspended(name: &str) -> LabError {
+    LabError::new(LabErrorKind::Busy, format!("VM {name} is suspended"))
 }

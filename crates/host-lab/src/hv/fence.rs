@@ -66,13 +66,17 @@ impl World {
     fn still_open(&self, name: &str, index: usize) -> bool {
         let device = self.vms.get(name).and_then(|vm| vm.devices.get(index));
         let number = device.and_then(|d| d.open);
-        number.is_some_and(|n| !matches!(sys::loop_state(n), Ok(Some(s)) if s.is_cut()))
+        device.is_some_and(|d| d.plugged)
+            || number.is_some_and(|n| !matches!(sys::loop_state(n), Ok(Some(s)) if s.is_cut()))
     }
 
     /// All steps after the mark. Each may have happened before.
     pub(super) fn finish_fence(&mut self, name: &str, index: usize) -> Result<(), LabError> {
         let begun = Instant::now();
         let label = self.label();
+        if self.vm(name)?.devices.get(index).is_some_and(|d| d.plugged) {
+            self.unplug(name, index)?;
+        }
         let vm = self.vm(name)?;
         let Some(device) = vm.devices.get(index) else {
             return Ok(());

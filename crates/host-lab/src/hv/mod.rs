@@ -19,6 +19,8 @@
 //!   (`suspend`).
 //! * A loop device is only unbound after its node left the VM: numbers are used again, nodes must not point at
 //!   somebody else's disk.
+//! * A VM that is a QEMU process has its disks plugged into it (`machines`); its own locks on the files count like a
+//!   loop device does.
 //! * Killing this process changes nothing for VMs, attachments and locks.
 //!
 //! One mutex guards the world: calls take milliseconds, and order among them is what a hypervisor gives.
@@ -30,6 +32,7 @@ mod fence;
 mod init;
 mod leases;
 mod locks;
+mod machines;
 mod processes;
 mod server;
 mod stock;

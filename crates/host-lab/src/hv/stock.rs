@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use super::devices::CLOSE_LIMIT;
 use super::leases::Store;
 use super::suspend::thaw_left_behind;
-use super::vm::{Cut, Device};
+use super::vm::{Cut, Device, Vm};
 use super::world::World;
 use crate::sys::{self, LoopState};
 
@@ -35,7 +35,8 @@ impl World {
             |l: &LoopState| sys::loop_label(l.number).is_ok_and(|x| x.starts_with(&prefix));
         let mut ours: Vec<LoopState> = sys::loops()?.into_iter().filter(is_ours).collect();
         for by_number in [true, false] {
-            for (name, vm) in self.vms.iter_mut().filter(|(_, vm)| vm.init.is_some()) {
+            let living = |vm: &Vm| vm.init.is_some() && vm.shows_nodes();
+            for (name, vm) in self.vms.iter_mut().filter(|(_, vm)| living(vm)) {
                 let suspended = vm.file.suspended;
                 let lost = |d: &Device| d.configured.cut == Some(Cut::Lost);
                 for device in vm
@@ -60,6 +61,7 @@ impl World {
         }
         ours.into_iter()
             .for_each(|orphan| self.close_orphan(&orphan));
+        self.adopt_machines();
         Ok(())
     }
 
@@ -98,11 +100,9 @@ impl World {
             return;
         }
         for index in 0..vm.devices.len() {
-            let open = self
-                .vms
-                .get(name)
-                .and_then(|vm| vm.devices.get(index)?.open);
-            if open.is_some()
+            let vm = self.vms.get(name);
+            let device = vm.and_then(|vm| vm.devices.get(index));
+            if device.is_some_and(Device::is_open)
                 && let Err(e) = self.take_lock(name, index)
             {
                 info!(vm = name, error = %e, "cannot write a lock file");
@@ -123,7 +123,8 @@ impl World {
         }
         // Before the number can be used again; nobody else's node can have it yet.
         for (name, living) in &self.vms {
-            if let Some(Err(e)) = living.init.as_ref().map(|i| i.remove_node(orphan.number)) {
+            let init = living.init.as_ref().filter(|_| living.shows_nodes());
+            if let Some(Err(e)) = init.map(|i| i.remove_node(orphan.number)) {
                 error!(number = orphan.number, vm = name, error = %e, "cannot take a device from the VM");
                 return;
             }

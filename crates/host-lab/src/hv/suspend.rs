@@ -93,6 +93,9 @@ impl World {
 
     /// Stops the processes, then the file systems, then the devices.
     fn hold_still(&mut self, name: &str, init: i32) -> io::Result<()> {
+        if !self.vm(name).map_err(io::Error::other)?.shows_nodes() {
+            return self.halt(name);
+        }
         processes::stop(init)?;
         let label = self.label();
         let vm = self.vm_mut(name).map_err(io::Error::other)?;
@@ -155,7 +158,7 @@ impl World {
         let vm = self.vm(name)?;
         for (index, device) in vm.devices.iter().enumerate() {
             let configured = &device.configured;
-            if device.open.is_none() || configured.cut.is_some() {
+            if !device.is_open() || configured.cut.is_some() {
                 continue;
             }
             let store = self.store(&configured.disk.datastore)?;
@@ -194,7 +197,11 @@ impl World {
             }
         }
         vm.thaw();
-        processes::go_on(init)?;
+        if vm.shows_nodes() {
+            processes::go_on(init)?;
+        } else {
+            vm.go_on()?;
+        }
         for device in &mut vm.devices {
             device.configured.parked = None;
         }

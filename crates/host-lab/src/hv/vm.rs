@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::init::{Init, InitId};
 use crate::files;
 use crate::protocol::{Disk, LabError, LabErrorKind};
+use crate::qemu::{PER_CONTROLLER, QemuVm};
 
 /// Places on a VM's four controllers, numbered through; each controller is itself number 7 of its sixteen.
 const UNITS: u32 = 64;
@@ -33,6 +34,9 @@ pub struct VmFile {
     /// Its processes are stopped, or are about to be, or were until a moment ago: in doubt it is suspended.
     #[serde(default, skip_serializing_if = "is_false")]
     pub suspended: bool,
+    /// It is a QEMU process; none: namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu: Option<QemuVm>,
 }
 
 #[expect(
@@ -107,6 +111,15 @@ pub(crate) struct Device {
     pub(crate) extent: PathBuf,
     /// The loop device the host has it open on.
     pub(crate) open: Option<u32>,
+    /// A QEMU has it, at its place.
+    pub(crate) plugged: bool,
+}
+
+impl Device {
+    /// The host has it open, the one way or the other.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some() || self.plugged
+    }
 }
 
 /// A registered VM.
@@ -148,6 +161,7 @@ impl Vm {
             extent: resolve(&configured.disk),
             configured,
             open: None,
+            plugged: false,
         });
         Ok(Self {
             dir: dir.to_owned(),
@@ -212,6 +226,11 @@ impl Vm {
         self.init.is_some() && !self.file.suspended
     }
 
+    /// Its node in `/dev` is how its guest sees a disk.
+    pub(crate) fn shows_nodes(&self) -> bool {
+        self.file.qemu.is_none()
+    }
+
     pub(crate) fn find(&self, extent: &Path) -> Option<usize> {
         self.devices.iter().position(|d| d.extent == extent)
     }
@@ -219,8 +238,9 @@ impl Vm {
     /// The lowest free place.
     pub(crate) fn free_unit(&self) -> Result<u32, LabError> {
         let taken = |unit| self.devices.iter().any(|d| d.configured.unit == unit);
-        (0..UNITS)
-            .find(|u| u % 16 != 7 && !taken(*u))
+        let units = self.file.qemu.as_ref().map_or(UNITS, QemuVm::units);
+        (0..units.min(UNITS))
+            .find(|u| u % PER_CONTROLLER != 7 && !taken(*u))
             .ok_or_else(|| {
                 LabError::new(
                     LabErrorKind::NoSpace,

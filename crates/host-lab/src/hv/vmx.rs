@@ -19,9 +19,7 @@ use vdvs_engine::ports::DsPath;
 use super::vm::Vm;
 use super::world::World;
 use crate::files;
-
-/// Devices on one controller, its own number among them.
-const PER_CONTROLLER: u32 = 16;
+use crate::qemu::PER_CONTROLLER;
 
 fn render(vm: &Vm, suspended: bool) -> String {
     let mut text = String::from(".encoding = \"UTF-8\"\nconfig.version = \"8\"\n");

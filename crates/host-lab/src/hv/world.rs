@@ -20,7 +20,7 @@ use crate::config::HostConfig;
 use crate::protocol::{self, Answer, LabError, LabErrorKind, Power, VmState};
 
 /// How long a killed init may take to end with all its processes; 20 to 30 ms are usual.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// How long a call waits for devices to close after power was lost; the rest closes while nobody waits.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Between two looks at what concerns other hosts, and at what could not be done at once.
@@ -240,7 +240,7 @@ impl World {
 
     pub(super) fn devices(&self, vm: &str) -> Result<Vec<protocol::Device>, LabError> {
         let vm = self.vm(vm)?;
-        let shown = |d| super::devices::shown(d, vm.file.suspended);
+        let shown = |d| super::devices::shown(d, &vm.file);
         Ok(vm.devices.iter().map(shown).collect())
     }
 
@@ -271,6 +271,7 @@ impl World {
                     ));
                 }
                 self.open_all(name)?;
+                self.begin(name)?;
                 return Ok(Answer::PoweredOn);
             }
             Some(init) => {
@@ -300,8 +301,9 @@ impl World {
             device.configured.parked = None;
         }
         self.settle(SETTLE);
-        if let Err(refused) = self.open_all(name) {
+        if let Err(refused) = self.open_all(name).and_then(|()| self.begin(name)) {
             warn!(vm = name, error = %refused, "cannot power on");
+            self.end_machine(name);
             self.power_lost(name);
             return Err(refused);
         }

@@ -24,6 +24,7 @@ mod network;
 mod node;
 mod packages;
 mod plan;
+pub mod qemu;
 mod state;
 mod stop;
 mod swarm;
@@ -49,7 +50,7 @@ pub use network::SWITCH_ADDRESS;
 pub use node::{MOUNT_ROOT, NO_PLUGIN_SERVICE, NOTES, Node, Service};
 pub use packages::{PACKAGES, ensure_packages};
 pub use plan::{DEFAULT_DATASTORE, DEFAULT_HOST, Datastore, HostPlan, LabConfig, VmPlan};
-pub use state::{HostRecord, LabState, NodeRecord};
+pub use state::{HostRecord, LabState, MachineRecord, NodeRecord};
 pub use swarm::Swarm;
 pub use teardown::leftovers;
 

@@ -36,10 +36,10 @@ pub fn ensure_packages(packages: &[&str], progress: &dyn Fn(&str)) -> Result<usi
     let missing = missing(packages)?;
     if !missing.is_empty() {
         progress(&format!("installing {}", missing.join(" ")));
-        if install(&missing).is_err() {
+        if install(&missing, None).is_err() {
             progress("updating package lists");
-            apt(&["update"]).run()?;
-            install(&missing).context("install the lab's packages")?;
+            update()?;
+            install(&missing, None).context("install the lab's packages")?;
         }
     }
     progress("packages ready");
@@ -64,8 +64,19 @@ fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
         .collect())
 }
 
-fn install(packages: &[&str]) -> Result<()> {
+/// Fetches the package lists.
+pub(super) fn update() -> Result<()> {
+    apt(&["update"]).run().map(drop)
+}
+
+/// Installs packages, from this suite if one is named.
+pub(super) fn install(packages: &[&str], suite: Option<&str>) -> Result<()> {
     apt(&["install", "--yes", "--no-install-recommends"])
+        .args(
+            suite
+                .into_iter()
+                .flat_map(|suite| ["--target-release", suite]),
+        )
         .args(packages)
         .run()
         .map(drop)

@@ -9,7 +9,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,9 @@ pub struct LabState {
     pub hosts: Vec<HostRecord>,
     /// Nodes by order of making.
     pub nodes: Vec<NodeRecord>,
+    /// QEMU VMs by order of making.
+    #[serde(default)]
+    pub machines: Vec<MachineRecord>,
 }
 
 /// A hypervisor host.
@@ -62,6 +65,37 @@ pub struct NodeRecord {
     pub init: Option<ProcId>,
 }
 
+/// A QEMU VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineRecord {
+    /// VM name, `vm01`.
+    pub name: String,
+    /// Host it is registered on.
+    pub host: String,
+    /// Its vSocket address.
+    pub cid: u32,
+    /// Its guest has a container engine.
+    pub engine: bool,
+    /// The guest's kernel.
+    pub kernel: PathBuf,
+    /// The guest's first file system.
+    pub initramfs: PathBuf,
+    /// Root file system of guests with an engine.
+    pub root: Option<PathBuf>,
+    /// The VM's process.
+    pub qemu: Option<ProcId>,
+    /// What carries its vSockets.
+    pub vsock: Option<ProcId>,
+}
+
+impl MachineRecord {
+    /// The QEMU process, if the VM is on.
+    #[must_use]
+    pub fn running(&self) -> Option<ProcId> {
+        self.qemu.filter(ProcId::is_alive)
+    }
+}
+
 impl NodeRecord {
     /// Address on the lab's network.
     #[must_use]
@@ -86,6 +120,19 @@ impl LabState {
     /// The record of a node, to change it.
     pub fn node_mut(&mut self, name: &str) -> Option<&mut NodeRecord> {
         self.nodes.iter_mut().find(|node| node.name == name)
+    }
+
+    /// The record of a QEMU VM.
+    #[must_use]
+    pub fn machine(&self, name: &str) -> Option<&MachineRecord> {
+        self.machines.iter().find(|machine| machine.name == name)
+    }
+
+    /// The record of a QEMU VM, to change it.
+    pub fn machine_mut(&mut self, name: &str) -> Option<&mut MachineRecord> {
+        self.machines
+            .iter_mut()
+            .find(|machine| machine.name == name)
     }
 
     /// The record of a host.

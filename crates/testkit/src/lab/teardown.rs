@@ -19,6 +19,7 @@ use super::layout::{Layout, OWNER_ENV};
 use super::mounts;
 use super::network;
 use super::node::Node;
+use super::qemu;
 use super::state;
 use crate::process::{Cmd, ProcId, tool};
 use crate::wait;
@@ -30,6 +31,7 @@ const SETTLE: Duration = Duration::from_secs(15);
 pub(super) fn remove(layout: &Layout) -> Result<()> {
     // A damaged record is no reason to leave things behind: the search below finds them.
     if let Ok(Some(record)) = state::load(layout) {
+        qemu::end_all(layout, &record)?;
         for node in &record.nodes {
             Node::new(layout, &node.name).kill_processes()?;
         }

@@ -103,8 +103,10 @@ impl World {
                 let listener = UnixListener::bind(path).unwrap();
                 ready.send(()).unwrap();
                 server()
-                    .add_service(AdminServiceServer::new(service))
-                    .serve_with_incoming(UnixListenerStream::new(listener))
+                    .serve_with_incoming(
+                        AdminServiceServer::new(service),
+                        UnixListenerStream::new(listener),
+                    )
                     .await
                     .unwrap();
             });
