@@ -83,7 +83,7 @@ start() {
     mkdir -p "$RUN" || return 1
     # One that waits between two tries must not become a second one.
     "$WATCHDOG" -n -k "$TAG" >/dev/null 2>&1
-    rm -f "$PID_FILE" "$LAST_WORDS"
+    rm -f "$PID_FILE" "$LAST_WORDS" "$LAST_WORDS.1"
     if make_group && setsid "++memreliable,group=$GROUP" \
         "$WATCHDOG" -d -s "$TAG" -q "$QUICK_FAILURES" -t "$FAILURES" "$RUNNER" >/dev/null 2>&1; then
         :
@@ -94,15 +94,23 @@ start() {
         return 1
     fi
     if wait_until running "$START_WAIT"; then
-        # One that cannot use its settings ends at once.
+        # One that cannot use its settings ends at once, and is another one a moment later.
+        FIRST=$PID
         sleep 1
+        if running && [ "$PID" = "$FIRST" ]; then
+            say "started, pid $PID; its log: $(state_folder)/vdvsd.log"
+            return 0
+        fi
     fi
-    if running; then
-        say "started, pid $PID; its log: $(state_folder)/vdvsd.log"
-        return 0
-    fi
-    say "started, but does not stay: $(tail -n 1 "$LAST_WORDS" 2>/dev/null)"
+    say "started, but does not stay: $(last_words)"
     return 1
+}
+
+# The one that runs now may not have said any yet.
+last_words() {
+    WORDS=$(tail -n 1 "$LAST_WORDS" 2>/dev/null)
+    [ -n "$WORDS" ] || WORDS=$(tail -n 1 "$LAST_WORDS.1" 2>/dev/null)
+    echo "${WORDS:-it said nothing}"
 }
 
 # stop SIGNAL

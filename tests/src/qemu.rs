@@ -6,6 +6,7 @@
 //! ```
 //! Where this machine cannot have QEMU, [`VirtualRig::up`] says *skipped* with the reason and gives none.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -96,13 +97,15 @@ impl VirtualRig {
                 .iter()
                 .map(|machine| scope.spawn(|| act(machine)))
                 .collect();
-            running
+            // All of them, before the first error is told.
+            let ended: Vec<Result<()>> = running
                 .into_iter()
                 .map(|one| {
                     one.join()
                         .map_err(|_| anyhow!("a machine's thread panicked"))?
                 })
-                .collect()
+                .collect();
+            ended.into_iter().collect()
         })
     }
 
@@ -169,10 +172,8 @@ impl VirtualRig {
     /// # Errors
     /// The plugin refuses.
     pub fn create(&self, machine: &Machine, name: &str, options: &[(&str, &str)]) -> Result<()> {
-        let mut opts = json!({ "size": "20mb" });
-        for (key, value) in options {
-            opts[*key] = json!(value);
-        }
+        let size = [("size", "20mb")];
+        let opts: BTreeMap<&str, &str> = size.iter().chain(options).copied().collect();
         machine
             .volume("Create", &json!({ "Name": name, "Opts": opts }))
             .map(drop)

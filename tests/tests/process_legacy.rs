@@ -75,6 +75,14 @@ fn a_thousand_silent_clients_delay_neither_their_own_vm_nor_another() -> Result<
 }
 
 #[test]
+fn behind_one_door_each_connection_is_its_vms_and_a_crowd_of_one_keeps_nobody_out() -> Result<()> {
+    let bare = Bare::door(&["vm1", "vm2"])?;
+    scenario(&bare, "life", "vm1", "vm2")?;
+    scenario(&bare, "silent", "vm1", "vm2")?;
+    bare.assert_quiet()
+}
+
+#[test]
 fn on_a_host_with_real_disks_the_same_gate_judges_and_writes_it_down() -> Result<()> {
     let Some(bare) = Bare::lab(&["ds1"], &["vm1", "vm2"])? else {
         return Ok(());

@@ -148,7 +148,9 @@ fn a_disk_that_is_taken_from_a_vm_under_load_fails_there_and_serves_the_next() -
     })?;
     let heard = first.sh("cat /run/end")?;
     ensure!(
-        heard.contains("I/O error") || heard.contains("Read-only file system"),
+        heard.contains("I/O error")
+            || heard.contains("Input/output error")
+            || heard.contains("Read-only file system"),
         "the writer heard: {heard}"
     );
     let safe: u64 = first.sh("cat /run/safe")?.parse()?;

@@ -4,7 +4,7 @@
 //! Everything a person or a machine does to this clone beyond plain cargo is a command here, so there is one place
 //! to read how it is done. No command needs anything but the toolchain, the registry and Debian's packages.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
 mod bench;
@@ -15,6 +15,7 @@ mod dist;
 mod fuzz;
 mod lab;
 mod program;
+mod reduced;
 mod report;
 mod suites;
 mod vib;
@@ -58,6 +59,9 @@ enum Command {
     Fuzz(fuzz::FuzzArgs),
     /// What the product costs beside what it may cost: budgets and figures. Needs root.
     Bench(bench::BenchArgs),
+    /// Runs a program on a kernel that lacks what a hypervisor's lacks.
+    #[command(hide = true)]
+    Reduced(reduced::ReducedArgs),
     /// Virtual machines with real engines on this machine, to play with. Needs root.
     Lab(lab::LabArgs),
 }
@@ -83,6 +87,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(args) => demo::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Reduced(args) => reduced::run(&args),
         Command::Lab(args) => return lab::run(args),
     };
     passed.map(|passed| match passed {

@@ -5,11 +5,15 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
+use vdvs_testkit::lab::target_dir;
 
 /// What cargo sets for the programs it starts; handed on, it would describe us to the crates of the inner build.
 const CARGO_OWN: &[&str] = &[
@@ -87,6 +91,29 @@ fn shown(name: &str, mut command: Command, args: &[&str], vars: &[(&str, &str)])
     }
     ran.ok = child.wait().context("wait for cargo")?.success();
     Ok(ran)
+}
+
+/// Becomes another program, with its standard streams and its process id. Returns only when it cannot.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the tool's process module"
+)]
+pub(crate) fn become_program(program: &str, args: &[String]) -> Error {
+    let failed = Command::new(program).args(args).exec();
+    Error::new(failed).context(format!("start {program}"))
+}
+
+/// This program's own file.
+pub(crate) fn own_path() -> Result<PathBuf> {
+    let path = target_dir()?.join("debug/xtask");
+    ensure!(path.exists(), "{} is not there", path.display());
+    Ok(path)
+}
+
+/// Lets everybody start a file.
+pub(crate) fn make_executable(path: &Path) -> Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(0o755))
+        .with_context(|| format!("make {} executable", path.display()))
 }
 
 /// Runs cargo and returns its standard output.

@@ -10,7 +10,6 @@ use vdvs_domain::{Error, OperationKind, Owner, VolumeRecord};
 use crate::attach::{Job, Look, Step};
 use crate::inner::Inner;
 use crate::keyed::Key;
-use crate::layout::Place;
 use crate::ports::{AttachedDisk, HostError, VmDisk};
 use crate::records::{Change, Stored};
 
@@ -18,7 +17,7 @@ impl Inner {
     /// The same request again: the host says where the disk is; nothing changes.
     pub(crate) async fn attach_again(&self, job: &Job, stored: Stored) -> Result<Step, Error> {
         let read_only = stored.record.ownership.owner().is_some_and(|o| o.read_only);
-        match self.host_attach(job, &stored.place, read_only).await {
+        match self.host_attach(job, &stored, read_only).await {
             Ok(disk) => Ok(Step::Done(Box::new(stored), disk)),
             Err(why) => Err(self.attach_error(&why, &stored)),
         }
@@ -36,7 +35,7 @@ impl Inner {
             Err(Error::Contended { .. }) => return Ok(Step::Again),
             Err(why) => return Err(why),
         };
-        let failed = match self.host_attach(job, &begun.place, read_only).await {
+        let failed = match self.host_attach(job, &begun, read_only).await {
             Ok(disk) => {
                 let done = self.end_attach(&begun, Some(disk.locator.clone())).await;
                 if let Err(Error::Superseded { .. }) = &done {
@@ -147,16 +146,17 @@ impl Inner {
     async fn host_attach(
         &self,
         job: &Job,
-        place: &Place,
+        stored: &Stored,
         read_only: bool,
     ) -> Result<AttachedDisk, HostError> {
         let vm = &job.caller.vm.id;
         let _queue = self.keys.hold(Key::Vm(vm.clone()), "attach").await;
-        let (host, disk, deadline) = (&self.ports.host, place.disk(), self.host_deadline());
-        match host.attach(vm, &disk, read_only, deadline).await {
+        let (host, disk, deadline) = (&self.ports.host, stored.place.disk(), self.host_deadline());
+        let mode = stored.record.options.attach_as;
+        match host.attach_as(vm, &disk, read_only, mode, deadline).await {
             Err(why) if why.outcome_is_unknown() => {
                 tracing::debug!(%disk, %why, "asking the host once more");
-                host.attach(vm, &disk, read_only, deadline).await
+                host.attach_as(vm, &disk, read_only, mode, deadline).await
             }
             answer => answer,
         }

@@ -32,19 +32,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// A temporary key; hostd gives the device its own.
 const KEY: i32 = -101;
 
-/// How a disk is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct How {
-    pub(crate) mode: DiskMode,
-    pub(crate) iops_limit: Option<i64>,
-}
-
-impl How {
-    fn is_read_only(self) -> bool {
-        self.mode == DiskMode::IndependentNonpersistent
-    }
-}
-
 /// What one reconfigure came to.
 enum Made {
     /// Done, as hostd says.
@@ -176,7 +163,7 @@ impl EsxHost {
         &self,
         id: &VmId,
         disk: &DiskPath,
-        how: How,
+        how: DiskMode,
         deadline: Instant,
     ) -> Result<AttachedDisk, HostError> {
         let _turn = self.queues.turn(id, deadline).await?;
@@ -295,8 +282,8 @@ impl EsxHost {
     }
 
     /// Who has the disk now, as far as the host can tell. Readers beside readers are no matter.
-    async fn lock_elsewhere(&self, disk: &DiskPath, how: How) -> DiskLock {
-        match how.is_read_only() {
+    async fn lock_elsewhere(&self, disk: &DiskPath, how: DiskMode) -> DiskLock {
+        match is_read_only(how) {
             true => DiskLock::Free,
             false => self.locks.of(disk).await,
         }
@@ -326,9 +313,9 @@ fn already(
     vm: &Known,
     hardware: &Hardware,
     mine: &Mine,
-    how: How,
+    how: DiskMode,
 ) -> Result<Option<AttachedDisk>, HostError> {
-    if devices::is_read_only(&mine.disk) != how.is_read_only() {
+    if devices::is_read_only(&mine.disk) != is_read_only(how) {
         return Err(HostError::Failed {
             why: format!(
                 "disk {} is attached to VM {} in the other mode",
@@ -349,13 +336,18 @@ fn already(
     )
 }
 
-fn add(disk: &DiskPath, how: How, controller_key: i32, unit: i32) -> DeviceChange {
+fn add(disk: &DiskPath, how: DiskMode, controller_key: i32, unit: i32) -> DeviceChange {
     DeviceChange::AddDisk {
         key: KEY,
         file: disk.to_string(),
         controller_key,
         unit,
-        mode: how.mode,
-        iops_limit: how.iops_limit,
+        mode: how,
+        // A limit belongs to the attachment; volumes have none yet.
+        iops_limit: None,
     }
+}
+
+fn is_read_only(mode: DiskMode) -> bool {
+    mode == DiskMode::IndependentNonpersistent
 }

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vdvs_domain::VmId;
+use vdvs_domain::options::AttachAs;
 use vdvs_engine::ports::{
     AttachedDisk, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power, Vm, VmDisk,
 };
 use vdvs_vim::{DiskMode, Hardware};
 
-use crate::attach::How;
 use crate::devices;
 use crate::esx::{Esx, Known};
 use crate::faults;
@@ -135,14 +135,24 @@ impl Host for EsxHost {
         read_only: bool,
         deadline: Instant,
     ) -> Result<AttachedDisk, HostError> {
-        let how = How {
-            mode: match read_only {
-                true => DiskMode::IndependentNonpersistent,
-                false => DiskMode::IndependentPersistent,
-            },
-            iops_limit: None,
+        let mode = AttachAs::IndependentPersistent;
+        self.attach_as(vm, disk, read_only, mode, deadline).await
+    }
+
+    async fn attach_as(
+        &self,
+        vm: &VmId,
+        disk: &DiskPath,
+        read_only: bool,
+        mode: AttachAs,
+        deadline: Instant,
+    ) -> Result<AttachedDisk, HostError> {
+        let mode = match (read_only, mode) {
+            (true, _) => DiskMode::IndependentNonpersistent,
+            (false, AttachAs::IndependentPersistent) => DiskMode::IndependentPersistent,
+            (false, AttachAs::Persistent) => DiskMode::Persistent,
         };
-        self.attach_disk(vm, disk, how, deadline).await
+        self.attach_disk(vm, disk, mode, deadline).await
     }
 
     async fn detach(

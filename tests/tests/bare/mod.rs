@@ -41,6 +41,10 @@ pub(crate) type Guest = VolumeServiceClient<Channel>;
 pub(crate) enum Kind {
     /// Ports in memory.
     Sim,
+    /// The same, and one door for all VMs: the process group of the first is 1001.
+    Door,
+    /// An ESXi host whose service does not answer, behind the same door.
+    Deaf,
     /// Folders, loop devices and `vdvs-labhv`.
     Lab,
 }
@@ -65,6 +69,20 @@ impl Bare {
     /// An agent on a simulated host with these VMs.
     pub(crate) fn sim(vms: &[&str]) -> Result<Self> {
         let mut bare = Self::new(Kind::Sim, vms)?;
+        bare.start_agent()?;
+        Ok(bare)
+    }
+
+    /// As [`Bare::sim`]; the agent asks its host whose each connection is.
+    pub(crate) fn door(vms: &[&str]) -> Result<Self> {
+        let mut bare = Self::new(Kind::Door, vms)?;
+        bare.start_agent()?;
+        Ok(bare)
+    }
+
+    /// An agent on an ESXi host whose service does not answer, with as many VMs.
+    pub(crate) fn deaf(vms: &[&str]) -> Result<Self> {
+        let mut bare = Self::new(Kind::Deaf, vms)?;
         bare.start_agent()?;
         Ok(bare)
     }
@@ -142,17 +160,26 @@ impl Bare {
 
     /// Starts the agent and waits until it serves every VM.
     pub(crate) fn start_agent(&mut self) -> Result<()> {
-        let host = match self.kind {
-            Kind::Sim => "sim",
-            Kind::Lab => "lab",
+        let mut cmd = Cmd::new(built(Profile::Debug, AGENT)?);
+        let simulated = self.vms.iter().flat_map(|vm| ["--sim-vm", vm]);
+        cmd = match self.kind {
+            Kind::Lab => cmd.args(["--host", "lab", "--lab-dir"]).arg(self.path()),
+            Kind::Sim | Kind::Door => cmd
+                .args(["--host", "sim", "--sim-dir"])
+                .arg(self.path())
+                .args(simulated),
+            Kind::Deaf => cmd
+                .args(["--host", "esxi", "--esxi-url", "https://127.0.0.1:1/sdk"])
+                .arg("--state")
+                .arg(self.path().join("agent")),
         };
-        let mut cmd = Cmd::new(built(Profile::Debug, AGENT)?)
-            .args(["--host", host, &format!("--{host}-dir")])
-            .arg(self.path());
-        if self.kind == Kind::Sim {
+        if matches!(self.kind, Kind::Door | Kind::Deaf) {
             for vm in &self.vms {
-                cmd = cmd.args(["--sim-vm", vm]);
+                let socket = self.vsock(vm);
+                fs::create_dir_all(socket.parent().context("it lies in a folder")?)?;
             }
+            let door = format!("unix:{}", self.path().join("door").display());
+            cmd = cmd.args(["--listen", &door]);
         }
         self.agent = Some(cmd.daemon(&self.agent_log())?);
         // A dead agent leaves its sockets, so being there is not enough.
@@ -240,6 +267,10 @@ impl Bare {
         match self.kind {
             Kind::Sim => self.path().join(vm).join("1019"),
             Kind::Lab => self.path().join("vms").join(vm).join("vsock/1019"),
+            Kind::Door | Kind::Deaf => {
+                let at = self.vms.iter().position(|name| name == vm).unwrap_or(998);
+                self.path().join(format!("door/{}/1019", 1001 + at))
+            }
         }
     }
 

@@ -164,3 +164,22 @@ async fn an_agent_that_starts_again_finds_what_is_attached() {
     rig.agent.detach(0, &attached).await;
     assert!(!rig.is_attached(0, &view));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_is_attached_in_the_mode_it_was_created_with() {
+    let Some(mut rig) = Rig::new(Mode::Esx).await else {
+        return;
+    };
+    for (name, options, mode) in [
+        ("plain", &[][..], "independent_persistent"),
+        ("snapshots", &[("attach-as", "persistent")][..], "persistent"),
+        ("reads", &[("access", "read-only")][..], "independent_nonpersistent"),
+    ] {
+        let view = rig.agent.create(0, name, options).await;
+        let read_only = name == "reads";
+        let attached = rig.agent.attach_in(0, name, read_only).await;
+        assert_eq!(rig.device(0, &view)["mode"], json!(mode), "{name}");
+        let again = rig.agent.attach_in(0, name, read_only).await;
+        assert_eq!(again.locator, attached.locator);
+    }
+}

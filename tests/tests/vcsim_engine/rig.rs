@@ -196,6 +196,12 @@ impl Agent {
             .unwrap()
     }
 
+    pub(crate) async fn attach_in(&self, vm: usize, name: &str, read_only: bool) -> Attached {
+        let (caller, call) = (self.caller(vm), call(fresh()));
+        let attach = self.engine.attach(&caller, &call, &address(name), read_only, Duration::ZERO);
+        attach.await.unwrap()
+    }
+
     pub(crate) async fn try_attach(
         &self,
         vm: usize,

@@ -17,7 +17,10 @@ const ABSENT: &[&str] = &["axum", "clap"];
 /// Builds it into the folder. False: cargo failed and said why.
 pub(super) fn make(folder: &Path, libc: Libc) -> Result<bool> {
     let crates = build::crates(build::AGENT, libc)?;
-    ensure!(!has_any(&crates, ABSENT), "one of {ABSENT:?} is linked into vdvsd:\n{crates}");
+    ensure!(
+        !has_any(&crates, ABSENT),
+        "one of {ABSENT:?} is linked into vdvsd:\n{crates}"
+    );
     let Some(built) = build::build(build::AGENT, libc, Quality::Release)? else {
         return Ok(false);
     };
@@ -25,7 +28,10 @@ pub(super) fn make(folder: &Path, libc: Libc) -> Result<bool> {
     let program = folder.join("vdvsd");
     let bytes = build::strip(&built, &program)?;
     fs::set_permissions(&program, Permissions::from_mode(0o755))?;
-    ensure!(bytes <= LARGEST, "vdvsd has {bytes} bytes, more than {LARGEST}");
+    ensure!(
+        bytes <= LARGEST,
+        "vdvsd has {bytes} bytes, more than {LARGEST}"
+    );
     fs::write(folder.join("THIRD-PARTY"), crates)?;
     println!(
         "{:<52} {:>9} of at most {}",

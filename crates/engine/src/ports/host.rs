@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
+use vdvs_domain::options::AttachAs;
 use vdvs_domain::ownership::Locator;
 use vdvs_domain::{DatastoreName, HostId, VmId};
 
@@ -191,6 +192,20 @@ pub trait Host: Send + Sync + fmt::Debug {
         read_only: bool,
         deadline: Instant,
     ) -> Result<AttachedDisk, HostError>;
+
+    /// As [`Host::attach`], with the volume's disk mode: whether snapshots of the VM contain the disk. Hosts whose VMs have
+    /// no snapshots attach all disks alike.
+    async fn attach_as(
+        &self,
+        vm: &VmId,
+        disk: &DiskPath,
+        read_only: bool,
+        mode: AttachAs,
+        deadline: Instant,
+    ) -> Result<AttachedDisk, HostError> {
+        let _ = mode;
+        self.attach(vm, disk, read_only, deadline).await
+    }
 
     /// Removes the disk from the VM's configuration, keeping its files; for a running VM a hot-remove.
     /// [`HostError::Busy`] when the host can see that the guest still uses it.

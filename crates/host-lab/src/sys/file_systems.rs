@@ -8,14 +8,26 @@ use libc::{Ioctl, c_int};
 
 use super::done;
 
+/// A request's number in the C library's type, which is signed in one and not in the other.
+#[cfg(target_env = "musl")]
+const fn request(number: u32) -> Ioctl {
+    number.cast_signed()
+}
+
+/// As above.
+#[cfg(not(target_env = "musl"))]
+const fn request(number: u32) -> Ioctl {
+    number as Ioctl
+}
+
 /// `_IOR('X', 125, __u32)`: `EXT4_IOC_SHUTDOWN`, `XFS_IOC_GOINGDOWN`; one number for all file systems that have it.
-const FS_SHUTDOWN: Ioctl = 0x8004_587d;
+const FS_SHUTDOWN: Ioctl = request(0x8004_587d);
 /// Write nothing any more, not even the log.
 const NO_LOG_FLUSH: u32 = 2;
 /// `_IOWR('X', 119, int)`.
-const FIFREEZE: Ioctl = 0xc004_5877;
+const FIFREEZE: Ioctl = request(0xc004_5877);
 /// `_IOWR('X', 120, int)`.
-const FITHAW: Ioctl = 0xc004_5878;
+const FITHAW: Ioctl = request(0xc004_5878);
 
 /// Makes the file system that holds this open file or folder drop everything it has not written to its disk, and
 /// refuse all further work. What the guest has flushed stays; on the next mount it looks as after a power cut.

@@ -39,7 +39,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::unistd::geteuid;
 
 pub use binaries::{
-    ADMIN, AGENT, LABHV, PACKAGES as BINARY_PACKAGES, PLUGIN, Profile, built, target_dir,
+    ADMIN, AGENT, AGENT_VARIABLE, LABHV, PACKAGES as BINARY_PACKAGES, PLUGIN, Profile, built,
+    target_dir,
 };
 pub use docker::Docker;
 pub use host::{Daemon, Host};

@@ -20,6 +20,7 @@ pub const PACKAGES: &[&str] = &[
     "qemu-utils",
     "libvmdk-utils",
     "python3-libvmdk",
+    "python3-venv",
     "podman",
 ];
 /// Somebody else may be installing; that takes minutes, not more.

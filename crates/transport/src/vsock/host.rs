@@ -173,7 +173,7 @@ pub fn find_family(system: &dyn HostSockets) -> Family {
 
 /// Listening failed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for virtual machines: {step}: {}", advice(*.step, *.error))]
+#[error("cannot listen for virtual machines: {step}: {}", advice(.step, *.error))]
 pub struct ListenError {
     /// What failed.
     step: &'static str,

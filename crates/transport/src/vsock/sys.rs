@@ -29,6 +29,18 @@ pub struct EsxSockets;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LinuxSockets;
 
+/// A request's number in the C library's type, which is signed in one and not in the other.
+#[cfg(target_env = "musl")]
+const fn number(request: u32) -> libc::Ioctl {
+    request.cast_signed()
+}
+
+/// As above.
+#[cfg(not(target_env = "musl"))]
+const fn number(request: u32) -> libc::Ioctl {
+    request as libc::Ioctl
+}
+
 fn length_of<T>(value: &T) -> Result<socklen_t, Errno> {
     socklen_t::try_from(size_of_val(value)).map_err(|_| Errno::EINVAL)
 }
@@ -56,7 +68,7 @@ impl HostSockets for EsxSockets {
 
     fn ask(&self, device: BorrowedFd<'_>, request: u32) -> Result<i32, Errno> {
         let mut answer: c_int = -1;
-        let request = libc::Ioctl::try_from(request).map_err(|_| Errno::EINVAL)?;
+        let request = number(request);
         // SAFETY: every request that is sent here writes one int, for which there is room for the whole call.
         done(unsafe { libc::ioctl(device.as_raw_fd(), request, &raw mut answer) })?;
         Ok(answer)

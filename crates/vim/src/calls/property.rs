@@ -2,6 +2,7 @@
 
 use tokio::time::Instant;
 
+use super::inventory::Way;
 use crate::soap::{Answer, Call, Repeat, localized};
 use crate::xml::{Element, Writer};
 use crate::{Client, Error, Fault, MoRef};
@@ -86,6 +87,8 @@ pub(crate) enum Objects<'a> {
     Listed(&'a [MoRef]),
     /// Those a view shows.
     Viewed(&'a MoRef),
+    /// Those a way down from this object leads to.
+    Below(&'a MoRef, Way),
 }
 
 /// Writes a `PropertyFilterSpec` for `paths` of objects of type `kind`. No path: no property, only which objects there are.
@@ -105,6 +108,13 @@ pub(crate) fn filter_spec(w: &mut Writer, kind: &str, paths: &[&str], objects: O
                     w.flag("skip", false);
                 });
             }
+        }
+        Objects::Below(root, way) => {
+            w.element("objectSet", |w| {
+                w.moref("obj", root);
+                w.flag("skip", false);
+                way.write(w);
+            });
         }
         Objects::Viewed(view) => {
             w.element("objectSet", |w| {

@@ -133,7 +133,7 @@ impl Client {
         match connection.exchange(request, deadline).await {
             Sent::Answered(exchange, connection) => {
                 if let Some(connection) = connection {
-                    self.0.pool.put(connection);
+                    self.0.pool.put(connection, &self.0.tasks);
                 }
                 judge(message, exchange)
             }

@@ -83,6 +83,9 @@ impl Client {
         name: &'static str,
         deadline: Instant,
     ) -> Result<Session, Error> {
+        if let Some(why) = self.0.refusals.in_force() {
+            return Err(not_sent(name, why));
+        }
         let opened = self.try_open(deadline).await;
         // Whatever went wrong on the way in: the call itself was not sent.
         opened.map_err(|why| match why {
@@ -108,9 +111,11 @@ impl Client {
         let manager =
             ServiceContent::need(content.session_manager.as_ref(), "SessionManager", "Login")?;
         let mut causes = Vec::new();
+        let mut by_password = false;
         for credentials in &self.0.config.credentials {
             match self.log_in(credentials, &manager, &outside, deadline).await {
                 Ok(cookie) => {
+                    self.0.refusals.forget();
                     tracing::debug!(user = credentials.user(), "logged in to hostd");
                     return Ok(Session::new(content, outside.versions, cookie));
                 }
@@ -122,18 +127,20 @@ impl Client {
                         ..
                     }),
                 ) => {
+                    by_password |= is_wrong_password(credentials, &why);
                     causes.push(format!("{}: {}", credentials.user(), explain(&why)));
                 }
                 Err(why) => return Err(why),
             }
         }
-        Err(not_sent(
-            "Login",
-            NotSent::Login {
-                user: self.users(),
-                cause: causes.join("; "),
-            },
-        ))
+        let why = NotSent::Login {
+            user: self.users(),
+            cause: causes.join("; "),
+        };
+        if by_password {
+            self.0.refusals.note(&why);
+        }
+        Err(not_sent("Login", why))
     }
 
     /// Logs in; the session's cookie.
@@ -218,6 +225,14 @@ fn nothing_known() -> ServiceContent {
         virtual_disk_manager: None,
         datastore_namespace_manager: None,
     }
+}
+
+/// Whether the host counts this against the user.
+fn is_wrong_password(credentials: &Credentials, why: &Error) -> bool {
+    let wrong = why
+        .fault()
+        .is_some_and(|f| f.kind == FaultKind::InvalidLogin);
+    wrong && matches!(credentials, Credentials::Password { .. })
 }
 
 /// A refusal to let us in, with what to do about it.

@@ -18,6 +18,7 @@
 mod config;
 mod exchange;
 mod login;
+mod refusals;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 pub use config::{Config, Credentials, Secret};
 use login::Session;
+use refusals::Refusals;
 
 use crate::calls;
 use crate::link::{Breaker, Pool, TlsSetup};
@@ -63,6 +65,8 @@ struct Shared {
     /// Held while somebody logs in.
     login: AsyncMutex<()>,
     generation: AtomicU64,
+    /// Shared with the clients beside this one: the host counts failures per user.
+    refusals: Arc<Refusals>,
     tasks: TaskTracker,
 }
 
@@ -70,6 +74,10 @@ impl Client {
     /// A client. Nothing is connected before the first call.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        Self::with(config, Arc::default())
+    }
+
+    fn with(config: Config, refusals: Arc<Refusals>) -> Self {
         Self(Arc::new(Shared {
             tls: TlsSetup::new(config.trust.clone()),
             config,
@@ -80,6 +88,7 @@ impl Client {
             session: Mutex::new(None),
             login: AsyncMutex::new(()),
             generation: AtomicU64::new(0),
+            refusals,
             tasks: TaskTracker::new(),
         }))
     }
@@ -87,7 +96,7 @@ impl Client {
     /// The same host through connections and a session of its own, as someone who waits for updates needs.
     #[must_use]
     pub fn separate(&self) -> Self {
-        Self::new(self.0.config.clone())
+        Self::with(self.0.config.clone(), Arc::clone(&self.0.refusals))
     }
 
     /// How this client was configured.

@@ -206,8 +206,6 @@ async fn of_reconfiguring_a_vm() {
 #[tokio::test]
 async fn of_looking_around() {
     let (fake, client) = host().await;
-    let view = "<returnval type=\"ContainerView\">v-1</returnval>";
-    fake.always("CreateContainerView", Reply::answer(view));
     let page = properties(&vm(), &[]).replace("</objects>", "</objects><token>t&amp;1</token>");
     fake.will("RetrievePropertiesEx", Reply::answer(page));
     fake.will(
@@ -222,6 +220,13 @@ async fn of_looking_around() {
     let datacenter = MoRef::new("Datacenter", "ha-datacenter");
     client
         .find_by_datastore_path(&datacenter, "[ds 1] vm/vm.vmx", soon())
+        .await
+        .ok();
+    client.list_hosts(soon()).await.ok();
+    client.list_datastores(soon()).await.ok();
+    client.list_datacenters(soon()).await.ok();
+    client
+        .create_container_view(&["VirtualMachine"], soon())
         .await
         .ok();
     assert_snapshot!(shown(&fake));

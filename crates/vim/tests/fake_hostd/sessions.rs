@@ -137,6 +137,10 @@ async fn who_is_not_let_in_hears_of_every_user_and_of_lockdown() {
         assert!(text.contains(part), "{text}");
     }
     assert!(!text.contains("wrong"), "{text}");
+    // Whoever comes next, through this client or one beside it, hears the same without another try: hosts lock users out.
+    let again = client.separate().login(soon()).await;
+    assert!(again.is_err_and(|why| why.to_string().contains("InvalidLogin")));
+    assert_eq!(fake.count("Login"), 1);
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
 # Commands of an ESXi host that busybox here has in another form, or has with real seconds. The init script is read
 # after this, by the same shell.
 
-# Fifty times as fast.
+# Fifty times as fast at first, then ever slower: a wait that is about to be given up is a real one on a busy machine.
+SLEPT=0
 sleep() {
-    command usleep $(($1 * 20000))
+    SLEPT=$((SLEPT + 1))
+    command usleep $((SLEPT * $1 * 20000))
 }
 
 logger() {
