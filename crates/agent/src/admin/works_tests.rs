@@ -1,6 +1,7 @@
 //! What callers of long work see.
 
 use tokio::sync::{Notify, oneshot};
+use tokio::time::advance;
 
 use super::*;
 
@@ -101,7 +102,7 @@ async fn the_table_is_bounded_and_forgets_what_ended() {
     assert!(matches!(refused, Error::Overloaded { .. }), "{refused}");
     calls.drain();
     assert!(calls.finished(Duration::from_secs(20)).await);
-    tokio::time::advance(KEEP * 2).await;
+    advance(KEEP * 2).await;
     works
         .begin(&calls, "quick", 0, |_| async { Ok(Vec::new()) })
         .unwrap();
