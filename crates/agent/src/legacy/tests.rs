@@ -6,7 +6,9 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
+use proptest::collection::vec as many;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
@@ -169,7 +171,7 @@ impl Host {
         let framed = format!("vdvs config 1 {} {crc:08x}\n{body}", body.len());
         self.world
             .put_file(&ds(), "dockvols/.vdvs/config.2", framed.as_bytes());
-        advance(std::time::Duration::from_secs(3)).await;
+        advance(Duration::from_secs(3)).await;
     }
 
     async fn ask(&self, vm: usize, request: &Value) -> Value {
@@ -251,12 +253,12 @@ fn hostile() -> impl Strategy<Value = String> {
         "~",
         ".",
     ];
-    let joined = proptest::collection::vec(select(pieces), 1..7).prop_map(|p| p.concat());
+    let joined = many(select(pieces), 1..7).prop_map(|p| p.concat());
     prop_oneof![2 => select(whole), 3 => joined, 1 => ".{0,40}"]
 }
 
 fn verbs() -> impl Strategy<Value = Vec<(u8, String)>> {
-    proptest::collection::vec((0u8..6, hostile()), 1..10)
+    many((0u8..6, hostile()), 1..10)
 }
 
 async fn attack(verbs: Vec<(u8, String)>) {
