@@ -13,7 +13,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::runtime::{Builder, Runtime};
 use tonic::Request;
 use vdvs_api::{RemoteError, v1};
@@ -41,17 +41,18 @@ fn create(name: &str) -> v1::CreateVolumeRequest {
 fn two_vms_of_one_door_are_told_apart_and_a_stranger_is_refused_and_written_down() -> Result<()> {
     let bare = Bare::door(&["vm1", "vm2"])?;
     let runtime = runtime()?;
-    runtime.block_on(async {
-        for vm in ["vm1", "vm2"] {
-            let mut guest = bare.guest(vm);
-            guest.hello(Request::new(hello())).await?;
-            guest
-                .create_volume(Request::new(create(&format!("of-{vm}"))))
-                .await?;
-        }
-        Ok::<_, Error>(())
-    })?;
-    let audit = bare.vdvs("audit --output json")?;
+    for vm in ["vm1", "vm2"] {
+        // A connection made before the host named its VMs is ended, and the next one is served.
+        until_true(SOON, "the host names its VMs", || {
+            let hello = async { bare.guest(vm).hello(Request::new(hello())).await.is_ok() };
+            Ok(runtime.block_on(hello))
+        })?;
+        runtime.block_on(async {
+            let asked = create(&format!("of-{vm}"));
+            bare.guest(vm).create_volume(Request::new(asked)).await
+        })?;
+    }
+    let audit = bare.vdvs("audit ls --output json")?;
     for vm in ["vm1", "vm2"] {
         ensure!(
             audit.contains(vm) && audit.contains(&format!("of-{vm}")),
@@ -72,7 +73,7 @@ fn two_vms_of_one_door_are_told_apart_and_a_stranger_is_refused_and_written_down
     stream.read_to_end(&mut said).ok();
     ensure!(said.is_empty(), "{said:?}");
     until_true(SOON, "it is in the audit", || {
-        let audit = bare.vdvs("audit --output json")?;
+        let audit = bare.vdvs("audit ls --output json")?;
         Ok(audit.contains("process group 1999") && audit.contains("UNKNOWN_CALLER"))
     })?;
     bare.assert_quiet_but(&["lists no VM of process group 1999"])

@@ -88,7 +88,7 @@ fn on_a_host_with_real_disks_the_same_gate_judges_and_writes_it_down() -> Result
         return Ok(());
     };
     scenario(&bare, "life", "vm1", "vm2")?;
-    let audit: Value = serde_json::from_str(&bare.vdvs("audit --output json")?)?;
+    let audit: Value = serde_json::from_str(&bare.vdvs("audit ls --output json")?)?;
     let text = audit.to_string();
     for verb in ["create", "attach", "detach", "delete"] {
         ensure!(text.contains(verb), "no {verb} in the audit: {text}");

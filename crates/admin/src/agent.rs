@@ -124,6 +124,7 @@ changes! {
     set_volume(SetVolumeRequest) -> ChangeReply, "vdvs volume inspect", "Changes a volume's options.";
     move_volume(MoveVolumeRequest) -> ChangeReply, "vdvs volume ls", "Moves a volume to another vmgroup.";
     take_volume(TakeVolumeRequest) -> ChangeReply, "vdvs volume ls", "Takes a volume from its VM.";
+    prepare_vms(PrepareVmsRequest) -> ChangeReply, "vdvs vm prepare, which may run twice", "Makes VMs ready for volumes.";
     change_group(ChangeGroupRequest) -> ChangeReply, "vdvs vmgroup ls", "Changes a vmgroup.";
     change_policy(ChangePolicyRequest) -> ChangeReply, "vdvs policy ls", "Changes a vSAN policy.";
     change_config(ChangeConfigRequest) -> ChangeReply, "vdvs config status", "Changes where the configuration lies, or all of it.";

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vdvs_domain::options::GivenOptions;
@@ -316,6 +317,20 @@ impl Engine {
         force: bool,
     ) -> Result<Outcome<Vec<String>>, Error> {
         Box::pin(self.0.admin_take(user, call, address, force)).await
+    }
+
+    /// Makes VMs of this host ready for volumes, by their names or instance UUIDs. Says what was done, VM by VM.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when one of them is not known, before anything is changed; [`Error::HostFailed`].
+    pub async fn admin_prepare(
+        &self,
+        user: &LocalUser,
+        vms: &[String],
+        controllers: u32,
+        deadline: Instant,
+    ) -> Result<Vec<String>, Error> {
+        Box::pin(self.0.admin_prepare(user, vms, controllers, deadline)).await
     }
 
     /// Says who the agent is and which guests it has. Until then other hosts are told of none.

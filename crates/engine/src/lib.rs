@@ -70,6 +70,7 @@ mod plan;
 mod policies;
 mod policies_admin;
 pub mod ports;
+mod preparing;
 mod proof;
 mod reconcile;
 mod records;

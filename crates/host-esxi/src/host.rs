@@ -10,7 +10,8 @@ use tokio_util::task::TaskTracker;
 use vdvs_domain::VmId;
 use vdvs_domain::options::AttachAs;
 use vdvs_engine::ports::{
-    AttachedDisk, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power, Vm, VmDisk,
+    AttachedDisk, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power, Prepared, Vm,
+    VmDisk,
 };
 use vdvs_vim::{DiskMode, Hardware};
 
@@ -172,6 +173,15 @@ impl Host for EsxHost {
         deadline: Instant,
     ) -> Result<Detached, HostError> {
         self.detach_disk(vm, disk, deadline).await
+    }
+
+    async fn prepare(
+        &self,
+        vm: &VmId,
+        controllers: u32,
+        deadline: Instant,
+    ) -> Result<Prepared, HostError> {
+        self.make_ready(vm, controllers, deadline).await
     }
 
     async fn lock(&self, disk: &DiskPath) -> DiskLock {

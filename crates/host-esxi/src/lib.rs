@@ -49,5 +49,4 @@ pub use config::{EsxiConfig, LOCAL_URL, Login};
 pub use host::EsxHost;
 pub use open::{OpenError, Opened};
 pub use probe::{Heard, probe};
-pub use prepare::Prepared;
 pub use stores::EsxDatastores;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use vdvs_domain::VmId;
-use vdvs_engine::ports::{HostError, Power};
+use vdvs_engine::ports::{HostError, Power, Prepared};
 use vdvs_vim::{ConfigSpec, ControllerKind, DeviceChange, Hardware};
 
 use crate::faults;
@@ -19,25 +19,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// A temporary key; hostd gives the device its own.
 const KEY: i32 = -101;
 
-/// What preparing a VM did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Prepared {
-    /// PVSCSI controllers it has now.
-    pub controllers: u32,
-    /// How many of them are new.
-    pub added: u32,
-    /// Guests see disks' UUIDs now, and did not before.
-    pub enabled_uuid: bool,
-    /// Something counts only after the VM was powered off and on.
-    pub needs_power_cycle: bool,
-}
-
 impl EsxHost {
-    /// Makes a VM ready for volumes, with so many PVSCSI controllers, as far as there is room. May run twice.
-    ///
-    /// # Errors
-    /// hostd refused, or what became of it is not known.
-    pub async fn prepare(
+    pub(crate) async fn make_ready(
         &self,
         id: &VmId,
         controllers: u32,

@@ -37,7 +37,7 @@ const QUESTIONS: usize = 16;
 /// How long an answer may take; the guest's own patience for a connection is of that order.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long an unnamed connection stays: long enough for its call to be answered.
-const UNNAMED: Duration = Duration::from_secs(5);
+const UNNAMED: Duration = Duration::from_secs(1);
 /// Numbers remembered beyond those in use.
 const REMEMBERED: usize = 256;
 /// How often the accepting thread looks whether it shall end.

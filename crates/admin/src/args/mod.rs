@@ -11,7 +11,7 @@ mod words;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 
 pub use audit::{AuditCommand, AuditQuestion};
@@ -146,6 +146,18 @@ pub enum Command {
 pub enum VmCommand {
     /// List the virtual machines of all hosts and the volumes they have
     Ls(Listing),
+    /// Make virtual machines of this host ready for volumes beforehand
+    Prepare {
+        /// Their names or instance UUIDs
+        #[arg(value_name = "VM", required_unless_present = "vm")]
+        vms: Vec<String>,
+        /// One more, with a flag
+        #[arg(long, value_name = "VM")]
+        vm: Option<String>,
+        /// Controllers for volumes that each shall have; adding one later stuns the VM for a moment
+        #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = value_parser!(u32).range(1..=4))]
+        controllers: u32,
+    },
 }
 
 /// What to do with hosts.

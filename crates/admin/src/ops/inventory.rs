@@ -5,7 +5,7 @@ use vdvs_api::v1;
 use crate::agent::Agent;
 use crate::arrange::Arrangement;
 use crate::failure::Failure;
-use crate::view::{Datastore, Host, Status, Tabular, Vm};
+use crate::view::{Changed, Datastore, Host, Status, Tabular, Vm};
 
 /// The agent's state.
 ///
@@ -24,6 +24,31 @@ pub async fn vms(agent: &mut Agent, arrangement: &Arrangement) -> Result<Vec<Vm>
     let list: Vec<_> = reply.vms.into_iter().map(Vm::from).collect();
     let grid = list.grid();
     arrangement.apply(list, &grid)
+}
+
+/// Makes VMs of this host ready for volumes.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn prepare(
+    agent: &mut Agent,
+    vms: &[String],
+    vm: Option<&str>,
+    controllers: u32,
+) -> Result<Changed, Failure> {
+    let reply = agent
+        .prepare_vms(v1::PrepareVmsRequest {
+            head: None,
+            vms: vms
+                .iter()
+                .map(String::as_str)
+                .chain(vm)
+                .map(str::to_owned)
+                .collect(),
+            controllers,
+        })
+        .await?;
+    Ok(Changed::new(String::new(), reply))
 }
 
 /// The datastores of this host, arranged.

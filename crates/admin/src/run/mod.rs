@@ -135,6 +135,15 @@ async fn execute(command: &Command, global: &Global, printer: &Printer) -> Resul
             let which = listing.arrangement()?;
             printer.print(&inventory::vms(&mut connect(global).await?, &which).await?)?;
         }
+        Command::Vm(VmCommand::Prepare {
+            vms,
+            vm,
+            controllers,
+        }) => {
+            let mut agent = connect(global).await?;
+            let changed = inventory::prepare(&mut agent, vms, vm.as_deref(), *controllers).await;
+            return Changes { global, printer }.end(&mut agent, changed).await;
+        }
         Command::Host(HostCommand::Ls(listing)) => {
             let which = listing.arrangement()?;
             printer.print(&inventory::hosts(&mut connect(global).await?, &which).await?)?;

@@ -97,6 +97,12 @@ fn volumes() {
     );
     same(
         &world,
+        &["vm prepare v w", "vm prepare v --vm=w --controllers=4"],
+        "PrepareVmsRequest { vms: [\"v\", \"w\"], controllers: 4 }",
+        "",
+    );
+    same(
+        &world,
         &["volume rm -y v", "volume rm --volume=v --yes"],
         "RemoveVolumeRequest { address: \"v\" }",
         "removed v@vsanDatastore\n",

@@ -263,6 +263,15 @@ impl AdminService for FakeAgent {
         self.change(&subject, head, request)
     }
 
+    async fn prepare_vms(
+        &self,
+        request: Request<v1::PrepareVmsRequest>,
+    ) -> Answer<v1::ChangeReply> {
+        let mut request = request.into_inner();
+        let (subject, head) = (request.vms.join(" "), request.head.take());
+        self.change(&subject, head, request)
+    }
+
     async fn why_volume(
         &self,
         request: Request<v1::WhyVolumeRequest>,

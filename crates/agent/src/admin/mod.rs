@@ -6,6 +6,7 @@ mod groups;
 mod hosts;
 mod policies;
 mod user;
+mod vms;
 mod volumes;
 mod why;
 mod works;
@@ -338,6 +339,16 @@ impl AdminService for AdminFront {
     ) -> Result<Response<v1::ChangeReply>, Status> {
         let (user, deadline, wire) = open_as(request)?;
         self.answer_take_volume(user, deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn prepare_vms(
+        &self,
+        request: Request<v1::PrepareVmsRequest>,
+    ) -> Result<Response<v1::ChangeReply>, Status> {
+        let (user, deadline, wire) = open_as(request)?;
+        self.answer_prepare_vms(user, deadline, wire)
             .await
             .map(Response::new)
     }

@@ -29,6 +29,9 @@ const NAMES: [&str; 6] = [
     "lock",
 ];
 
+/// Tries one thing in our folder.
+type Try = fn(&Path) -> io::Result<String>;
+
 pub(super) fn all(dir: Option<&Path>) -> Vec<Finding> {
     let parent = dir.unwrap_or(Path::new(DEFAULT));
     let own = parent.join(format!(".vdvs-probe-{}", process::id()));
@@ -38,7 +41,7 @@ pub(super) fn all(dir: Option<&Path>) -> Vec<Finding> {
     }
     let folder = format!("tried in {}", parent.display());
     let mut found = vec![Finding::new(6, "folder", Answer::Yes, folder)];
-    let tries: [(&str, fn(&Path) -> io::Result<String>); 7] = [
+    let tries: [(&str, Try); 7] = [
         ("exclusive create", exclusive),
         ("write and fsync", write),
         ("rename", rename),

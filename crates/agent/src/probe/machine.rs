@@ -22,7 +22,7 @@ pub(super) fn program() -> Vec<Finding> {
     } else {
         "epoll"
     };
-    let detail = format!("it started: {} {env}, waits by {poll}", ARCH);
+    let detail = format!("it started: {ARCH} {env}, waits by {poll}");
     vec![Finding::new(1, "program", Answer::Yes, detail)]
 }
 

@@ -2157,6 +2157,17 @@ pub struct TakeVolumeRequest {
     pub force: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrepareVmsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<RequestHead>,
+    /// Names or instance UUIDs of VMs registered on this host.
+    #[prost(string, repeated, tag = "2")]
+    pub vms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Controllers for volumes that each shall have.
+    #[prost(uint32, tag = "3")]
+    pub controllers: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WhyVolumeRequest {
     #[prost(string, tag = "1")]
     pub address: ::prost::alloc::string::String,
@@ -2908,6 +2919,28 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("vdvs.v1.AdminService", "ListAudit"));
             self.inner.unary(req, path, codec).await
         }
+        /// VMs of this host, made ready for volumes beforehand.
+        pub async fn prepare_vms(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PrepareVmsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/PrepareVms",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "PrepareVms"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Long work: started by a change, asked for until it ends. It survives whoever asked.
         pub async fn show_work(
             &mut self,
@@ -3071,6 +3104,11 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::ListAuditRequest>,
         ) -> std::result::Result<tonic::Response<super::ListAuditReply>, tonic::Status>;
+        /// VMs of this host, made ready for volumes beforehand.
+        async fn prepare_vms(
+            &self,
+            request: tonic::Request<super::PrepareVmsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status>;
         /// Long work: started by a change, asked for until it ends. It survives whoever asked.
         async fn show_work(
             &self,
@@ -4042,6 +4080,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/PrepareVms" => {
+                    #[allow(non_camel_case_types)]
+                    struct PrepareVmsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::PrepareVmsRequest>
+                    for PrepareVmsSvc<T> {
+                        type Response = super::ChangeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PrepareVmsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::prepare_vms(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PrepareVmsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -272,6 +272,14 @@ fn one_volume(golden: &mut Golden) {
         },
     );
     golden.check(
+        "prepare_vms_request",
+        &v1::PrepareVmsRequest {
+            head: head(),
+            vms: vec!["swarm01".into(), "swarm02".into()],
+            controllers: 4,
+        },
+    );
+    golden.check(
         "why_volume_request",
         &v1::WhyVolumeRequest {
             address: "postgres_vol".into(),

@@ -90,6 +90,19 @@ pub enum Detached {
     WasAbsent,
 }
 
+/// What making a VM ready for volumes did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// Controllers for volumes it has now.
+    pub controllers: u32,
+    /// How many of them are new.
+    pub added: u32,
+    /// Its guest is shown disks' UUIDs now, and was not before.
+    pub enabled_uuid: bool,
+    /// Something counts only after the VM was powered off and on.
+    pub needs_power_cycle: bool,
+}
+
 /// The hypervisor's lock on a disk: the sole arbiter of who writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskLock {
@@ -224,6 +237,19 @@ pub trait Host: Send + Sync + fmt::Debug {
         disk: &DiskPath,
         deadline: Instant,
     ) -> Result<Detached, HostError>;
+
+    /// Makes a VM ready for volumes, with so many controllers for them as far as there is room. May run twice.
+    async fn prepare(
+        &self,
+        vm: &VmId,
+        controllers: u32,
+        deadline: Instant,
+    ) -> Result<Prepared, HostError> {
+        let _ = (vm, controllers, deadline);
+        Err(HostError::Failed {
+            why: "VMs of this kind of host need no preparation".to_owned(),
+        })
+    }
 
     /// The lock on a disk.
     async fn lock(&self, disk: &DiskPath) -> DiskLock;

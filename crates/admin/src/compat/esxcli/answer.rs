@@ -31,6 +31,14 @@ pub(crate) async fn answer(agent: &mut Agent, command: &Command) -> Result<Repor
         }
         Command::Config(command) => of_config(agent, command).await,
         Command::Vm(VmCommand::Ls(_)) => Ok(list(&inventory::vms(agent, &all).await?.grid())),
+        Command::Vm(VmCommand::Prepare {
+            vms,
+            vm,
+            controllers,
+        }) => {
+            let prepared = inventory::prepare(agent, vms, vm.as_deref(), *controllers).await?;
+            Ok(Report::Changed(prepared))
+        }
         Command::Host(HostCommand::Ls(_)) => Ok(list(&inventory::hosts(agent, &all).await?.grid())),
         Command::Datastore(DatastoreCommand::Ls(_)) => {
             Ok(list(&inventory::datastores(agent, &all).await?.grid()))

@@ -78,6 +78,7 @@ agent! {
     set_volume(SetVolumeRequest) -> ChangeReply;
     move_volume(MoveVolumeRequest) -> ChangeReply;
     take_volume(TakeVolumeRequest) -> ChangeReply;
+    prepare_vms(PrepareVmsRequest) -> ChangeReply;
     why_volume(WhyVolumeRequest) -> WhyVolumeReply;
     list_hosts(ListHostsRequest) -> ListHostsReply;
     list_audit(ListAuditRequest) -> ListAuditReply;

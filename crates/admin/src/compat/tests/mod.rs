@@ -289,6 +289,7 @@ fn every_command_of_the_program_answers_esxcli() {
         format!("config import --file={file} --dry-run"),
         "config status".to_owned(),
         "vm ls".to_owned(),
+        "vm prepare --vm=swarm01".to_owned(),
         "host ls".to_owned(),
         "datastore ls".to_owned(),
         "audit ls --denials --limit=5".to_owned(),
