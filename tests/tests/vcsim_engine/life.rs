@@ -172,8 +172,16 @@ async fn a_volume_is_attached_in_the_mode_it_was_created_with() {
     };
     for (name, options, mode) in [
         ("plain", &[][..], "independent_persistent"),
-        ("snapshots", &[("attach-as", "persistent")][..], "persistent"),
-        ("reads", &[("access", "read-only")][..], "independent_nonpersistent"),
+        (
+            "snapshots",
+            &[("attach-as", "persistent")][..],
+            "persistent",
+        ),
+        (
+            "reads",
+            &[("access", "read-only")][..],
+            "independent_nonpersistent",
+        ),
     ] {
         let view = rig.agent.create(0, name, options).await;
         let read_only = name == "reads";

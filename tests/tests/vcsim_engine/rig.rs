@@ -198,7 +198,9 @@ impl Agent {
 
     pub(crate) async fn attach_in(&self, vm: usize, name: &str, read_only: bool) -> Attached {
         let (caller, call) = (self.caller(vm), call(fresh()));
-        let attach = self.engine.attach(&caller, &call, &address(name), read_only, Duration::ZERO);
+        let attach = self
+            .engine
+            .attach(&caller, &call, &address(name), read_only, Duration::ZERO);
         attach.await.unwrap()
     }
 
