@@ -27,7 +27,9 @@ fn device_of(machine: &Machine, folder: &str) -> Result<String> {
 
 fn status(machine: &Machine, volume: &str) -> Result<Value> {
     let said = machine.volume("Get", &json!({ "Name": volume }))?;
-    Ok(said["Volume"].clone())
+    said.get("Volume")
+        .cloned()
+        .context("no volume in the answer")
 }
 
 #[test]

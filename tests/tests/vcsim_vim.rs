@@ -291,10 +291,7 @@ async fn a_change_during_which_the_host_dies_is_unknown_and_looking_tells() {
             Ok(_) => assert_eq!(moment, "after"),
             Err(why) => assert!(matches!(kind(Err(why)), FaultKind::FileNotFound { .. })),
         }
-        assert_eq!(
-            rig.sim.order("count CreateVirtualDisk_Task").unwrap(),
-            "0"
-        );
+        assert_eq!(rig.sim.order("count CreateVirtualDisk_Task").unwrap(), "0");
     }
 }
 

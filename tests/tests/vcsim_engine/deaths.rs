@@ -10,7 +10,7 @@ use vdvs_domain::Error;
 use vdvs_engine::api::Attached;
 use vdvs_testkit::vcsim::Mode;
 
-use crate::rig::{LONG, Rig, disk, fresh, until};
+use crate::rig::{Agent, LONG, Rig, disk, fresh, until};
 
 /// Where hostd dies: the call, and whether its effect is there.
 const MOMENTS: [&str; 2] = ["before", "after"];
@@ -60,7 +60,7 @@ async fn deaths(mode: Mode) {
     for method in ["CreateVirtualDisk_Task", "SetVirtualDiskUuid"] {
         for moment in MOMENTS {
             let (name, request) = (name(), fresh());
-            let view = through_a_death!(rig, moment, method, async |agent: &crate::rig::Agent| {
+            let view = through_a_death!(rig, moment, method, async |agent: &Agent| {
                 agent
                     .try_create(0, request, &name, &[("size", "10mb")])
                     .await
@@ -76,7 +76,7 @@ async fn deaths(mode: Mode) {
             rig,
             moment,
             "CopyVirtualDisk_Task",
-            async |agent: &crate::rig::Agent| {
+            async |agent: &Agent| {
                 agent
                     .try_create(0, request, &name, &[("clone-from", "source")])
                     .await
@@ -89,29 +89,22 @@ async fn deaths(mode: Mode) {
         let name = name();
         let view = rig.agent.create(0, &name, &[]).await;
         let request = fresh();
-        let attached: Attached = through_a_death!(
-            rig,
-            moment,
-            "ReconfigVM_Task",
-            async |agent: &crate::rig::Agent| {
+        let attached: Attached =
+            through_a_death!(rig, moment, "ReconfigVM_Task", async |agent: &Agent| {
                 agent.try_attach(0, request, &name, Duration::ZERO).await
-            }
-        );
+            });
         rig.device(0, &view);
         let request = fresh();
-        through_a_death!(
-            rig,
-            moment,
-            "ReconfigVM_Task",
-            async |agent: &crate::rig::Agent| { agent.try_detach(0, request, &attached).await }
-        );
+        through_a_death!(rig, moment, "ReconfigVM_Task", async |agent: &Agent| {
+            agent.try_detach(0, request, &attached).await
+        });
         assert!(!rig.is_attached(0, &view), "{moment} detach");
         let request: Uuid = fresh();
         through_a_death!(
             rig,
             moment,
             "DeleteVirtualDisk_Task",
-            async |agent: &crate::rig::Agent| {
+            async |agent: &Agent| {
                 match agent.try_delete(0, request, &name).await {
                     // The sweep finished it meanwhile.
                     Err(Error::VolumeNotFound { .. }) => Ok(()),
@@ -134,16 +127,14 @@ async fn deaths(mode: Mode) {
             rig,
             moment,
             "RetrievePropertiesEx",
-            async |agent: &crate::rig::Agent| {
-                agent.try_attach(1, request, "last", Duration::ZERO).await
-            }
+            async |agent: &Agent| { agent.try_attach(1, request, "last", Duration::ZERO).await }
         );
         rig.device(1, &view);
         let list = through_a_death!(
             rig,
             moment,
             "RetrievePropertiesEx",
-            async |agent: &crate::rig::Agent| {
+            async |agent: &Agent| {
                 let done: Result<_, Error> = Ok(agent.list(0).await);
                 // Files are read without hostd; its part is asked for as well.
                 agent.try_detach(1, fresh(), &attached).await?;

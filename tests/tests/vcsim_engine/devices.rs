@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use vdvs_domain::ownership::Locator;
-use vdvs_engine::ports::{DiskLock, Host, HostError};
+use vdvs_engine::ports::{DiskLock, DiskPath, DsPath, Host, HostError};
 use vdvs_testkit::vcsim::Mode;
 
-use crate::rig::{Agent, LONG, Rig, disk, fresh};
+use crate::rig::{Agent, LONG, Rig, disk, ds, fresh};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn disks_beyond_the_first_controller_get_a_second_one_and_never_unit_seven() {
@@ -63,7 +64,7 @@ async fn many_vms_attach_at_once_and_each_gets_its_own() {
     }
     let names: Vec<String> = (0..8).map(|vm| format!("v{vm}")).collect();
     let attach = (0..8).map(|vm| rig.agent.attach(vm, &names[vm]));
-    futures_util::future::join_all(attach).await;
+    join_all(attach).await;
     for (vm, view) in views.iter().enumerate() {
         rig.device(vm, view);
     }
@@ -105,9 +106,9 @@ async fn a_release_without_lock_query_never_says_free() {
         .as_str()
         .unwrap()
         .to_owned();
-    let path = vdvs_engine::ports::DiskPath {
-        datastore: crate::rig::ds("LocalDS_0"),
-        path: vdvs_engine::ports::DsPath::new(own.split_once("] ").unwrap().1).unwrap(),
+    let path = DiskPath {
+        datastore: ds("LocalDS_0"),
+        path: DsPath::new(own.split_once("] ").unwrap().1).unwrap(),
     };
     assert_eq!(host.lock(&path).await, DiskLock::Held { by: vm.clone() });
     rig.witness.power(&vm, "off").unwrap();

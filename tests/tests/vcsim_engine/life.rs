@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use vdvs_domain::{Error, Ownership};
+use vdvs_domain::{Error, Ownership, VolumeAddress};
 use vdvs_testkit::vcsim::Mode;
 
 use crate::rig::{LONG, Rig, disk, fresh, until};
@@ -98,10 +98,7 @@ async fn power_off(mode: Mode) {
     let engine = rig.agent.engine.clone();
     let free = async || {
         let view = engine
-            .get(
-                &rig.agent.caller(1),
-                &vdvs_domain::VolumeAddress::parse("data").unwrap(),
-            )
+            .get(&rig.agent.caller(1), &VolumeAddress::parse("data").unwrap())
             .await
             .unwrap();
         view.ownership == Ownership::Free
@@ -172,8 +169,16 @@ async fn a_volume_is_attached_in_the_mode_it_was_created_with() {
     };
     for (name, options, mode) in [
         ("plain", &[][..], "independent_persistent"),
-        ("snapshots", &[("attach-as", "persistent")][..], "persistent"),
-        ("reads", &[("access", "read-only")][..], "independent_nonpersistent"),
+        (
+            "snapshots",
+            &[("attach-as", "persistent")][..],
+            "persistent",
+        ),
+        (
+            "reads",
+            &[("access", "read-only")][..],
+            "independent_nonpersistent",
+        ),
     ] {
         let view = rig.agent.create(0, name, options).await;
         let read_only = name == "reads";

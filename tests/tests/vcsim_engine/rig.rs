@@ -1,11 +1,13 @@
 //! A simulator, its witness, and an engine over `host-esxi`.
 
 use std::collections::BTreeMap;
+use std::env::var_os;
+use std::fs::create_dir_all;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use tempfile::{TempDir, tempdir};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,7 +47,7 @@ pub(crate) struct Agent {
 pub(crate) fn peers() -> Option<Peers> {
     match Peers::find() {
         Ok(peers) => Some(peers),
-        Err(why) if std::env::var_os(REQUIRED).is_some() => panic!("{why}"),
+        Err(why) if var_os(REQUIRED).is_some() => panic!("{why}"),
         Err(why) => {
             eprintln!("skipped: {why}");
             None
@@ -60,7 +62,7 @@ impl Rig {
 
     pub(crate) async fn with(mode: Mode, options: &[&str]) -> Option<Self> {
         let peers = peers()?;
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempdir().unwrap();
         let sim = Vcsim::start(&peers, mode, &dir.path().join("sim"), options).unwrap();
         let witness = sim.witness().unwrap();
         let agent = Agent::start(&sim, &dir, 0).await;
@@ -112,7 +114,7 @@ impl Rig {
 impl Agent {
     pub(crate) async fn start(sim: &Vcsim, dir: &TempDir, host: usize) -> Self {
         let state = dir.path().join(format!("agent{host}"));
-        std::fs::create_dir_all(&state).unwrap();
+        create_dir_all(&state).unwrap();
         let (user, password) = sim.login();
         let config = EsxiConfig {
             url: sim.url(),
@@ -198,7 +200,10 @@ impl Agent {
 
     pub(crate) async fn attach_in(&self, vm: usize, name: &str, read_only: bool) -> Attached {
         let (caller, call) = (self.caller(vm), call(fresh()));
-        let attach = self.engine.attach(&caller, &call, &address(name), read_only, Duration::ZERO);
+        let address = address(name);
+        let attach = self
+            .engine
+            .attach(&caller, &call, &address, read_only, Duration::ZERO);
         attach.await.unwrap()
     }
 

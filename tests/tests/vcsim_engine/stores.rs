@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use vdvs_domain::Capacity;
 use vdvs_engine::api::VolumeView;
-use vdvs_engine::ports::{DatastoreKind, Datastores, DiskPath, DiskSpec, DsPath, StorageError};
+use vdvs_engine::ports::{
+    DatastoreKind, Datastores, DiskPath, DiskSpec, DsPath, Host, StorageError,
+};
 use vdvs_testkit::vcsim::Mode;
 
 use crate::rig::{Rig, disk, fresh};
@@ -39,7 +41,7 @@ async fn volumes_live_on_every_kind_of_datastore() {
         let by_identity = !device["file"].as_str().unwrap().contains("dockvols");
         assert_eq!(by_identity, number > 1, "{device}");
         // What hostd says is read back as the volume's own path.
-        let disks = vdvs_engine::ports::Host::disks(&*rig.agent.opened.host, rig.agent.vm(0))
+        let disks = Host::disks(&*rig.agent.opened.host, rig.agent.vm(0))
             .await
             .unwrap();
         assert!(disks.iter().any(|d| d.disk == disk(&view)), "{disks:?}");

@@ -22,6 +22,8 @@ pub(super) struct Program {
     pub(super) bin: &'static str,
     /// Compiler flags of its own.
     flags: &'static [&'static str],
+    /// Settings of the release profile, for it alone.
+    profile: &'static [&'static str],
 }
 
 /// The guest's program.
@@ -29,6 +31,7 @@ pub(super) const PLUGIN: Program = Program {
     package: "vdvs-plugin",
     bin: "vdvs-plugin",
     flags: &[],
+    profile: &[],
 };
 
 /// The administrator's command line.
@@ -36,6 +39,7 @@ pub(super) const ADMIN: Program = Program {
     package: "vdvs-admin",
     bin: "vdvs",
     flags: &[],
+    profile: &[],
 };
 
 /// The agent. Its runtime waits by `poll(2)` and wakes itself through a pipe: a hypervisor's kernel may have no epoll and
@@ -47,6 +51,8 @@ pub(super) const AGENT: Program = Program {
         "--cfg=mio_unsupported_force_poll_poll",
         "--cfg=mio_unsupported_force_waker_pipe",
     ],
+    // Of what it does, nothing waits for the processor (docs/adr/0098).
+    profile: &["profile.release.opt-level=\"s\""],
 };
 
 /// binutils; whoever can link has it.
@@ -138,6 +144,9 @@ pub(super) fn build(what: Program, libc: Libc, quality: Quality) -> Result<Optio
         "--config",
         &flags,
     ];
+    for setting in what.profile {
+        args.extend(["--config", setting]);
+    }
     if quality == Quality::Release {
         args.push("--release");
     }

@@ -285,7 +285,6 @@ const REPORTED: &[&str] = &[
     "fchownat",
     "readlinkat",
     "symlinkat",
-    "linkat",
     "faccessat",
     "utimensat",
     "futimesat",

@@ -46,7 +46,8 @@ const PROGRAM: &str = "vSphere Docker Volume Service plugin (the original's prot
 const STOPPING: &str = "Service is being stopped: operation declined!";
 
 /// The original's words while its hypervisor does not answer.
-const UNAVAILABLE: &str = "Service is presently unavailable, ensure the ESXi Host Agent is running on this host";
+const UNAVAILABLE: &str =
+    "Service is presently unavailable, ensure the ESXi Host Agent is running on this host";
 
 /// The reply to any request while nobody can say whose it is.
 pub(crate) fn unavailable() -> String {

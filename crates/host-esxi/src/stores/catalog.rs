@@ -21,8 +21,11 @@ use crate::esx::Esx;
 
 /// How long the list counts. Datastores come and go by an administrator's hand.
 const LATELY: Duration = Duration::from_secs(5);
-/// For asking hostd.
+/// For asking hostd the first time.
 const ASK: Duration = Duration::from_secs(10);
+/// For asking hostd while what it said last is there to go on with. If it does not answer, files need not wait for it,
+/// and it is asked again after [`LATELY`].
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// A look at a datastore's folder takes microseconds. Every request looks at all of them, so one that hangs may not
 /// take the time of requests for the others.
 const LOOK: Duration = Duration::from_secs(1);
@@ -56,6 +59,8 @@ struct Listed {
 pub(crate) struct Catalog {
     pub(crate) esx: Arc<Esx>,
     listed: Mutex<Option<Arc<Listed>>>,
+    /// When hostd did not answer last, and has not since.
+    away: Mutex<Option<Instant>>,
     /// Held while somebody asks hostd.
     asking: AsyncMutex<()>,
     pools: Mutex<HashMap<DatastoreName, Arc<Pool>>>,
@@ -71,6 +76,7 @@ impl Catalog {
         Self {
             esx,
             listed: Mutex::default(),
+            away: Mutex::default(),
             asking: AsyncMutex::default(),
             pools: Mutex::default(),
             well: Mutex::default(),
@@ -97,9 +103,17 @@ impl Catalog {
         if let Some(listed) = held(&self.listed).clone().filter(|l| enough(l)) {
             return Ok(listed.stores.clone());
         }
-        match self.esx.datastores(Instant::now() + ASK).await {
+        let last = held(&self.listed).clone();
+        let away = held(&self.away).is_some_and(|at| at.elapsed() < LATELY);
+        let wait = match &last {
+            Some(last) if away => return Ok(last.stores.clone()),
+            Some(_) => ASK_AGAIN,
+            None => ASK,
+        };
+        match self.esx.datastores(Instant::now() + wait).await {
             Ok(found) => {
                 let stores = read_all(found);
+                *held(&self.away) = None;
                 *held(&self.listed) = Some(Arc::new(Listed {
                     at: Instant::now(),
                     generation: self.esx.client.generation(),
@@ -108,7 +122,7 @@ impl Catalog {
                 Ok(stores)
             }
             Err(why) => {
-                let last = held(&self.listed).clone();
+                *held(&self.away) = Some(Instant::now());
                 match last {
                     Some(last) => {
                         tracing::debug!(%why, "the datastores are those hostd named last");

@@ -332,8 +332,8 @@ fn received(command: &Command, line: &[String]) -> Option<String> {
 /// Numbers are read as numbers, and no file has an empty name.
 fn takes(value: &str) -> impl Fn(&&Parameter) -> bool {
     |p| {
-        let text =
-            matches!(p.takes, Takes::Text(_)) && !matches!(p.name.as_str(), "limit" | "before");
+        let text = matches!(p.takes, Takes::Text(_))
+            && !matches!(p.name.as_str(), "limit" | "before" | "controllers");
         text && !(value.is_empty() && p.name == "file")
     }
 }
