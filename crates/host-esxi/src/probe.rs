@@ -187,7 +187,15 @@ mod tests {
         config.url = "https://127.0.0.1:1/sdk".to_owned();
         let heard = probe(&config, Duration::from_millis(200)).await;
         let names: Vec<_> = heard.iter().map(|h| h.name.as_str()).collect();
-        assert_eq!(names, ["ticket of dcui", "ticket of root", "hostd", "QueryFileLockInfo"]);
+        assert_eq!(
+            names,
+            [
+                "ticket of dcui",
+                "ticket of root",
+                "hostd",
+                "QueryFileLockInfo"
+            ]
+        );
         assert!(heard.iter().all(|h| h.answer.is_err()), "{heard:?}");
     }
 }
