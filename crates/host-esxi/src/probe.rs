@@ -100,7 +100,8 @@ impl Asking {
         let failed = answer.is_err();
         self.note(3, "hostd", answer);
         if failed {
-            return;
+            let why = "hostd could not be asked".to_owned();
+            return self.note(10, "QueryFileLockInfo", Err(why));
         }
         let content = client.service_content(self.until());
         let answer = self
@@ -186,7 +187,15 @@ mod tests {
         config.url = "https://127.0.0.1:1/sdk".to_owned();
         let heard = probe(&config, Duration::from_millis(200)).await;
         let names: Vec<_> = heard.iter().map(|h| h.name.as_str()).collect();
-        assert_eq!(names, ["ticket of dcui", "ticket of root", "hostd"]);
+        assert_eq!(
+            names,
+            [
+                "ticket of dcui",
+                "ticket of root",
+                "hostd",
+                "QueryFileLockInfo"
+            ]
+        );
         assert!(heard.iter().all(|h| h.answer.is_err()), "{heard:?}");
     }
 }

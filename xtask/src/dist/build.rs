@@ -50,9 +50,11 @@ pub(super) const AGENT: Program = Program {
     flags: &[
         "--cfg=mio_unsupported_force_poll_poll",
         "--cfg=mio_unsupported_force_waker_pipe",
+        // It aborts on a panic, so nothing ever unwinds.
+        "-Cforce-unwind-tables=no",
     ],
     // Of what it does, nothing waits for the processor (docs/adr/0098).
-    profile: &["profile.release.opt-level=\"s\""],
+    profile: &["profile.release.opt-level=\"z\""],
 };
 
 /// binutils; whoever can link has it.
