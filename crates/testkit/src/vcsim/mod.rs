@@ -5,10 +5,12 @@
 //! datastores, devices and power states, as a host keeps them while its hostd restarts. A test that cannot have them
 //! gets [`Missing`] and says so.
 
+mod agent;
 mod build;
 mod sim;
 mod witness;
 
+pub use agent::Agent;
 pub use build::{Missing, PACKAGES, Peers, REQUIRED, prepare};
 pub use sim::{Mode, Vcsim};
 pub use witness::Witness;
