@@ -176,7 +176,12 @@ async fn open_host(
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2), 1);
     let mut said = false;
     loop {
-        match hosts::open(config).await {
+        // A host that does not answer keeps nobody who wants to stop.
+        let opened = tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            opened = hosts::open(config) => opened,
+        };
+        match opened {
             Ok(hypervisor) => return Ok(Some(hypervisor)),
             Err(e) if !e.may_pass() => return Err(RunError::Host(e)),
             Err(e) if !said => warn!("{}; trying again", chain(&e)),

@@ -26,7 +26,7 @@ pub(super) fn make(folder: &Path, libc: Libc) -> Result<bool> {
     };
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let program = folder.join("vdvsd");
-    let bytes = build::strip(&built, &program)?;
+    let bytes = build::strip_bare(&built, &program)?;
     fs::set_permissions(&program, Permissions::from_mode(0o755))?;
     ensure!(
         bytes <= LARGEST,
