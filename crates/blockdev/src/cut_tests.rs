@@ -9,7 +9,7 @@
 )]
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 
 use nix::mount::{MntFlags, umount2};
 use nix::unistd::geteuid;
@@ -91,7 +91,9 @@ impl Drop for Disk {
 
 /// `mkfs.btrfs` looks at every disk of the machine for the UUID it is given: one per test.
 fn uuid_of(test: u128) -> Uuid {
-    Uuid::from_u128(0x1234_5678_9abc_4def_8123_4567_0000_0000 | test)
+    // btrfs refuses an identity that another disk of the machine has: a run beside this one is another process.
+    let run = u128::from(process::id()) << 8;
+    Uuid::from_u128(0x1234_5678_9abc_4def_8123_0000_0000_0000 | run | test)
 }
 
 /// Good enough to choose sectors, and the same each time.

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::mem;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -39,8 +40,9 @@ impl Vdvsd {
         let child = spawn(dir.path(), vms, "stderr");
         let agent = Self { child, dir };
         until("every socket is there", || {
-            let there = |vm: &&str| agent.socket(vm).exists();
-            vms.iter().all(there) && agent.admin_socket().exists()
+            // The path is there a moment before somebody listens on it.
+            let there = |path: PathBuf| UnixStream::connect(path).is_ok();
+            vms.iter().all(|vm| there(agent.socket(vm))) && there(agent.admin_socket())
         });
         agent
     }

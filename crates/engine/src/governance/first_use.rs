@@ -134,6 +134,26 @@ impl Inner {
         &self,
         ds: &DatastoreName,
     ) -> Result<(BTreeMap<Uuid, Arc<Rules>>, Vec<String>), Error> {
+        let (found, mut doubts) = self.look_beside(ds).await?;
+        let nothing = found.is_empty() && doubts.is_empty();
+        let kept = self.ports.store.kept_configs().await;
+        if !nothing || kept.unwrap_or_default().is_empty() {
+            return Ok((found, doubts));
+        }
+        // Another request of this host may have made the first configuration while this one looked.
+        self.forget_governed();
+        let (found, again) = self.look_beside(ds).await?;
+        doubts.extend(again);
+        if found.is_empty() && doubts.is_empty() {
+            doubts.push("this host followed a configuration that is not found now".to_owned());
+        }
+        Ok((found, doubts))
+    }
+
+    async fn look_beside(
+        &self,
+        ds: &DatastoreName,
+    ) -> Result<(BTreeMap<Uuid, Arc<Rules>>, Vec<String>), Error> {
         let mut others = self.datastores().await?;
         others.retain(|other| other.name != *ds);
         let look = |other: DatastoreInfo| async move {
@@ -162,12 +182,6 @@ impl Inner {
                 }
                 Some((Governed::Fresh(_) | Governed::Not(_), _)) => {}
                 None => doubts.push(format!("datastore {} cannot be read", other.name)),
-            }
-        }
-        if found.is_empty() && doubts.is_empty() {
-            let kept = self.ports.store.kept_configs().await;
-            if !kept.unwrap_or_default().is_empty() {
-                doubts.push("this host followed a configuration that is not found now".to_owned());
             }
         }
         Ok((found, doubts))

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::join;
 use tokio::time::{advance, sleep};
 use vdvs_domain::ErrorKind;
 use vdvs_engine::Engine;
+use vdvs_host_sim::Fault;
 
 use crate::config::{
     DAY, assert_denied, configure, create, group, init, lock, new_group, problem, rm_group,
@@ -32,6 +34,22 @@ async fn a_host_that_loses_the_home_uses_its_copy_for_a_day_and_no_longer() {
         lab.get(1, "b@ds2").await.is_ok(),
         "it follows again by itself"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_requests_of_one_host_that_use_two_datastores_first_do_not_doubt_each_other() {
+    for later in 0..40 {
+        let lab = Lab::with_datastores(&["ds", "ds2"]);
+        lab.session
+            .plan(later, Fault::Slow(Duration::from_millis(500)));
+        let (one, two) = (lab.caller(1), lab.caller(2));
+        let (one, two) = join!(
+            create(&lab.engine, &one, "one@ds"),
+            create(&lab.engine, &two, "two@ds2")
+        );
+        one.unwrap_or_else(|why| panic!("call {later}: {why}"));
+        two.unwrap_or_else(|why| panic!("call {later}: {why}"));
+    }
 }
 
 #[tokio::test(start_paused = true)]
