@@ -48,6 +48,7 @@ const KEYS: [&str; 7] = [
     "esxi.many",
     "esxi.slow64",
 ];
+/// 64 MiB, which is how a volume's size is given.
 const SIZE_KB: u64 = 64 * 1024;
 const SOON: Duration = Duration::from_secs(60);
 /// What was counted and is printed when it is asked how many calls a round makes.
@@ -248,7 +249,7 @@ async fn round(guest: &mut Guest, name: &str) -> Result<Steps> {
     let create = v1::CreateVolumeRequest {
         head: head(),
         name: name.to_owned(),
-        options: BTreeMap::from([("size".to_owned(), format!("{SIZE_KB}kb"))]),
+        options: BTreeMap::from([("size".to_owned(), "64mb".to_owned())]),
     };
     let attach = v1::AttachVolumeRequest {
         head: head(),
