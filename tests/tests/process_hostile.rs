@@ -1,6 +1,6 @@
 //! Hostile peers: ten thousand requests at the plugin's socket and ten thousand connections at the agent's socket of one
-//! VM, none of them right. Plugin and agent stay healthy and do not grow, and another VM's calls take less than twice as
-//! long as between the attacks.
+//! VM, none of them right. Plugin and agent stay healthy and do not grow, and every call of another VM is answered
+//! meanwhile. How long those calls take is printed here and judged by `cargo xtask bench --only hostile`.
 //!
 //! Has the machine to itself while it runs. Every attack follows from a seed that is printed. `VDVS_HOSTILE` is another number than ten thousand.
 
@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use vdvs_testkit::process::{Cmd, ProcId};
 use vdvs_testkit::wait::until_true;
@@ -45,8 +45,6 @@ const MEMORY_SLACK_KIB: u64 = 8 * 1024;
 const DESCRIPTOR_SLACK: usize = 4;
 /// Attack and pause alternate so often; latency is compared over all of each.
 const ROUNDS: usize = 8;
-/// The machine is shared: that often it may disturb.
-const TRIES: usize = 3;
 /// A pause between attacks, for the neighbour's undisturbed calls.
 const CALM: Duration = Duration::from_millis(700);
 
@@ -87,7 +85,7 @@ impl Size {
     }
 }
 
-/// Attacks in rounds with pauses, from several threads, each attack by its number; checks the neighbour's latency.
+/// Attacks in rounds with pauses, from several threads, each attack by its number; the neighbour must get every answer.
 fn besiege(
     what: &str,
     neighbour: &Neighbour,
@@ -123,44 +121,33 @@ fn besiege_from_here(
     attack: &(impl Fn(usize) -> Result<()> + Sync),
 ) -> Result<()> {
     let all = attacks();
-    let mut ratios = Vec::new();
-    for attempt in 0..TRIES {
-        neighbour.forget();
-        let begin = Instant::now();
-        for round in 0..ROUNDS {
-            neighbour.calm();
-            thread::sleep(CALM);
-            neighbour.attacked();
-            let next = AtomicUsize::new(all * round / ROUNDS);
-            let end = all * (round + 1) / ROUNDS;
-            let results: Vec<Result<()>> = thread::scope(|scope| {
-                let run = || -> Result<()> {
-                    loop {
-                        let number = next.fetch_add(1, Ordering::SeqCst);
-                        if number >= end {
-                            return Ok(());
-                        }
-                        attack(attempt * all + number)?;
-                    }
-                };
-                let running: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
-                running.into_iter().map(|t| t.join().unwrap()).collect()
-            });
-            results.into_iter().collect::<Result<()>>()?;
-        }
+    let begin = Instant::now();
+    for round in 0..ROUNDS {
         neighbour.calm();
-        let latency = neighbour.latency()?;
-        let took = begin.elapsed();
-        eprintln!("figure: {what}: {all} in {took:.1?}; another VM's GetVolume: {latency}");
-        ratios.push(latency.ratio());
-        if latency.ratio() < 2.0 {
-            return Ok(());
-        }
-        eprintln!(
-            "{what}: the neighbour waited too long; once more, the machine may have been busy"
-        );
+        thread::sleep(CALM);
+        neighbour.attacked();
+        let next = AtomicUsize::new(all * round / ROUNDS);
+        let end = all * (round + 1) / ROUNDS;
+        let results: Vec<Result<()>> = thread::scope(|scope| {
+            let run = || -> Result<()> {
+                loop {
+                    let number = next.fetch_add(1, Ordering::SeqCst);
+                    if number >= end {
+                        return Ok(());
+                    }
+                    attack(number)?;
+                }
+            };
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+            running.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        results.into_iter().collect::<Result<()>>()?;
     }
-    bail!("{what}: another VM's calls took {ratios:.2?} times as long")
+    neighbour.calm();
+    let latency = neighbour.latency()?;
+    let took = begin.elapsed();
+    eprintln!("figure: {what}: {all} in {took:.1?}; another VM's GetVolume: {latency}");
+    Ok(())
 }
 
 fn start() -> Result<Bare> {

@@ -129,12 +129,6 @@ impl Neighbour {
         self.shared.attacked.store(false, Ordering::SeqCst);
     }
 
-    /// Begins to count anew.
-    pub(crate) fn forget(&self) {
-        self.shared.calm.lock().unwrap().clear();
-        self.shared.under_attack.lock().unwrap().clear();
-    }
-
     /// What was measured. No call may have failed.
     pub(crate) fn latency(&self) -> Result<Latency> {
         if let Some(failed) = self.shared.failed.lock().unwrap().clone() {
