@@ -14,6 +14,7 @@ const PROGRAMS: &[&str] = &[
     "vdvs-agent",
     "vdvs-admin",
     "vdvs-plugin",
+    "vdvs-sim",
     "vdvs-tests",
     "xtask",
 ];
@@ -59,6 +60,21 @@ const ROOMS: &[(&str, Uses)] = &[
     (
         "vdvs-plugin",
         Uses::Only(&["vdvs-api", "vdvs-blockdev", "vdvs-domain", "vdvs-transport"]),
+    ),
+    (
+        "vdvs-sim",
+        Uses::Only(&[
+            "vdvs-api",
+            "vdvs-blockdev",
+            "vdvs-domain",
+            "vdvs-engine",
+            "vdvs-host-sim",
+            "vdvs-plugin",
+        ]),
+    ),
+    (
+        "vdvs-explore",
+        Uses::Only(&["vdvs-domain", "vdvs-engine", "vdvs-host-sim"]),
     ),
     ("vdvs-esx-vib", Uses::Only(&[])),
     ("vdvs-testkit", Uses::AllBut(PROGRAMS)),

@@ -1,0 +1,1 @@
+//! What moves work between VMs and knows nothing of volumes: the scheduler, HA, vMotion, administrators.

@@ -1,0 +1,1 @@
+//! One VM from inside: the real volume service over a simulated page cache, journal and connection.

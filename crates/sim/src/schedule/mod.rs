@@ -1,0 +1,1 @@
+//! A seed, its steps and their faults; running, shrinking and replaying them.
