@@ -25,12 +25,39 @@ pub enum Fault {
     NoAnswer(When),
     /// The call takes so long before it has its effect.
     Slow(Duration),
+    /// The effect takes place twice, as when a request is repeated below the agent; the answer is the second one.
+    Twice,
+}
+
+/// A call to a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Called {
+    /// The port's verb.
+    pub verb: &'static str,
+    /// It can stop in the middle ([`When::Half`] is a case of its own).
+    pub divisible: bool,
+}
+
+impl Called {
+    /// Verbs whose effect can be cut in the middle.
+    const DIVISIBLE: [&str; 4] = ["write", "create_disk", "clone_disk", "delete_disk"];
+
+    pub(crate) fn of(verb: &'static str) -> Self {
+        Self {
+            verb,
+            divisible: Self::DIVISIBLE.contains(&verb),
+        }
+    }
 }
 
 /// The faults of one session, by number of call, counted from 1.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Faults {
     planned: BTreeMap<u64, Fault>,
+    /// What goes wrong with every call that nothing else is planned for.
+    pub(crate) always: Option<Fault>,
+    /// The calls since somebody wanted to know them.
+    pub(crate) traced: Option<Vec<Called>>,
     pub(crate) calls: u64,
     pub(crate) crashed: bool,
 }
@@ -41,8 +68,11 @@ impl Faults {
     }
 
     /// Counts a call and says what goes wrong with it.
-    pub(crate) fn next(&mut self) -> Option<Fault> {
+    pub(crate) fn next(&mut self, verb: &'static str) -> Option<Fault> {
         self.calls += 1;
-        self.planned.remove(&self.calls)
+        if let Some(traced) = &mut self.traced {
+            traced.push(Called::of(verb));
+        }
+        self.planned.remove(&self.calls).or(self.always)
     }
 }

@@ -19,6 +19,6 @@ mod session_storage;
 mod state;
 mod world;
 
-pub use fault::{Fault, When};
+pub use fault::{Called, Fault, When};
 pub use session::Session;
 pub use world::World;

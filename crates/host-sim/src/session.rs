@@ -12,7 +12,7 @@ use vdvs_domain::{HostId, Timestamp, VolumeId};
 use vdvs_engine::api::Ports;
 use vdvs_engine::ports::{Clock, Ids};
 
-use crate::fault::{Fault, Faults, When};
+use crate::fault::{Called, Fault, Faults, When};
 use crate::state::State;
 use crate::world::World;
 
@@ -80,6 +80,22 @@ impl Session {
         faults.plan(at, fault);
     }
 
+    /// The same goes wrong at every call from now on, or nothing does.
+    pub fn plan_always(&self, fault: Option<Fault>) {
+        self.faults().always = fault;
+    }
+
+    /// Remembers the calls from now on.
+    pub fn begin_trace(&self) {
+        self.faults().traced = Some(Vec::new());
+    }
+
+    /// The calls since [`Session::begin_trace`], which end here.
+    #[must_use]
+    pub fn end_trace(&self) -> Vec<Called> {
+        self.faults().traced.take().unwrap_or_default()
+    }
+
     /// Dies now.
     pub fn crash(&self) {
         self.faults().crashed = true;
@@ -98,10 +114,11 @@ impl Session {
         drop(self.died.subscribe().wait_for(|died| *died).await);
     }
 
-    /// One call: `effect` is told how much of it happens.
+    /// One call: `effect` is told how much of it happens, and happens twice if that is the fault.
     pub(crate) async fn call<T>(
         &self,
-        effect: impl FnOnce(&mut State, When) -> T + Send,
+        verb: &'static str,
+        mut effect: impl FnMut(&mut State, When) -> T + Send,
     ) -> Result<T, Broken>
     where
         T: Send,
@@ -112,7 +129,7 @@ impl Session {
             if faults.crashed {
                 Some(Fault::Crash(When::Before))
             } else {
-                faults.next()
+                faults.next(verb)
             }
         };
         match fault {
@@ -120,6 +137,11 @@ impl Session {
             Some(Fault::Slow(how)) => {
                 sleep(how).await;
                 Ok(effect(&mut self.world.state(), When::After))
+            }
+            Some(Fault::Twice) => {
+                let mut state = self.world.state();
+                drop(effect(&mut state, When::After));
+                Ok(effect(&mut state, When::After))
             }
             Some(Fault::Fail) => Err(Broken::Failed),
             Some(Fault::NoAnswer(When::Before)) => Err(Broken::NoAnswer),

@@ -138,7 +138,7 @@ impl Host for Session {
     }
 
     async fn vms(&self) -> Result<Vec<Vm>, HostError> {
-        let list = self.call(|state, _| {
+        let list = self.call("vms", |state, _| {
             let ghosts = state.hosts.get(&self.host).map(|h| &h.ghosts);
             let power = |v: &VmState| match v.host == self.host {
                 true => Some(v.power),
@@ -157,7 +157,7 @@ impl Host for Session {
     }
 
     async fn disks(&self, vm: &VmId) -> Result<Vec<VmDisk>, HostError> {
-        self.call(|state, _| {
+        self.call("disks", |state, _| {
             if let Some(ghost) = state.ghost(self.host, vm) {
                 return Ok(disks_of(ghost, false));
             }
@@ -174,8 +174,10 @@ impl Host for Session {
         read_only: bool,
         _deadline: Instant,
     ) -> Result<AttachedDisk, HostError> {
-        self.call(|state, _| self.attach_now(state, vm, disk, read_only))
-            .await?
+        self.call("attach", |state, _| {
+            self.attach_now(state, vm, disk, read_only)
+        })
+        .await?
     }
 
     async fn detach(
@@ -184,7 +186,7 @@ impl Host for Session {
         disk: &DiskPath,
         _deadline: Instant,
     ) -> Result<Detached, HostError> {
-        self.call(|state, _| self.detach_now(state, vm, disk, false))
+        self.call("detach", |state, _| self.detach_now(state, vm, disk, false))
             .await?
     }
 
@@ -194,19 +196,21 @@ impl Host for Session {
         disk: &DiskPath,
         _deadline: Instant,
     ) -> Result<Detached, HostError> {
-        self.call(|state, _| self.detach_now(state, vm, disk, true))
+        self.call("fence", |state, _| self.detach_now(state, vm, disk, true))
             .await?
     }
 
     async fn lock(&self, disk: &DiskPath) -> DiskLock {
-        let lock = self.call(|state, _| state.lock(disk, Instant::now())).await;
+        let lock = self
+            .call("lock", |state, _| state.lock(disk, Instant::now()))
+            .await;
         lock.unwrap_or_else(|_| DiskLock::Unknown {
             why: "the simulated connection broke".to_owned(),
         })
     }
 
     async fn changed(&self, generation: u64, deadline: Instant) -> Result<u64, HostError> {
-        let watch = self.call(|state, _| {
+        let watch = self.call("changed", |state, _| {
             state
                 .hosts
                 .get(&self.host)

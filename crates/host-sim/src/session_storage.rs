@@ -37,8 +37,9 @@ impl Session {
     /// One call to a datastore this host reaches.
     async fn on<T: Send>(
         &self,
+        verb: &'static str,
         ds: &DatastoreName,
-        effect: impl FnOnce(&mut Datastore, When) -> Result<T, StorageError> + Send,
+        mut effect: impl FnMut(&mut Datastore, When) -> Result<T, StorageError> + Send,
     ) -> Result<T, StorageError> {
         let hangs = {
             let state = self.world.state();
@@ -50,7 +51,7 @@ impl Session {
         if hangs {
             return pending().await;
         }
-        self.call(|state, when| {
+        self.call(verb, |state, when| {
             let cut = state
                 .hosts
                 .get(&self.host)
@@ -91,11 +92,11 @@ impl Session {
 
     /// What a disk holds, if nobody has it open.
     async fn read_source(&self, source: &DiskPath) -> Result<u64, StorageError> {
-        let lock = self.call(|state, _| state.lock(source, Instant::now()));
+        let lock = self.call("read_source", |state, _| state.lock(source, Instant::now()));
         if let DiskLock::Held { by } = lock.await? {
             return Err(StorageError::Busy(by));
         }
-        self.on(&source.datastore, |ds, _| {
+        self.on("read_source", &source.datastore, |ds, _| {
             let disk = ds.disks.get(source.path.as_str());
             disk.filter(|d| d.complete)
                 .map(|d| d.content)
@@ -108,7 +109,7 @@ impl Session {
 #[async_trait]
 impl Datastores for Session {
     async fn list(&self) -> Result<Vec<DatastoreInfo>, StorageError> {
-        let list = self.call(|state, _| {
+        let list = self.call("list", |state, _| {
             let host = state.hosts.get(&self.host);
             let alone = host.is_none_or(|h| h.cut_off.is_some());
             let cut = host.map(|h| h.unreachable.clone()).unwrap_or_default();
@@ -125,11 +126,12 @@ impl Datastores for Session {
     }
 
     async fn read_dir(&self, ds: &DatastoreName, dir: &DsPath) -> Result<Vec<Entry>, StorageError> {
-        self.on(ds, |ds, _| ds.entries(dir.as_str())).await
+        self.on("read_dir", ds, |ds, _| ds.entries(dir.as_str()))
+            .await
     }
 
     async fn make_dir(&self, ds: &DatastoreName, dir: &DsPath) -> Result<(), StorageError> {
-        self.on(ds, |ds, _| {
+        self.on("make_dir", ds, |ds, _| {
             ds.make_dirs(dir.as_str());
             Ok(())
         })
@@ -137,7 +139,7 @@ impl Datastores for Session {
     }
 
     async fn create_new(&self, ds: &DatastoreName, file: &DsPath) -> Result<(), StorageError> {
-        self.on(ds, |ds, _| {
+        self.on("create_new", ds, |ds, _| {
             if ds.exists(file.as_str()) {
                 return Err(StorageError::AlreadyExists(file.to_string()));
             }
@@ -156,7 +158,7 @@ impl Datastores for Session {
         file: &DsPath,
         bytes: &[u8],
     ) -> Result<(), StorageError> {
-        self.on(ds, |ds, when| {
+        self.on("write", ds, |ds, when| {
             let content = ds
                 .files
                 .get_mut(file.as_str())
@@ -178,7 +180,7 @@ impl Datastores for Session {
         file: &DsPath,
         max: usize,
     ) -> Result<Vec<u8>, StorageError> {
-        self.on(ds, |ds, _| {
+        self.on("read", ds, |ds, _| {
             let content = ds.files.get(file.as_str()).ok_or_else(|| not_found(file))?;
             if content.len() > max {
                 return Err(StorageError::TooLarge(file.to_string()));
@@ -189,8 +191,10 @@ impl Datastores for Session {
     }
 
     async fn remove(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError> {
-        self.on(ds, |ds, _| Ok(ds.files.remove(file.as_str()).is_some()))
-            .await
+        self.on("remove", ds, |ds, _| {
+            Ok(ds.files.remove(file.as_str()).is_some())
+        })
+        .await
     }
 
     async fn create_disk(
@@ -201,8 +205,10 @@ impl Datastores for Session {
         progress: &Arc<Progress>,
     ) -> Result<(), StorageError> {
         self.work(spec, progress).await?;
-        self.on(ds, |ds, when| ds.make_disk(file, spec, 0, when))
-            .await
+        self.on("create_disk", ds, |ds, when| {
+            ds.make_disk(file, spec, 0, when)
+        })
+        .await
     }
 
     async fn clone_disk(
@@ -217,14 +223,14 @@ impl Datastores for Session {
         if self.read_source(source).await? != read {
             return Err(StorageError::Busy("a writer".to_owned()));
         }
-        self.on(&target.datastore, |ds, when| {
+        self.on("clone_disk", &target.datastore, |ds, when| {
             ds.make_disk(&target.path, spec, read, when)
         })
         .await
     }
 
     async fn delete_disk(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError> {
-        self.on(ds, |ds, when| {
+        self.on("delete_disk", ds, |ds, when| {
             if when == When::Half
                 && let Some(disk) = ds.disks.get_mut(file.as_str())
             {
@@ -242,7 +248,8 @@ impl Datastores for Session {
         file: &DsPath,
         policy: &PolicyExpression,
     ) -> Result<(), StorageError> {
-        self.on(ds, |ds, _| ds.set_policy(file, policy)).await
+        self.on("set_policy", ds, |ds, _| ds.set_policy(file, policy))
+            .await
     }
 
     async fn policy(
@@ -250,7 +257,7 @@ impl Datastores for Session {
         ds: &DatastoreName,
         file: &DsPath,
     ) -> Result<Option<PolicyExpression>, StorageError> {
-        self.on(ds, |ds, _| {
+        self.on("policy", ds, |ds, _| {
             let disk = ds.disks.get(file.as_str()).filter(|d| d.complete);
             let disk = disk.ok_or_else(|| not_found(file))?;
             Ok(disk.policy.clone())
@@ -263,7 +270,7 @@ impl Datastores for Session {
         ds: &DatastoreName,
         file: &DsPath,
     ) -> Result<Option<DiskStat>, StorageError> {
-        self.on(ds, |ds, _| {
+        self.on("stat_disk", ds, |ds, _| {
             let disk = ds.disks.get(file.as_str()).filter(|d| d.complete);
             Ok(disk.map(|d| DiskStat {
                 capacity: d.capacity,
@@ -277,16 +284,16 @@ impl Datastores for Session {
 #[async_trait]
 impl Store for Session {
     async fn audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
-        let done = self.call(|state, _| {
+        let done = self.call("audit", |state, _| {
             if let Some(host) = state.hosts.get_mut(&self.host) {
-                host.audit.push(entry);
+                host.audit.push(entry.clone());
             }
         });
         Ok(done.await?)
     }
 
     async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
-        let page = self.call(|state, _| {
+        let page = self.call("audit_page", |state, _| {
             let written = state.hosts.get(&self.host).map(|h| h.audit.as_slice());
             let numbered = (1u64..).zip(written.unwrap_or_default());
             let rows = numbered.map(|(number, entry)| AuditRow::of(number, entry));
@@ -300,11 +307,11 @@ impl Store for Session {
     }
 
     async fn keep_config(&self, id: Uuid, config: KeptConfig) -> Result<(), StoreError> {
-        let done = self.call(|state, _| {
+        let done = self.call("keep_config", |state, _| {
             if let Some(host) = state.hosts.get_mut(&self.host) {
                 let kept = host.kept.entry(id).or_insert_with(|| config.clone());
                 if (kept.seq, kept.confirmed) < (config.seq, config.confirmed) {
-                    *kept = config;
+                    *kept = config.clone();
                 }
             }
         });
@@ -312,12 +319,14 @@ impl Store for Session {
     }
 
     async fn kept_config(&self, id: Uuid) -> Result<Option<KeptConfig>, StoreError> {
-        let kept = self.call(|state, _| state.hosts.get(&self.host)?.kept.get(&id).cloned());
+        let kept = self.call("kept_config", |state, _| {
+            state.hosts.get(&self.host)?.kept.get(&id).cloned()
+        });
         Ok(kept.await?)
     }
 
     async fn kept_configs(&self) -> Result<Vec<Uuid>, StoreError> {
-        let kept = self.call(|state, _| {
+        let kept = self.call("kept_configs", |state, _| {
             let host = state.hosts.get(&self.host);
             host.map(|h| h.kept.keys().copied().collect())
         });
@@ -329,7 +338,7 @@ impl Store for Session {
         request: RequestId,
         volume: VolumeId,
     ) -> Result<(), StoreError> {
-        self.call(|state, _| {
+        self.call("remember_deleted", |state, _| {
             if let Some(host) = state.hosts.get_mut(&self.host) {
                 host.deleted.insert(request, volume);
             }
@@ -339,8 +348,9 @@ impl Store for Session {
     }
 
     async fn recall_deleted(&self, request: RequestId) -> Result<Option<VolumeId>, StoreError> {
-        let found =
-            self.call(|state, _| state.hosts.get(&self.host)?.deleted.get(&request).copied());
+        let found = self.call("recall_deleted", |state, _| {
+            state.hosts.get(&self.host)?.deleted.get(&request).copied()
+        });
         Ok(found.await?)
     }
 }
