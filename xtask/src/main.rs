@@ -17,6 +17,7 @@ mod lab;
 mod program;
 mod reduced;
 mod report;
+mod sim;
 mod suites;
 mod vib;
 
@@ -57,6 +58,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Every parser of outside bytes under the fuzzer, a while each. Needs the nightly toolchain, and skips without it.
     Fuzz(fuzz::FuzzArgs),
+    /// Schedules of the simulated world from seeds, a failing one again, the known mistakes, the exhaustive search.
+    Sim(sim::SimArgs),
     /// What the product costs beside what it may cost: budgets and figures. Needs root.
     Bench(bench::BenchArgs),
     /// Runs a program on a kernel that lacks what a hypervisor's lacks.
@@ -86,6 +89,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Codegen => codegen(),
         Command::Demo(args) => demo::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Reduced(args) => reduced::run(&args),
         Command::Lab(args) => return lab::run(args),

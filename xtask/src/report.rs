@@ -19,6 +19,7 @@ pub(crate) enum Budget {
     Build,
     Unit,
     Dist,
+    Simulation,
     Engine,
     Qemu,
     Vcsim,
@@ -26,11 +27,12 @@ pub(crate) enum Budget {
 }
 
 impl Budget {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Checks,
         Self::Build,
         Self::Unit,
         Self::Dist,
+        Self::Simulation,
         Self::Engine,
         Self::Qemu,
         Self::Vcsim,
@@ -42,6 +44,8 @@ impl Budget {
             Self::Checks => 1,
             // Debian packages over a slow mirror, and the test runner built once.
             Self::Prepare => 10,
+            // Eight of schedules; the rest builds them optimised, and searches the small worlds.
+            Self::Simulation => 13,
             // Half of it makes the guests' files, once per clone.
             Self::Qemu => 10,
             // Building and clippy together, from nothing.
@@ -61,6 +65,7 @@ impl fmt::Display for Budget {
             Self::Build => "build and clippy",
             Self::Unit => "unit, property and process tests",
             Self::Dist => "the agent as it ships",
+            Self::Simulation => "simulation",
             Self::Engine => "one engine",
             Self::Qemu => "QEMU virtual machines",
             Self::Vcsim => "simulated hostd",

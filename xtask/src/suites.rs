@@ -17,6 +17,7 @@ use crate::dist;
 use crate::program::{self, Ran};
 use crate::reduced;
 use crate::report::{Budget, Report, Skip};
+use crate::sim;
 
 /// A stage a person can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,6 +30,8 @@ pub(crate) enum Name {
     Doc,
     /// The agent as it ships, and the suites of programs with it, on a kernel that lacks what a hypervisor's lacks.
     Dist,
+    /// Fresh seeds of the simulated world for some minutes, and the exhaustive search of small ones.
+    Sim,
     /// Suites with one real engine: test binaries `engine_*`.
     Engine,
     /// Suites with QEMU virtual machines: test binaries `qemu_*`.
@@ -89,6 +92,10 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
         report.cargo("documentation tests", Budget::Unit, || {
             program::cargo(&args, &[])
         });
+    }
+    if wanted(Name::Sim) {
+        report.cargo("build simulation", Budget::Simulation, sim::build);
+        report.cargo("simulation", Budget::Simulation, sim::fresh);
     }
     if wanted(Name::Vcsim) {
         report.cargo("simulated hostd", Budget::Vcsim, vcsim_suites);

@@ -14,6 +14,7 @@
 mod coverage;
 mod dice;
 mod draw;
+mod many;
 mod plan;
 mod run;
 mod shrink;
@@ -22,8 +23,9 @@ mod trace;
 
 pub use coverage::{Coverage, Edge};
 pub use dice::Dice;
+pub use many::{Slowest, Sum, Wanted, many};
 pub use plan::{Plan, Shape};
-pub use run::{Report, run, run_told};
+pub use run::{Report, Takeover, run, run_told};
 pub use shrink::{Shrunk, shrink};
 pub use step::{Admin, Death, Link, Step, Timed};
 pub use trace::Trace;

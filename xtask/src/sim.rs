@@ -1,0 +1,106 @@
+//! `cargo xtask sim`: schedules of the simulated world, a failing one again, the known mistakes, the exhaustive search.
+//!
+//! All of it runs in the profile `sim`: optimised, because a CI has minutes for hundreds of schedules, and with overflow
+//! checks and debug assertions, because finding mistakes is what it is for.
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::program::{self, Ran};
+
+/// The least number of schedules that a CI runs, whatever the machine.
+const AT_LEAST: u32 = 500;
+/// As many more as begin within so many seconds on two cores.
+const BUDGET: u32 = 480;
+
+#[derive(Debug, Args)]
+pub(crate) struct SimArgs {
+    /// This many schedules.
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// As many more as begin within this time.
+    #[arg(long, value_name = "SECONDS")]
+    budget: Option<u64>,
+    /// The first seed; a fresh one if none is given.
+    #[arg(long, value_name = "SEED")]
+    first: Option<u64>,
+    /// Replays one schedule and tells its story.
+    #[arg(long, value_name = "SEED")]
+    seed: Option<u64>,
+    /// With `--seed`: what the programs log, too.
+    #[arg(long)]
+    logs: bool,
+    /// Runs each schedule twice and compares the traces.
+    #[arg(long)]
+    twice: bool,
+    /// Threads.
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Plants each known mistake and shows that it is found.
+    #[arg(long)]
+    planted: bool,
+    /// Every interleaving of small worlds instead of schedules.
+    #[arg(long)]
+    exhaustive: bool,
+}
+
+/// Runs what was asked for. False: something failed.
+pub(crate) fn run(args: &SimArgs) -> Result<bool> {
+    if args.exhaustive {
+        return Ok(exhaustive()?.ok);
+    }
+    let mut given: Vec<String> = Vec::new();
+    let numbers = [
+        ("--seeds", args.seeds),
+        ("--budget", args.budget),
+        ("--first", args.first),
+        ("--seed", args.seed),
+    ];
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            given.extend([name.to_owned(), number.to_string()]);
+        }
+    }
+    if let Some(jobs) = args.jobs {
+        given.extend(["--jobs".to_owned(), jobs.to_string()]);
+    }
+    let flags = [
+        ("--logs", args.logs),
+        ("--twice", args.twice),
+        ("--planted", args.planted),
+    ];
+    let flags = flags.iter().filter(|(_, set)| *set);
+    given.extend(flags.map(|(name, _)| (*name).to_owned()));
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    Ok(tool("vdvs-sim", &given)?.ok)
+}
+
+/// Builds the tool, so that a stage's time is its schedules'.
+pub(crate) fn build() -> Result<Ran> {
+    let args = ["build", "--locked", "--profile", "sim", "--package"];
+    program::cargo(&[&args[..], &["vdvs-sim"]].concat(), &[])
+}
+
+/// What every CI runs: fresh seeds for some minutes.
+pub(crate) fn fresh() -> Result<Ran> {
+    let (seeds, budget) = (AT_LEAST.to_string(), BUDGET.to_string());
+    tool("vdvs-sim", &["--seeds", &seeds, "--budget", &budget])
+}
+
+/// Every interleaving of small worlds.
+pub(crate) fn exhaustive() -> Result<Ran> {
+    tool("vdvs-explore", &[])
+}
+
+fn tool(package: &str, given: &[&str]) -> Result<Ran> {
+    let run = [
+        "run", "--quiet", "--locked", "--profile", "sim", "--package", package, "--",
+    ];
+    let mut ran =
+        program::cargo(&[&run[..], given].concat(), &[]).context("run the simulation")?;
+    if !ran.ok {
+        ran.failures
+            .push(format!("{package}: its last lines are above"));
+    }
+    Ok(ran)
+}
