@@ -25,6 +25,9 @@ pub enum Fault {
     NoAnswer(When),
     /// The call takes so long before it has its effect.
     Slow(Duration),
+    /// No answer, and the host goes on: a change of a VM's disks takes its effect so long after everybody stopped
+    /// waiting, whether or not the agent lives. Any other call has no effect.
+    Late(Duration),
     /// The effect takes place twice, as when a request is repeated below the agent; the answer is the second one.
     Twice,
 }

@@ -12,13 +12,19 @@
 //! VM holds none, as on the real thing; its configuration file names the saved state.
 #![forbid(unsafe_code)]
 
+mod changes;
+mod disk_io;
 mod fault;
+mod life;
+mod observe;
 mod session;
 mod session_host;
 mod session_storage;
 mod state;
 mod world;
 
+pub use disk_io::DiskIoError;
 pub use fault::{Called, Fault, When};
+pub use observe::{Event, Removal};
 pub use session::Session;
 pub use world::World;

@@ -118,6 +118,13 @@ pub enum Event {
         /// Which disk.
         disk: DiskPath,
     },
+    /// A disk lies elsewhere now, as after a storage vMotion; VMs that had it have it still.
+    Renamed {
+        /// From where.
+        from: DiskPath,
+        /// To where.
+        to: DiskPath,
+    },
 }
 
 /// Who watches.

@@ -12,6 +12,7 @@ use vdvs_domain::{HostId, Timestamp, VolumeId};
 use vdvs_engine::api::Ports;
 use vdvs_engine::ports::{Clock, Ids};
 
+use crate::changes::Change;
 use crate::fault::{Called, Fault, Faults, When};
 use crate::state::State;
 use crate::world::World;
@@ -118,6 +119,19 @@ impl Session {
     pub(crate) async fn call<T>(
         &self,
         verb: &'static str,
+        effect: impl FnMut(&mut State, When) -> T + Send,
+    ) -> Result<T, Broken>
+    where
+        T: Send,
+    {
+        self.call_or_later(verb, None, effect).await
+    }
+
+    /// The same of a call that has its effect later if that is the fault.
+    pub(crate) async fn call_or_later<T>(
+        &self,
+        verb: &'static str,
+        later: Option<&Change>,
         mut effect: impl FnMut(&mut State, When) -> T + Send,
     ) -> Result<T, Broken>
     where
@@ -143,6 +157,13 @@ impl Session {
                 drop(effect(&mut state, When::After));
                 Ok(effect(&mut state, When::After))
             }
+            Some(Fault::Late(how)) => {
+                let due = Instant::now().checked_add(how);
+                if let Some((due, change)) = due.zip(later.cloned()) {
+                    self.world.state().late.push((due, change));
+                }
+                Err(Broken::NoAnswer)
+            }
             Some(Fault::Fail) => Err(Broken::Failed),
             Some(Fault::NoAnswer(When::Before)) => Err(Broken::NoAnswer),
             Some(Fault::NoAnswer(when)) => {
@@ -164,7 +185,13 @@ impl Clock for Session {
     fn now(&self) -> Timestamp {
         let since = Instant::now().saturating_duration_since(self.world.begun());
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Timestamp::from_millis(EPOCH_MILLIS.saturating_add(millis))
+        let state = self.world.state();
+        let off = state.hosts.get(&self.host).map_or(0, |h| h.clock_off);
+        Timestamp::from_millis(
+            EPOCH_MILLIS
+                .saturating_add(millis)
+                .saturating_add_signed(off),
+        )
     }
 
     fn monotonic(&self) -> Instant {

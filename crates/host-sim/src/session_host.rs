@@ -7,8 +7,9 @@ use vdvs_engine::ports::{
     AttachedDisk, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power, Vm, VmDisk,
 };
 
+use crate::changes::{Change, What};
 use crate::session::{Broken, Session};
-use crate::state::{Device, State, VmState, disks_of};
+use crate::state::{VmState, disks_of};
 
 impl From<Broken> for HostError {
     fn from(broken: Broken) -> Self {
@@ -23,102 +24,14 @@ impl From<Broken> for HostError {
     }
 }
 
-fn no_such_vm(vm: &VmId) -> HostError {
-    HostError::NoSuchVm {
-        vm: vm.config_path.clone(),
-    }
-}
-
 impl Session {
-    fn attach_now(
-        &self,
-        state: &mut State,
-        vm: &VmId,
-        disk: &DiskPath,
-        read_only: bool,
-    ) -> Result<AttachedDisk, HostError> {
-        let found = state
-            .vm(vm)
-            .filter(|v| v.host == self.host)
-            .ok_or_else(|| no_such_vm(vm))?;
-        if found.power != Power::On {
-            let vm = found.name.clone();
-            return Err(HostError::PoweredOff { vm });
-        }
-        if let Some(device) = found.device(disk).filter(|d| !d.dead) {
-            if device.read_only != read_only {
-                let why = "the VM has the disk in another mode".to_owned();
-                return Err(HostError::Failed { why });
-            }
-            return Ok(answer(device));
-        }
-        let there = state
-            .datastores
-            .get(&disk.datastore)
-            .and_then(|ds| ds.disks.get(disk.path.as_str()));
-        if !there.is_some_and(|d| d.complete) {
-            let disk = disk.to_string();
-            return Err(HostError::NoSuchDisk { disk });
-        }
-        if let Some(holder) = state.refusal(disk, vm, read_only, Instant::now()) {
-            return Err(HostError::Locked { holder });
-        }
-        let unit = found.free_unit().ok_or_else(|| HostError::NoSlot {
-            vm: found.name.clone(),
-        })?;
-        let device = Device {
+    fn change(&self, vm: &VmId, disk: &DiskPath, what: What) -> Change {
+        Change {
+            host: self.host,
+            vm: vm.clone(),
             disk: disk.clone(),
-            read_only,
-            unit,
-            dead: false,
-        };
-        let attached = answer(&device);
-        if let Some(found) = state.vm_mut(vm) {
-            // A dead one makes room for the new.
-            found.devices.retain(|d| d.disk != *disk);
-            found.devices.push(device);
+            what,
         }
-        state.bump(self.host);
-        Ok(attached)
-    }
-
-    fn detach_now(
-        &self,
-        state: &mut State,
-        vm: &VmId,
-        disk: &DiskPath,
-        force: bool,
-    ) -> Result<Detached, HostError> {
-        let host = self.host;
-        if let Some(ghost) = state.ghost(host, vm) {
-            let before = ghost.len();
-            ghost.retain(|d| d.disk != *disk);
-            return Ok(match ghost.len() < before {
-                true => Detached::Removed,
-                false => Detached::WasAbsent,
-            });
-        }
-        let found = state
-            .vm_mut(vm)
-            .filter(|v| v.host == host)
-            .ok_or_else(|| no_such_vm(vm))?;
-        let Some(device) = found.device(disk) else {
-            return Ok(Detached::WasAbsent);
-        };
-        if !force && !device.dead && found.power != Power::Off && found.busy.contains(disk) {
-            return Err(HostError::Busy);
-        }
-        found.devices.retain(|d| d.disk != *disk);
-        found.busy.remove(disk);
-        state.bump(host);
-        Ok(Detached::Removed)
-    }
-}
-
-fn answer(device: &Device) -> AttachedDisk {
-    AttachedDisk {
-        locator: device.locator(),
-        disk_uuid: Some(format!("sim-{}", device.disk.path.file_name())),
     }
 }
 
@@ -174,10 +87,9 @@ impl Host for Session {
         read_only: bool,
         _deadline: Instant,
     ) -> Result<AttachedDisk, HostError> {
-        self.call("attach", |state, _| {
-            self.attach_now(state, vm, disk, read_only)
-        })
-        .await?
+        let change = self.change(vm, disk, What::Attach { read_only });
+        self.call_or_later("attach", Some(&change), |state, _| change.attach(state))
+            .await?
     }
 
     async fn detach(
@@ -186,7 +98,8 @@ impl Host for Session {
         disk: &DiskPath,
         _deadline: Instant,
     ) -> Result<Detached, HostError> {
-        self.call("detach", |state, _| self.detach_now(state, vm, disk, false))
+        let change = self.change(vm, disk, What::Detach);
+        self.call_or_later("detach", Some(&change), |state, _| change.detach(state))
             .await?
     }
 
@@ -196,7 +109,8 @@ impl Host for Session {
         disk: &DiskPath,
         _deadline: Instant,
     ) -> Result<Detached, HostError> {
-        self.call("fence", |state, _| self.detach_now(state, vm, disk, true))
+        let change = self.change(vm, disk, What::Fence);
+        self.call_or_later("fence", Some(&change), |state, _| change.detach(state))
             .await?
     }
 

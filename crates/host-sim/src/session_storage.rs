@@ -1,6 +1,7 @@
 //! The datastores' port and the host's own store.
 
 use std::future::pending;
+use std::mem;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use vdvs_engine::ports::{
 
 use crate::fault::When;
 use crate::session::{Broken, Session};
-use crate::state::Datastore;
+use crate::state::{Bytes, Datastore};
 use crate::world::WORK_STEP;
 
 impl From<Broken> for StorageError {
@@ -52,14 +53,15 @@ impl Session {
             return pending().await;
         }
         self.call(verb, |state, when| {
-            let cut = state
-                .hosts
-                .get(&self.host)
-                .is_none_or(|h| h.cut_off.is_some() || h.unreachable.contains(ds));
-            match state.datastores.get_mut(ds) {
-                Some(found) if !cut => effect(found, when),
-                _ => Err(StorageError::Io(format!("datastore {ds} is not reachable"))),
-            }
+            let reached = state.reaches(self.host, ds);
+            let found = state.datastores.get_mut(ds).filter(|_| reached);
+            let Some(found) = found else {
+                return Err(StorageError::Io(format!("datastore {ds} is not reachable")));
+            };
+            let result = effect(found, when);
+            let happened = mem::take(&mut found.happened);
+            happened.iter().for_each(|event| state.tell(event));
+            result
         })
         .await?
     }
@@ -91,7 +93,7 @@ impl Session {
     }
 
     /// What a disk holds, if nobody has it open.
-    async fn read_source(&self, source: &DiskPath) -> Result<u64, StorageError> {
+    async fn read_source(&self, source: &DiskPath) -> Result<Bytes, StorageError> {
         let lock = self.call("read_source", |state, _| state.lock(source, Instant::now()));
         if let DiskLock::Held { by } = lock.await? {
             return Err(StorageError::Busy(by));
@@ -99,7 +101,7 @@ impl Session {
         self.on("read_source", &source.datastore, |ds, _| {
             let disk = ds.disks.get(source.path.as_str());
             disk.filter(|d| d.complete)
-                .map(|d| d.content)
+                .map(|d| d.bytes.clone())
                 .ok_or_else(|| not_found(&source.path))
         })
         .await
@@ -110,13 +112,10 @@ impl Session {
 impl Datastores for Session {
     async fn list(&self) -> Result<Vec<DatastoreInfo>, StorageError> {
         let list = self.call("list", |state, _| {
-            let host = state.hosts.get(&self.host);
-            let alone = host.is_none_or(|h| h.cut_off.is_some());
-            let cut = host.map(|h| h.unreachable.clone()).unwrap_or_default();
             let infos = state.datastores.iter().map(|(name, ds)| DatastoreInfo {
                 name: name.clone(),
                 kind: ds.kind,
-                accessible: !alone && !cut.contains(name),
+                accessible: state.reaches(self.host, name),
                 capacity_bytes: ds.capacity,
                 free_bytes: ds.capacity.saturating_sub(ds.used()),
             });
@@ -146,6 +145,9 @@ impl Datastores for Session {
             if !ds.dirs.contains(parent(file)) {
                 return Err(not_found(file));
             }
+            if ds.is_full() {
+                return Err(StorageError::NoSpace);
+            }
             ds.files.insert(file.as_str().to_owned(), Vec::new());
             Ok(())
         })
@@ -159,6 +161,9 @@ impl Datastores for Session {
         bytes: &[u8],
     ) -> Result<(), StorageError> {
         self.on("write", ds, |ds, when| {
+            if ds.is_full() {
+                return Err(StorageError::NoSpace);
+            }
             let content = ds
                 .files
                 .get_mut(file.as_str())
@@ -199,14 +204,16 @@ impl Datastores for Session {
 
     async fn create_disk(
         &self,
-        ds: &DatastoreName,
+        ds_name: &DatastoreName,
         file: &DsPath,
         spec: &DiskSpec,
         progress: &Arc<Progress>,
     ) -> Result<(), StorageError> {
         self.work(spec, progress).await?;
-        self.on("create_disk", ds, |ds, when| {
-            ds.make_disk(file, spec, 0, when)
+        self.on("create_disk", ds_name, |ds, when| {
+            ds.make_disk(file, spec, &Bytes::default(), when)?;
+            ds.made(ds_name, file, None);
+            Ok(())
         })
         .await
     }
@@ -224,20 +231,30 @@ impl Datastores for Session {
             return Err(StorageError::Busy("a writer".to_owned()));
         }
         self.on("clone_disk", &target.datastore, |ds, when| {
-            ds.make_disk(&target.path, spec, read, when)
+            ds.make_disk(&target.path, spec, &read, when)?;
+            ds.made(&target.datastore, &target.path, Some(source));
+            Ok(())
         })
         .await
     }
 
-    async fn delete_disk(&self, ds: &DatastoreName, file: &DsPath) -> Result<bool, StorageError> {
-        self.on("delete_disk", ds, |ds, when| {
-            if when == When::Half
-                && let Some(disk) = ds.disks.get_mut(file.as_str())
-            {
-                disk.complete = false;
-                return Ok(true);
+    async fn delete_disk(
+        &self,
+        ds_name: &DatastoreName,
+        file: &DsPath,
+    ) -> Result<bool, StorageError> {
+        self.on("delete_disk", ds_name, |ds, when| {
+            let Some(disk) = ds.disks.get_mut(file.as_str()) else {
+                return Ok(false);
+            };
+            let was_whole = mem::replace(&mut disk.complete, false);
+            if when != When::Half {
+                ds.disks.remove(file.as_str());
             }
-            Ok(ds.disks.remove(file.as_str()).is_some())
+            if was_whole {
+                ds.unmade(ds_name, file);
+            }
+            Ok(true)
         })
         .await
     }

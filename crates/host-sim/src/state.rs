@@ -14,7 +14,10 @@ use vdvs_engine::ports::{
     StorageError, VmDisk,
 };
 
+use crate::changes::Change;
+use crate::disk_io::BLOCK_BYTES;
 use crate::fault::When;
+use crate::observe::{Event, Observers};
 
 /// Disks a VM can have: four controllers with fifteen places each.
 pub(crate) const MAX_DEVICES: usize = 60;
@@ -25,10 +28,23 @@ pub(crate) struct Disk {
     pub(crate) allocated: u64,
     /// Its descriptor exists.
     pub(crate) complete: bool,
-    /// Stands for its bytes.
-    pub(crate) content: u64,
+    /// It takes room only for what was written.
+    pub(crate) thin: bool,
+    /// Its bytes.
+    pub(crate) bytes: Bytes,
     /// The vSAN policy it was given.
     pub(crate) policy: Option<PolicyExpression>,
+}
+
+/// What a disk holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Bytes {
+    /// Stands for all of it, for those who write no blocks.
+    pub(crate) content: u64,
+    /// Blocks that were written.
+    pub(crate) blocks: BTreeMap<u64, Vec<u8>>,
+    /// Writes of blocks, ever.
+    pub(crate) writes: u64,
 }
 
 #[derive(Debug)]
@@ -39,6 +55,10 @@ pub(crate) struct Datastore {
     /// Disks that take no policy.
     pub(crate) stubborn: BTreeSet<String>,
     pub(crate) capacity: u64,
+    /// Bytes that others take of it.
+    pub(crate) ballast: u64,
+    /// What happened to its disks and nobody was told yet.
+    pub(crate) happened: Vec<Event>,
     pub(crate) dirs: BTreeSet<String>,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) disks: BTreeMap<String, Disk>,
@@ -63,6 +83,10 @@ pub(crate) struct VmState {
     pub(crate) devices: Vec<Device>,
     /// Disks the guest uses: a hot-remove of one is refused.
     pub(crate) busy: BTreeSet<DiskPath>,
+    /// The disks in its configuration when its snapshot was made.
+    pub(crate) snapshot: Option<Vec<Device>>,
+    /// Its own files are locked until then by a host that died.
+    pub(crate) locked_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -77,6 +101,10 @@ pub(crate) struct HostState {
     pub(crate) ghosts: BTreeMap<VmId, Vec<Device>>,
     /// Since when it reaches no datastore at all.
     pub(crate) cut_off: Option<Instant>,
+    /// Since when it does not reach single datastores, not even to renew its locks there.
+    pub(crate) cut_from: BTreeMap<DatastoreName, Instant>,
+    /// How far its wall clock is off, in milliseconds.
+    pub(crate) clock_off: i64,
     pub(crate) kept: BTreeMap<Uuid, KeptConfig>,
     pub(crate) deleted: HashMap<RequestId, VolumeId>,
     pub(crate) audit: Vec<AuditEntry>,
@@ -95,6 +123,9 @@ pub(crate) struct State {
     /// Long work stands still at so many hundredths.
     pub(crate) slow_work: Option<u64>,
     pub(crate) ids: u64,
+    /// Changes that hosts still make, for which nobody waits.
+    pub(crate) late: Vec<(Instant, Change)>,
+    pub(crate) observers: Observers,
 }
 
 impl Device {
@@ -153,17 +184,65 @@ impl State {
     pub(crate) fn openers(&self, disk: &DiskPath, now: Instant) -> Vec<(&VmState, bool)> {
         self.vms
             .iter()
-            .filter(|v| v.power == Power::On && !self.has_lapsed(v.host, now))
+            .filter(|v| v.power == Power::On)
+            .filter(|v| !self.has_lapsed(v.host, &disk.datastore, now))
             .filter_map(|v| v.device(disk).map(|d| (v, d)))
             .filter(|(_, d)| !d.dead)
             .map(|(v, d)| (v, d.read_only))
             .collect()
     }
 
-    /// Whether a host has been cut off for so long that its locks are gone.
-    pub(crate) fn has_lapsed(&self, host: HostId, now: Instant) -> bool {
-        let since = self.hosts.get(&host).and_then(|h| h.cut_off);
-        since.is_some_and(|since| now.saturating_duration_since(since) >= self.lapse)
+    /// Whether a host has been cut off from a datastore for so long that its locks there are gone.
+    pub(crate) fn has_lapsed(&self, host: HostId, ds: &DatastoreName, now: Instant) -> bool {
+        let Some(host) = self.hosts.get(&host) else {
+            return false;
+        };
+        let since = host.cut_off.iter().chain(host.cut_from.get(ds)).min();
+        since.is_some_and(|since| now.saturating_duration_since(*since) >= self.lapse)
+    }
+
+    /// Whether a host reaches a datastore now.
+    pub(crate) fn reaches(&self, host: HostId, ds: &DatastoreName) -> bool {
+        self.hosts.get(&host).is_some_and(|h| {
+            h.cut_off.is_none() && !h.unreachable.contains(ds) && !h.cut_from.contains_key(ds)
+        })
+    }
+
+    pub(crate) fn tell(&self, event: &Event) {
+        self.observers.tell(event);
+    }
+
+    /// What is due by now takes place: locks lapse, and changes that nobody waits for any more.
+    pub(crate) fn catch_up(&mut self, now: Instant) {
+        self.lapse_now(now);
+        while let Some(at) = self.late.iter().position(|(due, _)| *due <= now) {
+            let (_, change) = self.late.remove(at);
+            change.unheard(self);
+        }
+    }
+
+    fn lapse_now(&mut self, now: Instant) {
+        let cut = |h: &HostState| h.cut_off.is_some() || !h.cut_from.is_empty();
+        if !self.hosts.values().any(cut) {
+            return;
+        }
+        let mut lost: Vec<(VmId, Vec<DiskPath>)> = Vec::new();
+        for vm in self.vms.iter().filter(|v| v.power == Power::On) {
+            let alive = vm.devices.iter().filter(|d| !d.dead);
+            let gone = alive.filter(|d| self.has_lapsed(vm.host, &d.disk.datastore, now));
+            let gone: Vec<_> = gone.map(|d| d.disk.clone()).collect();
+            if !gone.is_empty() {
+                lost.push((vm.id.clone(), gone));
+            }
+        }
+        for (vm, disks) in lost {
+            if let Some(found) = self.vm_mut(&vm) {
+                let devices = found.devices.iter_mut();
+                let these = devices.filter(|d| disks.contains(&d.disk));
+                these.for_each(|d| d.dead = true);
+            }
+            self.tell(&Event::Lapsed { vm, disks });
+        }
     }
 
     /// Who stands in the way of opening the disk for `vm`.
@@ -211,14 +290,20 @@ impl Datastore {
     }
 
     pub(crate) fn used(&self) -> u64 {
-        self.disks.values().map(|d| d.allocated).sum()
+        let disks = self.disks.values().map(|d| d.allocated);
+        disks.fold(self.ballast, u64::saturating_add)
+    }
+
+    /// Not even a small file has room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.used() >= self.capacity
     }
 
     pub(crate) fn make_disk(
         &mut self,
         file: &DsPath,
         spec: &DiskSpec,
-        content: u64,
+        bytes: &Bytes,
         when: When,
     ) -> Result<(), StorageError> {
         let path = file.as_str();
@@ -229,9 +314,10 @@ impl Datastore {
         if !self.dirs.contains(parent) {
             return Err(StorageError::NotFound(path.to_owned()));
         }
+        let written = u64::try_from(bytes.blocks.len()).unwrap_or(u64::MAX);
         let allocated = match spec.format.is_allocated() {
             true => spec.capacity.bytes(),
-            false => 0,
+            false => written.saturating_mul(BLOCK_BYTES),
         };
         if self.used().saturating_add(allocated) > self.capacity {
             return Err(StorageError::NoSpace);
@@ -239,12 +325,36 @@ impl Datastore {
         let disk = Disk {
             capacity: spec.capacity,
             allocated,
+            thin: !spec.format.is_allocated(),
             complete: when == When::After,
-            content,
+            bytes: bytes.clone(),
             policy: None,
         };
         self.disks.insert(path.to_owned(), disk);
         Ok(())
+    }
+
+    /// A disk exists now, if it is whole.
+    pub(crate) fn made(&mut self, ds: &DatastoreName, file: &DsPath, source: Option<&DiskPath>) {
+        if self.disks.get(file.as_str()).is_some_and(|d| d.complete) {
+            self.happened.push(Event::Made {
+                disk: DiskPath {
+                    datastore: ds.clone(),
+                    path: file.clone(),
+                },
+                source: source.cloned(),
+            });
+        }
+    }
+
+    /// A disk is gone.
+    pub(crate) fn unmade(&mut self, ds: &DatastoreName, file: &DsPath) {
+        self.happened.push(Event::Unmade {
+            disk: DiskPath {
+                datastore: ds.clone(),
+                path: file.clone(),
+            },
+        });
     }
 
     pub(crate) fn set_policy(

@@ -10,6 +10,8 @@ use uuid::Uuid;
 use vdvs_domain::{DatastoreName, HostId, VmId};
 use vdvs_engine::ports::{AuditEntry, DatastoreKind, DiskPath, Power, VmDisk};
 
+use crate::life::config;
+use crate::observe::{Event, Removal};
 use crate::session::Session;
 use crate::state::{Datastore, HostState, State, VmState, extent_of};
 
@@ -44,11 +46,30 @@ impl World {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.catch_up(Instant::now());
+        state
     }
 
     pub(crate) const fn begun(&self) -> Instant {
         self.begun
+    }
+
+    /// Calls `watcher` at everything that happens to disks and VMs from now on. It must not call the world.
+    pub fn observe(&self, watcher: impl Fn(Instant, &Event) + Send + Sync + 'static) {
+        self.state().observers.add(Arc::new(watcher));
+    }
+
+    /// All datastores.
+    #[must_use]
+    pub fn datastores(&self) -> Vec<DatastoreName> {
+        self.state().datastores.keys().cloned().collect()
+    }
+
+    /// All VMs, in the order in which they were made.
+    #[must_use]
+    pub fn vms(&self) -> Vec<VmId> {
+        self.state().vms.iter().map(|v| v.id.clone()).collect()
     }
 
     /// A datastore of all hosts.
@@ -60,6 +81,8 @@ impl World {
                 storage_hosts: STORAGE_HOSTS,
                 stubborn: BTreeSet::new(),
                 capacity: DATASTORE_BYTES,
+                ballast: 0,
+                happened: Vec::new(),
                 dirs: [String::new()].into(),
                 files: BTreeMap::new(),
                 disks: BTreeMap::new(),
@@ -109,6 +132,8 @@ impl World {
                 hanging: Default::default(),
                 ghosts: BTreeMap::new(),
                 cut_off: None,
+                cut_from: BTreeMap::new(),
+                clock_off: 0,
                 kept: BTreeMap::new(),
                 deleted: HashMap::new(),
                 audit: Vec::new(),
@@ -156,6 +181,8 @@ impl World {
             home: home.clone(),
             devices: Vec::new(),
             busy: Default::default(),
+            snapshot: None,
+            locked_until: None,
         });
         state.bump(host);
         id
@@ -167,131 +194,17 @@ impl World {
         Session::new(self.clone(), host)
     }
 
-    /// Changes a VM's power. Going on opens its disks; a disk that is locked elsewhere keeps it off: `false`.
-    pub fn power(&self, vm: &VmId, power: Power) -> bool {
-        let mut state = self.state();
-        let now = Instant::now();
-        let Some(found) = state.vm(vm) else {
-            return false;
-        };
-        let (host, home, name) = (found.host, found.home.clone(), found.name.clone());
-        let refused = power == Power::On
-            && found
-                .devices
-                .iter()
-                .any(|d| state.refusal(&d.disk, vm, d.read_only, now).is_some());
-        if refused {
-            return false;
-        }
-        if let Some(found) = state.vm_mut(vm) {
-            found.power = power;
-            found.busy.clear();
-            for device in &mut found.devices {
-                // Going on opens them anew.
-                device.dead &= power != Power::On;
-            }
-        }
-        if let Some(ds) = state.datastores.get_mut(&home) {
-            ds.files
-                .insert(format!("{name}/{name}.vmx"), config(&name, power));
-        }
-        state.bump(host);
-        true
-    }
-
-    /// Registers a VM on another host, as vMotion or HA does.
-    pub fn register(&self, vm: &VmId, host: HostId) {
-        let mut state = self.state();
-        let from = state.vm(vm).map(|v| v.host);
-        if let Some(found) = state.vm_mut(vm) {
-            found.host = host;
-        }
-        from.into_iter().chain([host]).for_each(|h| state.bump(h));
-    }
-
-    /// Deletes a VM: no host knows it any more, and nothing of it holds a disk.
-    pub fn delete_vm(&self, vm: &VmId) {
-        let mut state = self.state();
-        let host = state.vm(vm).map(|v| v.host);
-        state.vms.retain(|v| v.id != *vm);
-        host.into_iter().for_each(|h| state.bump(h));
-    }
-
-    /// A VM that runs elsewhere is still registered on `host` too, off, with the disks it has now: what a host finds
-    /// when it comes back after its VMs were started elsewhere.
-    pub fn leave_registered(&self, vm: &VmId, host: HostId) {
-        let mut state = self.state();
-        let Some(found) = state.vm(vm) else { return };
-        let devices = found.devices.clone();
-        if let Some(host) = state.hosts.get_mut(&host) {
-            host.ghosts.insert(vm.clone(), devices);
-        }
-        state.bump(host);
-    }
-
-    /// Locks of a VM's disks stay for a while after it is gone, as after a host crash.
-    pub fn linger_locks(&self, vm: &VmId, how_long: Duration) {
-        let mut state = self.state();
-        let until = Instant::now()
-            .checked_add(how_long)
-            .unwrap_or_else(Instant::now);
-        let Some(found) = state.vm(vm) else { return };
-        let (name, devices) = (found.name.clone(), found.devices.clone());
-        for device in devices {
-            state.lingering.insert(device.disk, (name.clone(), until));
-        }
-    }
-
-    /// How long locks last after their host died or was cut off.
-    pub fn set_lapse(&self, lapse: Duration) {
-        self.state().lapse = lapse;
-    }
-
-    /// A host loses power with its running VMs; their locks stay until they lapse. Its agent is the caller's to crash.
-    pub fn crash_host(&self, host: HostId) {
-        let running: Vec<VmId> = {
-            let state = self.state();
-            let here = state.vms.iter().filter(|v| v.host == host);
-            let running = here.filter(|v| v.power == Power::On);
-            running.map(|v| v.id.clone()).collect()
-        };
-        let lapse = self.state().lapse;
-        for vm in running {
-            self.linger_locks(&vm, lapse);
-            self.power(&vm, Power::Off);
-        }
-    }
-
-    /// Cuts a host off from all datastores, or connects it again. Its VMs run on; after the lapse their locks are gone
-    /// and their disks dead, also when it is connected again.
-    pub fn cut_off(&self, host: HostId, cut: bool) {
-        let mut state = self.state();
-        let now = Instant::now();
-        let lapsed = state.has_lapsed(host, now);
-        if let Some(found) = state.hosts.get_mut(&host) {
-            found.cut_off = match (cut, found.cut_off) {
-                (true, None) => Some(now),
-                (true, since) => since,
-                (false, _) => None,
-            };
-        }
-        if lapsed && !cut {
-            let here = state.vms.iter_mut().filter(|v| v.host == host);
-            here.flat_map(|v| v.devices.iter_mut())
-                .for_each(|d| d.dead = true);
-        }
-        state.bump(host);
-    }
-
     /// Whether `host` reaches a datastore.
     pub fn reach(&self, host: HostId, ds: &DatastoreName, reachable: bool) {
-        if let Some(host) = self.state().hosts.get_mut(&host) {
+        let mut state = self.state();
+        if let Some(found) = state.hosts.get_mut(&host) {
             if reachable {
-                host.unreachable.remove(ds);
+                found.unreachable.remove(ds);
             } else {
-                host.unreachable.insert(ds.clone());
+                found.unreachable.insert(ds.clone());
             }
         }
+        state.tell_reach(host, ds);
     }
 
     /// Makes every call to a datastore hang on `host`, while it still counts as accessible.
@@ -331,9 +244,19 @@ impl World {
     pub fn pull_disk(&self, vm: &VmId, disk: &DiskPath) {
         let mut state = self.state();
         if let Some(found) = state.vm_mut(vm) {
+            let before = found.devices.len();
             found.devices.retain(|d| d.disk != *disk);
-            let host = found.host;
+            let removed = found.devices.len() < before;
+            let (host, running) = (found.host, found.power != Power::Off);
             state.bump(host);
+            if removed {
+                state.tell(&Event::Removed {
+                    vm: vm.clone(),
+                    disk: disk.clone(),
+                    how: Removal::Elsewhere,
+                    running,
+                });
+            }
         }
     }
 
@@ -351,7 +274,7 @@ impl World {
         let mut state = self.state();
         let found = state.datastores.get_mut(&disk.datastore);
         if let Some(found) = found.and_then(|ds| ds.disks.get_mut(disk.path.as_str())) {
-            found.content = content;
+            found.bytes.content = content;
         }
     }
 
@@ -361,7 +284,7 @@ impl World {
         let state = self.state();
         let found = state.datastores.get(&disk.datastore)?;
         let found = found.disks.get(disk.path.as_str())?;
-        found.complete.then_some(found.content)
+        found.complete.then_some(found.bytes.content)
     }
 
     /// Names of the running VMs that can write a disk. More than one breaks the first promise.
@@ -428,12 +351,4 @@ impl World {
             .map(|h| h.audit.clone())
             .unwrap_or_default()
     }
-}
-
-fn config(name: &str, power: Power) -> Vec<u8> {
-    let saved = match power {
-        Power::Suspended => format!("{name}.vmss"),
-        Power::On | Power::Off => String::new(),
-    };
-    format!("displayName = \"{name}\"\ncheckpoint.vmState = \"{saved}\"\n").into_bytes()
 }

@@ -1,0 +1,128 @@
+//! What the checker knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use uuid::Uuid;
+use vdvs_domain::{DatastoreName, HostId, VmId};
+use vdvs_engine::ports::DiskPath;
+
+use super::{Promise, Violation};
+
+/// Violations kept; a broken world breaks promises at every step, and the first ones tell why.
+const MAX_VIOLATIONS: usize = 100;
+
+/// What was promised about a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It was reported created.
+    Exists,
+    /// Its removal is under way, or failed: both answers are right.
+    Leaving,
+}
+
+/// A volume, as people name it.
+#[derive(Debug, Clone)]
+pub(crate) struct Volume {
+    pub(crate) standing: Standing,
+    /// Somebody named it without datastore when it was created.
+    pub(crate) short: bool,
+}
+
+/// A VM, as far as the world showed it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Vm {
+    /// It is suspended.
+    pub(crate) suspended: bool,
+    /// Disks it has open, and whether only for reading.
+    pub(crate) open: BTreeMap<DiskPath, bool>,
+    /// Disks its guest has mounted, for tasks.
+    pub(crate) mounted: BTreeMap<DiskPath, BTreeSet<String>>,
+    /// Names its plugin knows.
+    pub(crate) seen: BTreeSet<String>,
+    /// The host it was seen on, and since when.
+    pub(crate) host: Option<(HostId, Duration)>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct State {
+    /// Now, since the world began.
+    pub(crate) now: Duration,
+    pub(crate) vms: BTreeMap<VmId, Vm>,
+    /// By short name and datastore.
+    pub(crate) volumes: BTreeMap<(String, DatastoreName), Volume>,
+    /// Short names of volumes that may be fenced.
+    pub(crate) fenceable: BTreeSet<String>,
+    /// Disks that had a file system mounted at any time, or came from one that had.
+    pub(crate) used: BTreeSet<DiskPath>,
+    /// What was flushed last, by block.
+    pub(crate) flushed: BTreeMap<DiskPath, BTreeMap<u64, u64>>,
+    /// Since when a host does not reach a datastore.
+    pub(crate) unreachable: BTreeMap<(HostId, DatastoreName), Duration>,
+    /// The answer each request got first.
+    pub(crate) answers: BTreeMap<Uuid, String>,
+    pub(crate) violations: Vec<Violation>,
+}
+
+impl State {
+    pub(crate) fn broken(&mut self, promise: Promise, text: String) {
+        if self.violations.len() < MAX_VIOLATIONS {
+            let at = self.now;
+            self.violations.push(Violation { promise, at, text });
+        }
+    }
+
+    pub(crate) fn vm(&mut self, vm: &VmId) -> &mut Vm {
+        self.vms.entry(vm.clone()).or_default()
+    }
+
+    /// The volumes a name may mean: `v@ds` that one, `v` all of that name.
+    pub(crate) fn meant(&self, name: &str) -> Vec<((String, DatastoreName), Volume)> {
+        let (short, ds) = split(name);
+        let all = self.volumes.iter();
+        let these = all.filter(|((n, at), _)| n == short && ds.is_none_or(|ds| ds == at.as_str()));
+        these.map(|(at, v)| (at.clone(), v.clone())).collect()
+    }
+
+    /// Whether the volume a disk belongs to may be fenced.
+    pub(crate) fn may_be_fenced(&self, disk: &DiskPath) -> bool {
+        volume_of(disk).is_some_and(|name| self.fenceable.contains(name))
+    }
+}
+
+/// `v@ds` in its two parts.
+pub(crate) fn split(name: &str) -> (&str, Option<&str>) {
+    match name.rsplit_once('@') {
+        Some((short, ds)) => (short, Some(ds)),
+        None => (name, None),
+    }
+}
+
+/// The name of the volume whose disk this is: `…/<volume>.<id8>.vmdk`, or `…/<volume>.vmdk` of the original.
+pub(crate) fn volume_of(disk: &DiskPath) -> Option<&str> {
+    name_in(disk.path.as_str())
+}
+
+/// The same, of a path below a datastore.
+pub(crate) fn name_in(path: &str) -> Option<&str> {
+    let (folder, file) = path.strip_prefix("dockvols/")?.split_once('/')?;
+    if folder.starts_with('.') {
+        return None;
+    }
+    let stem = file.strip_suffix(".vmdk")?;
+    Some(match stem.rsplit_once('.') {
+        Some((name, id)) if is_id8(id) => name,
+        _ => stem,
+    })
+}
+
+fn is_id8(text: &str) -> bool {
+    text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// A VM in words.
+pub(crate) fn called(vm: &VmId) -> &str {
+    let file = vm.config_path.rsplit('/').next();
+    file.and_then(|f| f.strip_suffix(".vmx"))
+        .unwrap_or(&vm.config_path)
+}

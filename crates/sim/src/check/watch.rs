@@ -1,0 +1,202 @@
+//! What the hypervisor did, and what it must not have done.
+
+use vdvs_domain::{HostId, VmId};
+use vdvs_engine::ports::{DiskPath, Power};
+use vdvs_host_sim::{Event, Removal};
+
+use super::Promise;
+use super::state::{Standing, State, called, volume_of};
+
+impl State {
+    pub(crate) fn happened(&mut self, event: &Event) {
+        match event {
+            Event::Attached {
+                vm,
+                host,
+                disk,
+                read_only,
+            } => {
+                self.on_host(vm, *host);
+                self.opens(vm, disk, *read_only);
+            }
+            Event::Removed {
+                vm,
+                disk,
+                how,
+                running,
+            } => self.left(vm, disk, *how, *running),
+            Event::Lapsed { vm, disks } => {
+                let vm = self.vm(vm);
+                vm.open.retain(|disk, _| !disks.contains(disk));
+            }
+            Event::Power { vm, power, disks } => self.power(vm, *power, disks),
+            Event::Moved { vm, to, .. } => self.on_host(vm, *to),
+            Event::Reverted { vm, .. } => {
+                let vm = self.vm(vm);
+                vm.mounted.clear();
+                vm.seen.clear();
+            }
+            Event::Deleted { vm } => drop(self.vms.remove(vm)),
+            Event::Reach {
+                host,
+                datastore,
+                reachable,
+            } => {
+                let at = (*host, datastore.clone());
+                if *reachable {
+                    self.unreachable.remove(&at);
+                } else {
+                    self.unreachable.entry(at).or_insert(self.now);
+                }
+            }
+            Event::Wrote {
+                vm,
+                disk,
+                block,
+                outcome,
+            } => {
+                if outcome.is_ok() {
+                    self.wrote(vm, disk, *block);
+                }
+            }
+            Event::Made { disk, source } => self.made(disk, source.as_ref()),
+            Event::Unmade { disk } => self.unmade(disk),
+            Event::Renamed { from, to } => self.renamed(from, to),
+            // Whoever adds an event decides here what it breaks; until then it breaks nothing.
+            _ => {}
+        }
+    }
+
+    fn on_host(&mut self, vm: &VmId, host: HostId) {
+        let now = self.now;
+        let vm = self.vm(vm);
+        if vm.host.is_none_or(|(at, _)| at != host) {
+            vm.host = Some((host, now));
+        }
+    }
+
+    fn opens(&mut self, vm: &VmId, disk: &DiskPath, read_only: bool) {
+        let who = called(vm);
+        let others: Vec<String> = self
+            .vms
+            .iter()
+            .filter(|(other, _)| *other != vm)
+            .filter_map(|(other, state)| {
+                let shared = |ro: &&bool| !(**ro && read_only);
+                let open = state.open.get(disk).filter(shared).is_some();
+                let asleep = state.suspended && state.mounted.contains_key(disk);
+                match (open, asleep) {
+                    (true, _) => Some(format!(
+                        "{who} opens {disk}, which {} has open",
+                        called(other)
+                    )),
+                    (false, true) if !self.may_be_fenced(disk) => Some(format!(
+                        "{who} opens {disk}, which {} has mounted, suspended",
+                        called(other)
+                    )),
+                    _ => None,
+                }
+            })
+            .collect();
+        for text in others {
+            self.broken(Promise::OneWriter, text);
+        }
+        self.vm(vm).open.insert(disk.clone(), read_only);
+    }
+
+    fn left(&mut self, vm: &VmId, disk: &DiskPath, how: Removal, running: bool) {
+        let state = self.vm(vm);
+        state.open.remove(disk);
+        let mounted = state.mounted.contains_key(disk);
+        let allowed = match how {
+            Removal::Detach => false,
+            Removal::Fence => self.may_be_fenced(disk),
+            Removal::Elsewhere => true,
+        };
+        if running && mounted && !allowed {
+            let text = format!("{disk} is taken from {}, which has it mounted", called(vm));
+            self.broken(Promise::DetachUnused, text);
+        }
+    }
+
+    fn power(&mut self, vm: &VmId, power: Power, disks: &[(DiskPath, bool)]) {
+        let state = self.vm(vm);
+        state.suspended = power == Power::Suspended;
+        state.open.clear();
+        match power {
+            Power::On => {
+                for (disk, read_only) in disks {
+                    self.opens(vm, disk, *read_only);
+                }
+            }
+            Power::Off => state.mounted.clear(),
+            Power::Suspended => {}
+        }
+    }
+
+    fn wrote(&mut self, vm: &VmId, disk: &DiskPath, block: u64) {
+        let open = self.vms.get(vm).and_then(|vm| vm.open.get(disk));
+        if open != Some(&false) {
+            let text = format!(
+                "a write of {} to block {block} of {disk} was accepted, though it has it not open \
+                 for writing",
+                called(vm)
+            );
+            self.broken(Promise::OneWriter, text);
+        }
+    }
+
+    fn made(&mut self, disk: &DiskPath, source: Option<&DiskPath>) {
+        let Some(source) = source else { return };
+        let writer = self
+            .vms
+            .iter()
+            .find(|(_, vm)| vm.open.get(source) == Some(&false));
+        if let Some((vm, _)) = writer {
+            let text = format!(
+                "{disk} is a copy of {source} while {} writes it",
+                called(vm)
+            );
+            self.broken(Promise::NothingLost, text);
+        }
+        if self.used.contains(source) {
+            self.used.insert(disk.clone());
+        }
+        if let Some(blocks) = self.flushed.get(source).cloned() {
+            self.flushed.insert(disk.clone(), blocks);
+        }
+    }
+
+    fn unmade(&mut self, disk: &DiskPath) {
+        let open = self.vms.iter().find(|(_, vm)| vm.open.contains_key(disk));
+        let at = volume_of(disk).map(|name| (name.to_owned(), disk.datastore.clone()));
+        let standing = at.and_then(|at| self.volumes.get(&at)).map(|v| v.standing);
+        let why = match (open, standing) {
+            (Some((vm, _)), _) => format!("{} has it open", called(vm)),
+            (None, Some(Standing::Exists)) => "nobody asked for its removal".to_owned(),
+            (None, _) => {
+                self.used.remove(disk);
+                self.flushed.remove(disk);
+                return;
+            }
+        };
+        self.broken(Promise::NothingLost, format!("{disk} is removed: {why}"));
+    }
+
+    fn renamed(&mut self, from: &DiskPath, to: &DiskPath) {
+        if self.used.remove(from) {
+            self.used.insert(to.clone());
+        }
+        if let Some(blocks) = self.flushed.remove(from) {
+            self.flushed.insert(to.clone(), blocks);
+        }
+        for vm in self.vms.values_mut() {
+            if let Some(open) = vm.open.remove(from) {
+                vm.open.insert(to.clone(), open);
+            }
+            if let Some(tasks) = vm.mounted.remove(from) {
+                vm.mounted.insert(to.clone(), tasks);
+            }
+        }
+    }
+}
