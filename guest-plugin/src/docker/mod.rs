@@ -33,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
 pub use listen::{ListenError, bind, resolve_group};
+pub use routes::Answer;
 
 use crate::service::Volumes;
 use patience::{Patient, Turn};
@@ -156,7 +157,7 @@ async fn accept(
 /// Closing the connection is the answer.
 #[derive(Debug, thiserror::Error)]
 #[error("closed without an answer: {0}")]
-struct HangUp(String);
+pub struct HangUp(String);
 
 impl From<Infallible> for HangUp {
     fn from(never: Infallible) -> Self {

@@ -28,14 +28,23 @@ impl Server {
         let body = match read(request).await? {
             Body::Whole(body) => body,
             Body::TooLarge => {
-                return Ok(plain(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    format!("the body has more than {} bytes", wire::MAX_BODY),
-                ));
+                let text = format!("the body has more than {} bytes", wire::MAX_BODY);
+                return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, text).into());
             }
         };
         turn.ours();
-        let reply = match Ask::read(&path, &body) {
+        let answer = self.handle(&path, &body).await;
+        turn.theirs();
+        drop(entered);
+        answer.map(Reply::from)
+    }
+
+    /// One request that came whole. Dropping the future means that the caller has gone.
+    ///
+    /// # Errors
+    /// [`HangUp`]: the connection is to be closed without an answer.
+    pub async fn handle(&self, path: &str, body: &[u8]) -> Result<Answer, HangUp> {
+        let answer = match Ask::read(path, body) {
             Ok(ask) => self.answer(ask).await,
             Err(Unread::EmptyBody) => Err(HangUp(format!("{path} came with an empty body"))),
             Err(Unread::UnknownPath) => {
@@ -43,12 +52,10 @@ impl Server {
             }
             Err(Unread::Malformed(why)) => Ok(plain(StatusCode::BAD_REQUEST, why)),
         };
-        turn.theirs();
-        drop(entered);
-        reply.inspect_err(|hang_up| debug!(%path, %hang_up, "no answer"))
+        answer.inspect_err(|hang_up| debug!(%path, %hang_up, "no answer"))
     }
 
-    async fn answer(&self, ask: Ask) -> Result<Reply, HangUp> {
+    async fn answer(&self, ask: Ask) -> Result<Answer, HangUp> {
         debug!(?ask, "asked");
         let volumes = &self.volumes;
         let done = |()| Bytes::from_static(wire::DONE);
@@ -118,20 +125,40 @@ async fn whole(mut incoming: Incoming) -> Result<Body, HangUp> {
     Ok(Body::Whole(body.into()))
 }
 
-fn labelled(status: StatusCode, body: Bytes) -> Reply {
-    let mut reply = Response::new(Full::new(body));
-    *reply.status_mut() = status;
-    reply
-        .headers_mut()
-        .insert(LABEL, HeaderValue::from_static(wire::CONTENT_TYPE));
-    reply
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether it went well, as HTTP says it.
+    pub status: StatusCode,
+    /// What it is labelled with.
+    label: &'static str,
+    /// JSON, or plain text where nothing was understood.
+    pub body: Bytes,
 }
 
-fn plain(status: StatusCode, text: String) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(text + "\n")));
-    *reply.status_mut() = status;
-    reply
-        .headers_mut()
-        .insert(LABEL, HeaderValue::from_static("text/plain; charset=utf-8"));
-    reply
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        let mut reply = Self::new(Full::new(answer.body));
+        *reply.status_mut() = answer.status;
+        let label = HeaderValue::from_static(answer.label);
+        reply.headers_mut().insert(LABEL, label);
+        reply
+    }
+}
+
+fn labelled(status: StatusCode, body: Bytes) -> Answer {
+    let label = wire::CONTENT_TYPE;
+    Answer {
+        status,
+        label,
+        body,
+    }
+}
+
+fn plain(status: StatusCode, text: String) -> Answer {
+    Answer {
+        status,
+        label: "text/plain; charset=utf-8",
+        body: Bytes::from(text + "\n"),
+    }
 }

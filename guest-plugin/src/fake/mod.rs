@@ -386,6 +386,7 @@ impl Agent for FakeAgent {
             };
             let text = format!("Volume {name} is attached to VM {}", other.vm);
             tokio::select! {
+                biased;
                 () = changed => {}
                 () = sleep_until(until) => return said(ErrorKind::Timeout, text),
             }

@@ -1,28 +1,26 @@
 //! The journal in a folder.
 //!
 //! ```text
-//! held        "vdvs-held 1 <crc32 of the rest, 8 hex digits>\n" + JSON; replaced whole: temp, fsync, rename, fsync folder
-//! known       "vdvs-known 1\n" + per line "<crc32 of the JSON> <JSON of a Change>\n"; appended with fsync
+//! held        replaced whole: temp, fsync, rename, fsync folder
+//! known       appended with fsync
 //! lock        locked while the plugin runs, so that two never share a folder
 //! ```
+//! What the files hold is said in [`super::format`].
+//!
 //! A crash leaves `held` old or new, never half; the last line of `known` may be torn, and is cut off at the next
 //! start. Any other damage sets the file aside as `<name>.damaged-<n>`.
 
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use vdvs_domain::VolumeId;
-
+use super::format::{held_bytes, known_bytes, line, parse_held, parse_known};
 use super::{Change, Held, JournalStore, Known, Loaded};
 
 const HELD: &str = "held";
 const KNOWN: &str = "known";
-const HELD_MAGIC: &str = "vdvs-held 1 ";
-const KNOWN_MAGIC: &str = "vdvs-known 1";
 
 /// Largest file read back; far above what the bounds of the model allow.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
@@ -129,7 +127,7 @@ impl FileJournal {
     fn open_log(&self, good: u64) -> io::Result<File> {
         let path = self.folder.join(KNOWN);
         if good == 0 {
-            replace(&self.folder, KNOWN, format!("{KNOWN_MAGIC}\n").as_bytes())?;
+            replace(&self.folder, KNOWN, &known_bytes(&[])?)?;
         }
         let file = OpenOptions::new().append(true).open(path)?;
         if good > 0 && file.metadata()?.len() != good {
@@ -173,8 +171,7 @@ impl JournalStore for FileJournal {
         if version <= state.version {
             return Ok(());
         }
-        let json = serde_json::to_vec(held)?;
-        replace(&self.folder, HELD, &held_bytes(&json))?;
+        replace(&self.folder, HELD, &held_bytes(held)?)?;
         state.version = version;
         Ok(())
     }
@@ -205,10 +202,7 @@ impl JournalStore for FileJournal {
     }
 
     fn rewrite_known(&self, known: &[Known]) -> io::Result<()> {
-        let mut bytes = format!("{KNOWN_MAGIC}\n").into_bytes();
-        for entry in known {
-            line(&mut bytes, &Change::Put(Box::new(entry.clone())))?;
-        }
+        let bytes = known_bytes(known)?;
         let mut state = self.state();
         replace(&self.folder, KNOWN, &bytes)?;
         state.log = Some(
@@ -219,92 +213,6 @@ impl JournalStore for FileJournal {
         state.lines = 0;
         Ok(())
     }
-}
-
-fn line(into: &mut Vec<u8>, change: &Change) -> io::Result<()> {
-    checked(into, &serde_json::to_vec(change)?);
-    Ok(())
-}
-
-/// A line of the log.
-fn checked(into: &mut Vec<u8>, json: &[u8]) {
-    into.extend_from_slice(format!("{:08x} ", crc32fast::hash(json)).as_bytes());
-    into.extend_from_slice(json);
-    into.push(b'\n');
-}
-
-/// The file of what is held.
-fn held_bytes(json: &[u8]) -> Vec<u8> {
-    let mut bytes = format!("{HELD_MAGIC}{:08x}\n", crc32fast::hash(json)).into_bytes();
-    bytes.extend_from_slice(json);
-    bytes
-}
-
-fn parse_held(bytes: &[u8]) -> Result<Vec<Held>, String> {
-    let end = bytes
-        .iter()
-        .position(|b| *b == b'\n')
-        .ok_or("no first line")?;
-    let (head, rest) = bytes.split_at(end);
-    let json = rest.get(1..).unwrap_or_default();
-    let head = str::from_utf8(head).map_err(|_| "the first line is not text")?;
-    let sum = head
-        .strip_prefix(HELD_MAGIC)
-        .ok_or_else(|| format!("the first line is not '{HELD_MAGIC}'"))?;
-    if sum != format!("{:08x}", crc32fast::hash(json)) {
-        return Err("its checksum is wrong".into());
-    }
-    serde_json::from_slice(json).map_err(|e| e.to_string())
-}
-
-struct Log {
-    known: Vec<Known>,
-    good: u64,
-    damage: Option<String>,
-}
-
-/// Reads as far as it is sound. A last line without its end is a torn write, anything else is damage.
-fn parse_known(bytes: &[u8]) -> Log {
-    let mut known: BTreeMap<VolumeId, Known> = BTreeMap::new();
-    let mut good = 0_u64;
-    let mut damage = None;
-    for (number, raw) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
-        let Some(text) = raw.strip_suffix(b"\n") else {
-            if number == 0 {
-                damage = Some("no first line".to_owned());
-            }
-            break;
-        };
-        if number == 0 {
-            if text != KNOWN_MAGIC.as_bytes() {
-                damage = Some(format!("the first line is not '{KNOWN_MAGIC}'"));
-                break;
-            }
-        } else {
-            match parse_line(text) {
-                Ok(Change::Put(entry)) => drop(known.insert(entry.volume.id, *entry)),
-                Ok(Change::Drop(id)) => drop(known.remove(&id)),
-                Err(why) => {
-                    damage = Some(format!("line {}: {why}", number.saturating_add(1)));
-                    break;
-                }
-            }
-        }
-        good = good.saturating_add(u64::try_from(raw.len()).unwrap_or(u64::MAX));
-    }
-    Log {
-        known: known.into_values().collect(),
-        good,
-        damage,
-    }
-}
-
-fn parse_line(text: &[u8]) -> Result<Change, String> {
-    let (sum, json) = text.split_at_checked(9).ok_or("too short")?;
-    if sum != format!("{:08x} ", crc32fast::hash(json)).as_bytes() {
-        return Err("its checksum is wrong".into());
-    }
-    serde_json::from_slice(json).map_err(|e| e.to_string())
 }
 
 /// Temp, fsync, rename, fsync folder.
@@ -334,10 +242,6 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
-
-#[cfg(any(test, feature = "fuzzing"))]
-#[path = "file_fuzzing.rs"]
-pub(crate) mod fuzzing;
 
 #[cfg(test)]
 #[path = "file_tests.rs"]

@@ -1,11 +1,13 @@
 //! The journal's files after crashes and damage.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 
 use tempfile::TempDir;
 use uuid::Uuid;
 use vdvs_domain::{
-    DatastoreName, Epoch, Filesystem, FilesystemState, FsType, Layout, Timestamp, VolumeName,
+    DatastoreName, Epoch, Filesystem, FilesystemState, FsType, Layout, Timestamp, VolumeId,
+    VolumeName,
 };
 
 use super::*;

@@ -11,20 +11,23 @@
 //! begun anew: in-use volumes then keep their mounts, and the reality check releases the others.
 
 mod file;
+pub mod format;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 use vdvs_blockdev::{Device, MountOptions};
 use vdvs_domain::ownership::Locator;
 use vdvs_domain::{Epoch, FsType, Layout, Timestamp, VolumeId};
 
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use file::fuzzing::journal;
 pub use file::{FileJournal, peek};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use format::fuzzing::journal;
 
 use crate::agent::Volume;
 
@@ -178,8 +181,14 @@ pub struct Loaded {
     pub set_aside: Vec<String>,
 }
 
-/// The port. Calls block; the service makes them on the blocking pool.
+/// The port. Calls may block; the service makes those on the blocking pool.
 pub trait JournalStore: Send + Sync + Debug {
+    /// Whether calls may block. One that only touches memory is called where the service stands: a simulation's order
+    /// is then its own and not the threads'.
+    fn may_block(&self) -> bool {
+        true
+    }
+
     /// Reads everything. Damage is set aside, not an error.
     ///
     /// # Errors
@@ -203,4 +212,17 @@ pub trait JournalStore: Send + Sync + Debug {
     /// # Errors
     /// The former content is still there.
     fn rewrite_known(&self, known: &[Known]) -> io::Result<()>;
+}
+
+/// One call of the journal, on the blocking pool if it may block.
+pub(crate) async fn call<T: Send + 'static>(
+    journal: &Arc<dyn JournalStore>,
+    call: impl FnOnce(&dyn JournalStore) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    if !journal.may_block() {
+        return call(journal.as_ref());
+    }
+    let journal = Arc::clone(journal);
+    let called = spawn_blocking(move || call(journal.as_ref())).await;
+    called.unwrap_or_else(|lost| Err(io::Error::other(lost)))
 }

@@ -117,6 +117,7 @@ impl Volumes {
         let deadline = wait_until + Duration::from_secs(5);
         let text = name.to_string();
         let attached = tokio::select! {
+            biased;
             answer = self.agent().attach(&text, read_only, wait_ms, deadline) => answer,
             () = cancel.cancelled() => {
                 // The agent may have been past its point of no return: the inventory tells.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::SetOnce;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vdvs_domain::VolumeId;
@@ -67,18 +67,30 @@ pub(super) type Ended = Result<(), Stopped>;
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) kind: Kind,
-    done: watch::Receiver<Option<Ended>>,
+    done: Arc<SetOnce<Ended>>,
     pub(super) cancel: CancellationToken,
 }
 
 impl Job {
-    /// Waits for its end.
-    pub(super) async fn ended(mut self) -> Ended {
-        match self.done.wait_for(Option::is_some).await {
-            Ok(ended) => ended.clone().unwrap_or_else(|| Err(Stopped::cancelled())),
-            // Only when the runtime goes away under it.
-            Err(_) => Err(Stopped::final_("the plugin is stopping")),
-        }
+    /// Waits for its end. Those who wait go on in the order in which they came.
+    pub(super) async fn ended(self) -> Ended {
+        self.done.wait().await.clone()
+    }
+}
+
+/// The end of a job, told also where the job is lost: by a panic, or with the runtime.
+struct End(Arc<SetOnce<Ended>>);
+
+impl End {
+    fn tell(&self, ended: Ended) {
+        // The first one told counts.
+        drop(self.0.set(ended));
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.tell(Err(Stopped::final_("the plugin is stopping")));
     }
 }
 
@@ -129,11 +141,11 @@ impl Volumes {
     where
         F: Future<Output = Ended> + Send + 'static,
     {
-        let (tell, done) = watch::channel(None);
+        let done = Arc::new(SetOnce::new());
         let cancel = CancellationToken::new();
         let job = Job {
             kind,
-            done,
+            done: Arc::clone(&done),
             cancel: cancel.clone(),
         };
         {
@@ -146,10 +158,11 @@ impl Volumes {
         }
         let work = work(self.clone(), cancel);
         let volumes = self.clone();
+        let end = End(done);
         self.inner.tracker.spawn(async move {
             let ended = work.await;
             volumes.finished(volume, kind);
-            tell.send_replace(Some(ended));
+            end.tell(ended);
         });
         job
     }

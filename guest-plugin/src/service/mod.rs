@@ -50,7 +50,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex as AsyncMutex;
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -65,7 +64,7 @@ pub use status::{Shown, VdvsStatus, View};
 
 use crate::agent::{Agent, Volume};
 use crate::clock::Clock;
-use crate::journal::{Change, JournalStore, Known};
+use crate::journal::{Change, JournalStore, Known, call};
 use book::Book;
 
 /// How long things may take.
@@ -227,18 +226,14 @@ impl Volumes {
                 book.held.values().cloned().collect::<Vec<_>>(),
             )
         };
-        let journal = Arc::clone(&self.inner.ports.journal);
-        let saved = spawn_blocking(move || journal.save_held(version, &held)).await;
-        match saved {
-            Ok(Ok(())) => {
+        let journal = &self.inner.ports.journal;
+        match call(journal, move |journal| journal.save_held(version, &held)).await {
+            Ok(()) => {
                 *written = version;
                 Ok(())
             }
-            Ok(Err(e)) => Err(Failure::Said(format!(
-                "The plugin's journal cannot be written ({e}); make room on the file system of its --state folder, then try again"
-            ))),
             Err(e) => Err(Failure::Said(format!(
-                "The plugin's journal cannot be written ({e})"
+                "The plugin's journal cannot be written ({e}); make room on the file system of its --state folder, then try again"
             ))),
         }
     }
@@ -267,14 +262,10 @@ impl Volumes {
         if changes.is_empty() {
             return;
         }
-        let journal = Arc::clone(&self.inner.ports.journal);
-        let written = spawn_blocking(move || journal.append_known(&changes)).await;
+        let journal = &self.inner.ports.journal;
+        let written = call(journal, move |journal| journal.append_known(&changes)).await;
         let lines = match written {
-            Ok(Ok(lines)) => lines,
-            Ok(Err(e)) => {
-                warn!(error = %e, "names of volumes are remembered in memory only");
-                return;
-            }
+            Ok(lines) => lines,
             Err(e) => {
                 warn!(error = %e, "names of volumes are remembered in memory only");
                 return;
@@ -287,8 +278,8 @@ impl Volumes {
             }
             book.known.values().cloned().collect()
         };
-        let journal = Arc::clone(&self.inner.ports.journal);
-        if let Ok(Err(e)) = spawn_blocking(move || journal.rewrite_known(&known)).await {
+        let rewritten = call(journal, move |journal| journal.rewrite_known(&known)).await;
+        if let Err(e) = rewritten {
             warn!(error = %e, "the log of known volumes was not shortened");
         }
     }

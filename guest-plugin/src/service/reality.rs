@@ -16,7 +16,6 @@ use std::time::Duration;
 use nix::sys::stat::{major, minor};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +27,7 @@ use super::bring_up::NO_EPOCH;
 use super::{Book, Inner, Limits, Ports, Volumes, volume_at};
 use crate::agent::{InventoryItem, Notice, Volume};
 use crate::clock::age;
-use crate::journal::{Held, Known, Loaded, Node, Stage};
+use crate::journal::{Held, Known, Loaded, Node, Stage, call};
 
 /// How long a lost volume is shown as lost where its Unmounts do not come.
 const LOST_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -44,10 +43,7 @@ impl Volumes {
         limits: Limits,
         stop: CancellationToken,
     ) -> io::Result<Self> {
-        let journal = Arc::clone(&ports.journal);
-        let loaded = spawn_blocking(move || journal.load())
-            .await
-            .map_err(io::Error::other)??;
+        let loaded = call(&ports.journal, |journal| journal.load()).await?;
         for file in &loaded.set_aside {
             warn!(%file, "damaged; set aside, and rebuilt from the mount table and the agent");
         }
@@ -156,8 +152,9 @@ impl Volumes {
                 self.refresh_quietly().await;
             }
             tokio::select! {
-                changed = link.changed() => if changed.is_err() { return },
+                biased;
                 () = self.inner.stop.cancelled() => return,
+                changed = link.changed() => if changed.is_err() { return },
             }
         }
     }
@@ -172,6 +169,8 @@ impl Volumes {
         refresh.tick().await;
         loop {
             tokio::select! {
+                biased;
+                () = self.inner.stop.cancelled() => return,
                 _ = check.tick() => {
                     // First: what seems to be left over may be mounted.
                     self.put_mounts_right().await;
@@ -183,7 +182,6 @@ impl Volumes {
                 _ = refresh.tick() => if self.agent_is_up() {
                     self.refresh_quietly().await;
                 },
-                () = self.inner.stop.cancelled() => return,
             }
         }
     }
@@ -191,8 +189,9 @@ impl Volumes {
     async fn follow_notices(&self, mut notices: mpsc::Receiver<Notice>) {
         loop {
             let notice = tokio::select! {
-                notice = notices.recv() => notice,
+                biased;
                 () = self.inner.stop.cancelled() => return,
+                notice = notices.recv() => notice,
             };
             match notice {
                 None => return,
