@@ -20,6 +20,8 @@ pub const DETACHED: &str = "detached";
 pub const RELEASED: &str = "released";
 /// It was taken from a VM that ran.
 pub const FENCED: &str = "fenced";
+/// Its record was damaged or lost, and made anew from its disk and the VMs' configurations.
+pub const REBUILT: &str = "rebuilt";
 /// The VM runs on another host now, or the volume belongs to another vmgroup.
 pub const MOVED: &str = "moved";
 
@@ -73,6 +75,8 @@ impl VolumeRecord {
     /// Adds what its change from `before` tells, written by `host` at `at`. The oldest event goes beyond
     /// [`MAX_EVENTS`].
     pub fn note(&mut self, before: &Self, at: Timestamp, host: &str) {
+        let of = |record: &Self| record.ownership.owner().map(|o| o.vm.id.clone());
+        self.rebuilt &= self.epoch == before.epoch && of(self) == of(before);
         let Some((kind, vm)) = told(before, self) else {
             return;
         };
@@ -127,6 +131,7 @@ mod tests {
             folder: None,
             moving: None,
             protected: false,
+            rebuilt: false,
             policy_version: None,
             capacity: Capacity::DEFAULT,
             options: GivenOptions::default().resolve(),

@@ -231,6 +231,10 @@ pub struct VolumeRecord {
     /// Nobody may remove it until an administrator lifts the protection.
     #[serde(default, skip_serializing_if = "is_false")]
     pub protected: bool,
+    /// It was rebuilt while its VM had it: the guest may still name the epoch of before, and is not told that it lost the
+    /// volume. Ends with this attachment.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub rebuilt: bool,
     /// The version of its vSAN policy that its disk has; none: it names none, or nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_version: Option<u32>,

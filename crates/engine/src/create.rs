@@ -113,6 +113,7 @@ impl Inner {
                 Some(Tried::Done(outcome)) => return Ok(*outcome),
                 Some(Tried::Here(work)) => {
                     tokio::select! {
+                        biased;
                         () = call.cancel.cancelled() => {}
                         () = self.ended_by(&work, until) => {}
                     }
@@ -121,6 +122,7 @@ impl Inner {
                 Some(Tried::Elsewhere(far)) => {
                     // Wait for it, holding nothing.
                     tokio::select! {
+                        biased;
                         () = call.cancel.cancelled() => {}
                         () = sleep(self.settings.poll) => {}
                     }
@@ -455,6 +457,7 @@ impl Inner {
             folder: None,
             moving: None,
             protected: false,
+            rebuilt: false,
             policy_version: None,
             capacity: plan.capacity,
             options: plan.options.clone(),

@@ -15,7 +15,7 @@ use crate::audit::fingerprint;
 use crate::inner::Inner;
 use crate::keyed::Key;
 use crate::ports::{HostError, VmDisk};
-use crate::records::{Change, Stored};
+use crate::records::{Change, RECORD_LOST, Stored};
 
 impl Inner {
     pub(crate) async fn detach(
@@ -27,6 +27,12 @@ impl Inner {
     ) -> Result<Outcome<()>, Error> {
         let fingerprint = fingerprint(caller, "detach", volume, &epoch.to_string());
         let Some(found) = self.by_id(volume).await? else {
+            if self.has_disk_of(&caller.vm.id, volume).await {
+                return Err(Error::Damaged {
+                    what: format!("the record of volume {volume}"),
+                    why: RECORD_LOST.to_owned(),
+                });
+            }
             return Ok(Outcome::Unchanged(()));
         };
         let key = self.hold(Key::Volume(volume), "detach", call).await?;
@@ -67,6 +73,21 @@ impl Inner {
                 what: "epoch",
                 problem: format!(
                     "{name} never had epoch {epoch}, it has {}",
+                    stored.record.epoch
+                ),
+            });
+        }
+        if stored.record.rebuilt
+            && epoch < stored.record.epoch
+            && stored.record.ownership.is_owned_by(&caller.vm.id)
+        {
+            // Nobody can say any more whether that is this attachment or an earlier one. The guest learns the epoch
+            // with its next report, and asks again.
+            return Err(Error::Unresolved {
+                name,
+                operation: "rebuild",
+                why: format!(
+                    "its record was rebuilt, it has epoch {} now",
                     stored.record.epoch
                 ),
             });

@@ -1,11 +1,12 @@
 //! What a guest has, compared with what the records say. Absence from a report never releases anything.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use vdvs_domain::{Error, VmId, VolumeId};
 
 use crate::api::{Caller, InventoryAnswer, InventoryItem};
 use crate::inner::Inner;
+use crate::layout;
 use crate::records::Stored;
 
 impl Inner {
@@ -14,6 +15,7 @@ impl Inner {
         caller: &Caller,
         items: &[InventoryItem],
     ) -> Result<InventoryAnswer, Error> {
+        self.reports.keep(&caller.vm.id, self.now(), items);
         let mine = self.held_by_vm(&caller.vm.id).await?;
         let mut answer = InventoryAnswer::default();
         for item in items {
@@ -23,10 +25,14 @@ impl Inner {
                         answer.wanted.push(item.volume);
                     }
                 }
+                // Its record was rebuilt since it was attached: the guest learns the epoch from `attached`.
+                Some(stored) if stored.record.rebuilt && item.epoch < stored.record.epoch => {}
                 Some(_) => answer.superseded.push(item.volume),
                 // Only a fresh look that saw everything may say that it is not the caller's.
                 None => match self.by_id(item.volume).await {
                     Ok(Some(s)) if s.record.ownership.is_owned_by(&caller.vm.id) => {}
+                    // Its record is lost, its disk is not.
+                    Ok(None) if self.has_disk_of(&caller.vm.id, item.volume).await => {}
                     Ok(_) => answer.superseded.push(item.volume),
                     Err(why) => {
                         let subject = format!("inventory of VM {}", caller.vm);
@@ -41,9 +47,18 @@ impl Inner {
         Ok(answer)
     }
 
+    /// Whether a VM's configuration names the disk of a volume, as far as anybody can say.
+    pub(crate) async fn has_disk_of(&self, vm: &VmId, volume: VolumeId) -> bool {
+        let Ok(disks) = self.ports.host.disks(vm).await else {
+            return true;
+        };
+        let mut places = disks.iter().filter_map(|d| layout::place_of_disk(&d.disk));
+        places.any(|place| place.id8 == volume.id8())
+    }
+
     /// The volumes whose records name a VM, on the datastores that can be read.
-    pub(crate) async fn held_by_vm(&self, vm: &VmId) -> Result<HashMap<VolumeId, Stored>, Error> {
-        let mut held = HashMap::new();
+    pub(crate) async fn held_by_vm(&self, vm: &VmId) -> Result<BTreeMap<VolumeId, Stored>, Error> {
+        let mut held = BTreeMap::new();
         for ds in self
             .datastores()
             .await?

@@ -137,6 +137,7 @@ pub(crate) mod tests {
             folder: None,
             moving: None,
             protected: false,
+            rebuilt: false,
             policy_version: None,
             capacity: Capacity::DEFAULT,
             options: GivenOptions::default().resolve(),

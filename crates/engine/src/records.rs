@@ -18,6 +18,10 @@ use crate::swap::{Seen, Swapped, slot_of};
 /// Times a change is tried again because another host was first. Each means that somebody else succeeded.
 const ATTEMPTS: usize = 10;
 
+/// What is said of a disk that no whole record explains.
+pub(crate) const RECORD_LOST: &str =
+    "its disk is there and no version of it is whole; rebuild it with: vdvs fsck --repair";
+
 /// A record as it was read.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
@@ -130,6 +134,15 @@ impl Inner {
     pub(crate) async fn read_record(&self, place: &Place) -> Result<Option<Stored>, Error> {
         let (seen, record) = self.seen_record(place).await?;
         Ok(record.map(|record| self.stored(place, record, seen.seq)))
+    }
+
+    /// Whether there is a disk. Where that is asked of a place without a whole record, yes means that the record was
+    /// damaged or lost: nothing of ours makes a disk before its record, or keeps it longer.
+    pub(crate) async fn disk_is_there(&self, place: &Place) -> Result<bool, Error> {
+        let disk = place.disk();
+        let stat = self.ports.datastores.stat_disk(&disk.datastore, &disk.path);
+        let stat = stat.await.map_err(|why| unavailable(&place.ds, &why))?;
+        Ok(stat.is_some())
     }
 
     /// As [`Inner::read_record`], of a record whose slots a listing has just shown.
@@ -337,6 +350,26 @@ impl Inner {
         unreadable.map_or(Ok(None), Err)
     }
 
+    /// `None` may only be said of an id that no record can be which nobody could read.
+    async fn is_unread(
+        &self,
+        ds: &DatastoreName,
+        folder: GroupId,
+        id: VolumeId,
+    ) -> Result<(), Error> {
+        let (unread, _) = self.index.unfinished(ds, folder);
+        for place in unread.iter().filter(|place| place.id8 == id.id8()) {
+            // The error of one that is damaged or newer; one that is torn is damaged if it has a disk.
+            if self.read_record(place).await?.is_none() && self.disk_is_there(place).await? {
+                return Err(Error::Damaged {
+                    what: place.what(),
+                    why: RECORD_LOST.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     async fn search(&self, ds: &DatastoreName, id: VolumeId) -> Result<Option<Stored>, Error> {
         for group in self.groups_on(ds).await? {
             self.look_at_folder(ds, group, Duration::ZERO).await?;
@@ -348,6 +381,7 @@ impl Inner {
             {
                 return Ok(Some(stored));
             }
+            self.is_unread(ds, group, id).await?;
         }
         Ok(None)
     }

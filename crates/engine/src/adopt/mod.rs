@@ -76,6 +76,7 @@ impl Inner {
             folder: None,
             moving: None,
             protected: false,
+            rebuilt: false,
             policy_version: None,
             capacity: stat.capacity,
             layout: Layout::Root,

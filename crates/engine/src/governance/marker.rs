@@ -15,6 +15,8 @@ use crate::swap::frame::{self, Kind};
 use crate::swap::{Swapped, slot_of};
 
 const ATTEMPTS: usize = 20;
+/// The layout this program knows.
+const LAYOUT: u32 = 1;
 
 /// The mark of a datastore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +56,14 @@ impl Inner {
             },
         };
         let what = || format!("marker [{ds}] {}", layout::marker());
-        let marker = frame::decode(Kind::Marker, &bytes, what)?;
+        let marker: Option<Marker> = frame::decode(Kind::Marker, &bytes, what)?;
+        if let Some(found) = marker.as_ref().map(|m| m.layout).filter(|l| *l > LAYOUT) {
+            return Err(Error::NewerFormat {
+                what: format!("the layout of {ds}"),
+                found,
+                known: LAYOUT,
+            });
+        }
         Ok(marker.map_or(MarkerFile::Torn, MarkerFile::Is))
     }
 

@@ -20,6 +20,7 @@ mod follow;
 mod import;
 mod init;
 mod marker;
+mod mend;
 mod moving;
 mod remove;
 mod state;
@@ -37,6 +38,7 @@ use vdvs_domain::{DatastoreName, Error};
 pub(crate) use document::Document;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use marker::Marker;
+pub(crate) use mend::FilesStand;
 
 /// The rules in force on a datastore.
 #[derive(Debug, Clone, PartialEq, Eq)]
