@@ -36,7 +36,7 @@ fn lock_hint(open: &GroupName, groups: &[Group]) -> String {
     }
 }
 
-fn is_low(info: &DatastoreInfo) -> bool {
+pub(crate) fn is_low(info: &DatastoreInfo) -> bool {
     info.capacity_bytes > 0
         && info.free_bytes < PLENTY
         && info.free_bytes < info.capacity_bytes / LOW_PART

@@ -110,7 +110,7 @@ impl Inner {
     }
 
     /// *vanished-disk*: the device list is the truth, a disk that is not in it is not attached.
-    async fn release_if_vanished(&self, stored: &Stored) -> Result<(), Error> {
+    pub(crate) async fn release_if_vanished(&self, stored: &Stored) -> Result<(), Error> {
         let listing = "list the VM's disks";
         let present = self.disk_in(stored).await;
         if present.map_err(host_failed(listing))?.is_some() {
@@ -136,7 +136,7 @@ impl Inner {
 
     /// *moved-owner*: its VM is here now, after vMotion or a restart by HA. Only the agent of the host that the record
     /// names, or of the host where the VM is, does anything to it, so the record follows.
-    async fn follow_owner(&self, stored: &Stored) -> Result<(), Error> {
+    pub(crate) async fn follow_owner(&self, stored: &Stored) -> Result<(), Error> {
         let Some(owner) = stored.record.ownership.owner() else {
             return Ok(());
         };
@@ -222,7 +222,11 @@ impl Inner {
 
     /// Releases what an off VM holds, takes out of its configuration what is no longer its own, and says what no
     /// record explains.
-    async fn look_at(self: &Arc<Self>, vm: &Vm, disk: &DiskPath) -> Result<Option<String>, Error> {
+    pub(crate) async fn look_at(
+        self: &Arc<Self>,
+        vm: &Vm,
+        disk: &DiskPath,
+    ) -> Result<Option<String>, Error> {
         let Some(place) = layout::place_of_disk(disk) else {
             let ours = disk
                 .path

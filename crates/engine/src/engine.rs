@@ -15,7 +15,7 @@ use crate::api::{
     AdminVm, Attached, Call, Caller, InventoryAnswer, InventoryItem, Kept, Listing, LocalUser,
     Notice, Outcome, Ports, Settings, VolumeView,
 };
-use crate::api::{GroupChange, GroupChanged, GroupListing, Teller, Why};
+use crate::api::{Checkup, Fixed, GroupChange, GroupChanged, GroupListing, Teller, Why};
 use crate::inner::Inner;
 use crate::ports::{AuditPage, AuditQuery};
 
@@ -357,6 +357,29 @@ impl Engine {
     /// As [`Engine::admin_inspect`]; but what is known of a volume that cannot be read, or is there no more, is told.
     pub async fn admin_why(&self, address: &str) -> Result<Why, Error> {
         Box::pin(self.0.why(address)).await
+    }
+
+    /// What differs between records, VMs' configurations, locks and what guests and other hosts say. Only findings of
+    /// this name, unless it is empty.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: there are none of that name.
+    pub async fn admin_doctor(&self, name: &str) -> Result<Checkup, Error> {
+        Box::pin(self.0.doctor(name)).await
+    }
+
+    /// Repairs the findings of a name, all or those of one object; with `dry_run` only says what would be done.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: there are none of that name, or an agent does not repair them.
+    pub async fn admin_repair(
+        &self,
+        user: &LocalUser,
+        call: &Call,
+        finding: (&str, &str),
+        dry_run: bool,
+    ) -> Result<Vec<Fixed>, Error> {
+        Box::pin(self.0.doctor_fix(user, call, finding, dry_run)).await
     }
 
     /// This host's name.

@@ -20,6 +20,7 @@ use vdvs_domain::{
 use crate::admission::Admission;
 use crate::api::{Call, Ports, Settings};
 use crate::audit::Said;
+use crate::doctor::{FirstSeen, Reports};
 use crate::governance::Cached;
 use crate::hosts::Hosts;
 use crate::index::Index;
@@ -67,6 +68,10 @@ pub(crate) struct Inner {
     pub(crate) index: Index,
     /// What this agent tells the others and is told.
     pub(crate) hosts: Hosts,
+    /// What the guests reported last.
+    pub(crate) reports: Reports,
+    /// When `doctor` saw findings first.
+    pub(crate) first_seen: FirstSeen,
     deleted: Mutex<Vec<(RequestId, VolumeId)>>,
     tasks: TaskTracker,
 }
@@ -114,6 +119,8 @@ impl Inner {
             looking: Mutex::default(),
             index: Index::default(),
             hosts: Hosts::default(),
+            reports: Reports::default(),
+            first_seen: FirstSeen::default(),
             deleted: Mutex::default(),
             tasks: TaskTracker::new(),
             ports,

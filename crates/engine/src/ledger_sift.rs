@@ -46,13 +46,13 @@ impl Sifts {
 }
 
 /// Whether a volume counts for a vmgroup: it is its own, or leaves it, or comes to it.
-fn concerns(record: &VolumeRecord, group: GroupId) -> bool {
+pub(crate) fn concerns(record: &VolumeRecord, group: GroupId) -> bool {
     let moving = record.moving.as_ref();
     record.group == group || moving.is_some_and(|m| m.from == group || m.to == group)
 }
 
 /// Whether a volume without an entry is to get one here.
-fn belongs(record: &VolumeRecord, group: GroupId) -> bool {
+pub(crate) fn belongs(record: &VolumeRecord, group: GroupId) -> bool {
     record.group == group && record.moving.is_none() && record.exists()
 }
 

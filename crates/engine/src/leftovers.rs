@@ -123,7 +123,7 @@ impl Inner {
         self.is_ripe(&subject_of(ds, group, name, claim))
     }
 
-    async fn sweep_claim(
+    pub(crate) async fn sweep_claim(
         &self,
         ds: &DatastoreName,
         group: GroupId,
@@ -204,7 +204,7 @@ impl Inner {
 
     /// Whether a claim is a leftover whose time has come. This host's own need not age: whoever makes a volume here holds
     /// the name's key from the claim to the record, and it is removed only under that key, after another look.
-    async fn may_go(
+    pub(crate) async fn may_go(
         &self,
         ds: &DatastoreName,
         group: GroupId,
@@ -235,7 +235,7 @@ impl Inner {
     }
 
     /// A record of which no version was ever finished: nothing was acknowledged, and no disk was made yet.
-    async fn sweep_unfinished(&self, place: &Place) -> Result<(), Error> {
+    pub(crate) async fn sweep_unfinished(&self, place: &Place) -> Result<(), Error> {
         let subject = place.what();
         let finished = match self.read_record(place).await {
             Ok(found) => found.is_some(),

@@ -13,6 +13,7 @@
 //! | `plan`, `proof` | the decisions of an attach |
 //! | `claims`, `wanted`, `fence` | volumes that VMs of other hosts want, and what is done about it |
 //! | `resolve`, `reconcile`, `differences`, `leftovers` | finishing what a crash left, repairing what differs |
+//! | `doctor` | what differs, named and shown, and repaired when asked |
 //! | `keyed`, `admission`, `notices` | who waits for whom |
 //!
 //! Every change is written into the volume's record before it is made, where any host can read it, and every step may
@@ -42,9 +43,11 @@ mod create;
 mod delete;
 mod detach;
 mod differences;
+mod doctor;
 mod engine;
 mod fence;
 mod format;
+mod fsck;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

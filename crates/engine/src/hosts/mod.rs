@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use vdvs_domain::{DatastoreName, HostId, VmId};
 
-pub(crate) use file::{HostFile, ToldRow};
+pub(crate) use file::{HostFile, ToldRow, ToldVm};
 pub(crate) use read::Others;
 pub(crate) use seen::age_in_words;
 pub use seen::{AdminHost, KnownVm};

@@ -112,6 +112,16 @@ impl Inner {
         })
     }
 
+    /// Whether a host told anything for less than a week.
+    pub(crate) fn is_present(&self, file: &HostFile) -> bool {
+        self.age(file.at) <= GONE_AFTER
+    }
+
+    /// What stands against believing a host that is not gone for good.
+    pub(crate) fn recent_silence(&self, file: &HostFile) -> Option<String> {
+        self.silence(file).filter(|_| self.is_present(file))
+    }
+
     /// All hosts, this one first.
     pub(crate) async fn hosts(&self) -> Result<Vec<AdminHost>, Error> {
         let others = self.others().await;
@@ -303,10 +313,7 @@ impl Inner {
         let others = self.others().await;
         let mut warnings = Vec::new();
         for file in &others.files {
-            if let Some(silence) = self
-                .silence(file)
-                .filter(|_| self.age(file.at) <= GONE_AFTER)
-            {
+            if let Some(silence) = self.recent_silence(file) {
                 warnings.push(format!("host {}: {silence}", file.name));
             }
         }
@@ -323,7 +330,20 @@ impl Inner {
     }
 
     async fn lonely_datastores(&self, others: &Others) -> Vec<String> {
-        let present = |file: &&Arc<HostFile>| self.age(file.at) <= GONE_AFTER;
+        let lonely = self.lonely(others).await;
+        let text = |(ds, volumes, used): (DatastoreName, usize, usize)| {
+            format!(
+                "datastore {ds}: only this host sees it; its volumes ({volumes}, {used} attached) cannot follow their VMs to \
+                 another host: share the datastore, or move them"
+            )
+        };
+        lonely.into_iter().map(text).collect()
+    }
+
+    /// Datastores that no other host sees, with how many volumes they have, and how many of these are attached. None,
+    /// while no other host is known.
+    pub(crate) async fn lonely(&self, others: &Others) -> Vec<(DatastoreName, usize, usize)> {
+        let present = |file: &&Arc<HostFile>| self.is_present(file);
         let theirs: BTreeSet<Uuid> = others
             .files
             .iter()
@@ -333,7 +353,7 @@ impl Inner {
         if !others.files.iter().any(|file| present(&file)) {
             return Vec::new();
         }
-        let mut warnings = Vec::new();
+        let mut lonely = Vec::new();
         for ds in self.datastores().await.unwrap_or_default() {
             if !ds.accessible {
                 continue;
@@ -354,13 +374,9 @@ impl Inner {
             let volumes: Vec<_> = volumes.iter().filter(|v| v.record.exists()).collect();
             let used = volumes.iter().filter(|v| held(&v.record.ownership)).count();
             if !volumes.is_empty() {
-                warnings.push(format!(
-                    "datastore {ds}: only this host sees it; its volumes ({}, {used} attached) cannot follow their VMs to \
-                     another host: share the datastore, or move them",
-                    volumes.len()
-                ));
+                lonely.push((ds, volumes.len(), used));
             }
         }
-        warnings
+        lonely
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -101,6 +102,15 @@ pub struct Prepared {
     pub enabled_uuid: bool,
     /// Something counts only after the VM was powered off and on.
     pub needs_power_cycle: bool,
+}
+
+/// A VM that the host starts by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Autostart {
+    /// Which.
+    pub vm: VmId,
+    /// How long after its own start.
+    pub after: Duration,
 }
 
 /// The hypervisor's lock on a disk: the sole arbiter of who writes.
@@ -249,6 +259,18 @@ pub trait Host: Send + Sync + fmt::Debug {
         Err(HostError::Failed {
             why: "VMs of this kind of host need no preparation".to_owned(),
         })
+    }
+
+    /// The disks of a VM that its snapshots contain: they cannot be taken out of it. Hosts whose VMs have no snapshots
+    /// have none.
+    async fn pinned(&self, vm: &VmId) -> Result<Vec<DiskPath>, HostError> {
+        let _ = vm;
+        Ok(Vec::new())
+    }
+
+    /// The VMs that this host starts by itself after its own start. None, where hosts start none.
+    async fn autostart(&self) -> Result<Vec<Autostart>, HostError> {
+        Ok(Vec::new())
     }
 
     /// The lock on a disk.

@@ -16,8 +16,8 @@ pub use datastores::{
     FolderStamp, StorageError,
 };
 pub use host::{
-    AttachedDisk, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power, Prepared, Vm,
-    VmDisk,
+    AttachedDisk, Autostart, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power,
+    Prepared, Vm, VmDisk,
 };
 pub use local::{
     AuditEntry, AuditOutcome, AuditPage, AuditQuery, AuditRow, Clock, Ids, KeptConfig, Store,

@@ -1,0 +1,64 @@
+//! What administrators do to hosts and VMs that has nothing to do with volumes, and stands in their way.
+
+use std::time::Duration;
+
+use vdvs_domain::{DatastoreName, HostId, VmId};
+use vdvs_engine::ports::{Autostart, DiskPath};
+
+use crate::state::Device;
+use crate::world::World;
+
+impl World {
+    /// A snapshot of a VM contains the disk, or does not any more.
+    pub fn pin(&self, vm: &VmId, disk: &DiskPath, pinned: bool) {
+        let what = (vm.clone(), disk.clone());
+        let mut state = self.state();
+        match pinned {
+            true => drop(state.pinned.insert(what)),
+            false => drop(state.pinned.remove(&what)),
+        }
+    }
+
+    /// A host starts a VM by itself, so long after its own start; `None`: it does not any more.
+    pub fn set_autostart(&self, host: HostId, vm: &VmId, after: Option<Duration>) {
+        let mut state = self.state();
+        let started = state.autostart.entry(host).or_default();
+        started.retain(|s| s.vm != *vm);
+        started.extend(after.map(|after| Autostart {
+            vm: vm.clone(),
+            after,
+        }));
+    }
+}
+
+/// Damage, and what is done behind the agent's back.
+impl World {
+    /// A disk comes into a VM's configuration without the agent.
+    pub fn plug_disk(&self, vm: &VmId, disk: &DiskPath) {
+        let mut state = self.state();
+        if let Some(found) = state.vm_mut(vm)
+            && let Some(unit) = found.free_unit()
+        {
+            found.devices.push(Device {
+                disk: disk.clone(),
+                read_only: false,
+                unit,
+                dead: false,
+            });
+        }
+    }
+
+    /// A disk is gone from its datastore.
+    pub fn lose_disk(&self, disk: &DiskPath) {
+        if let Some(ds) = self.state().datastores.get_mut(&disk.datastore) {
+            ds.disks.remove(disk.path.as_str());
+        }
+    }
+
+    /// A file is gone from its datastore.
+    pub fn lose_file(&self, ds: &DatastoreName, path: &str) {
+        if let Some(ds) = self.state().datastores.get_mut(ds) {
+            ds.files.remove(path);
+        }
+    }
+}
