@@ -17,6 +17,7 @@ mod disk_io;
 mod fault;
 mod life;
 mod observe;
+mod quirks;
 mod session;
 mod session_host;
 mod session_storage;

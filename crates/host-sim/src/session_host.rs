@@ -4,12 +4,13 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 use vdvs_domain::VmId;
 use vdvs_engine::ports::{
-    AttachedDisk, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power, Vm, VmDisk,
+    AttachedDisk, Autostart, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power,
+    Vm, VmDisk,
 };
 
 use crate::changes::{Change, What};
 use crate::session::{Broken, Session};
-use crate::state::{VmState, disks_of};
+use crate::state::{State, VmState, disks_of};
 
 impl From<Broken> for HostError {
     fn from(broken: Broken) -> Self {
@@ -75,7 +76,11 @@ impl Host for Session {
                 return Ok(disks_of(ghost, false));
             }
             let found = state.vm(vm).filter(|v| v.host == self.host);
-            found.map(VmState::disks).ok_or_else(|| no_such_vm(vm))
+            found
+                .map(VmState::disks)
+                .ok_or_else(|| HostError::NoSuchVm {
+                    vm: vm.config_path.clone(),
+                })
         })
         .await?
     }
@@ -112,6 +117,21 @@ impl Host for Session {
         let change = self.change(vm, disk, What::Fence);
         self.call_or_later("fence", Some(&change), |state, _| change.detach(state))
             .await?
+    }
+
+    async fn pinned(&self, vm: &VmId) -> Result<Vec<DiskPath>, HostError> {
+        let of_vm = |state: &mut State| {
+            let pinned = state.pinned.iter();
+            let pinned = pinned.filter(|(of, _)| of == vm);
+            pinned.map(|(_, disk)| disk.clone()).collect()
+        };
+        Ok(self.call("pinned", |state, _| of_vm(state)).await?)
+    }
+
+    async fn autostart(&self) -> Result<Vec<Autostart>, HostError> {
+        let host = self.host;
+        let mine = |state: &mut State| state.autostart.get(&host).cloned().unwrap_or_default();
+        Ok(self.call("autostart", |state, _| mine(state)).await?)
     }
 
     async fn lock(&self, disk: &DiskPath) -> DiskLock {

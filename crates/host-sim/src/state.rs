@@ -10,7 +10,7 @@ use vdvs_domain::ownership::Locator;
 use vdvs_domain::policy::PolicyExpression;
 use vdvs_domain::{Capacity, DatastoreName, HostId, RequestId, VmId, VolumeId};
 use vdvs_engine::ports::{
-    AuditEntry, DatastoreKind, DiskLock, DiskPath, DiskSpec, DsPath, Entry, KeptConfig, Power,
+    AuditEntry, Autostart, DatastoreKind, DiskLock, DiskPath, DiskSpec, DsPath, Entry, KeptConfig, Power,
     StorageError, VmDisk,
 };
 
@@ -122,6 +122,10 @@ pub(crate) struct State {
     pub(crate) lock_unknown: bool,
     /// Long work stands still at so many hundredths.
     pub(crate) slow_work: Option<u64>,
+    /// Disks that a VM's snapshots contain.
+    pub(crate) pinned: BTreeSet<(VmId, DiskPath)>,
+    /// What each host starts by itself.
+    pub(crate) autostart: BTreeMap<HostId, Vec<Autostart>>,
     pub(crate) ids: u64,
     /// Changes that hosts still make, for which nobody waits.
     pub(crate) late: Vec<(Instant, Change)>,
