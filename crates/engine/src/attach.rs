@@ -185,6 +185,7 @@ impl Inner {
             }
         };
         tokio::select! {
+            biased;
             () = call.cancel.cancelled() => {
                 return Err(Error::DeadlinePassed { doing: "waiting for the volume" });
             }

@@ -3,10 +3,11 @@
 //! A change of one volume wakes who waits for that volume and nobody else. Waking is a hint: every waiter also looks by
 //! itself, since another host may have made the change.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use vdvs_domain::{Epoch, Timestamp, VmId, VmRef, VolumeId};
 
@@ -16,8 +17,8 @@ use crate::inner::locked;
 /// Notices a slow guest may be behind. It learns everything again from its inventory report.
 const NOTICES: usize = 64;
 
-type Wakers = Arc<Mutex<HashMap<VolumeId, watch::Sender<u64>>>>;
-type Waiting = Arc<Mutex<HashMap<VolumeId, Vec<Want>>>>;
+type Wakers = Arc<Mutex<HashMap<VolumeId, Arc<Waker>>>>;
+type Waiting = Arc<Mutex<BTreeMap<VolumeId, Vec<Want>>>>;
 
 /// The engine's notice board.
 #[derive(Debug, Default)]
@@ -64,27 +65,50 @@ impl Drop for Waiter {
     }
 }
 
+/// Wakes who waits for one volume in the order in which they came, which a watch channel does not.
+#[derive(Debug, Default)]
+struct Waker {
+    changes: AtomicU64,
+    wake: Notify,
+}
+
+impl Waker {
+    fn count(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    fn ring(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.wake.notify_waiters();
+    }
+}
+
 /// Sees the changes of one volume, until dropped.
 #[derive(Debug)]
 pub(crate) struct Changes {
     wakers: Wakers,
     volume: VolumeId,
-    receiver: Option<watch::Receiver<u64>>,
+    waker: Arc<Waker>,
+    seen: u64,
 }
 
 impl Changes {
     /// From now on only what comes later counts.
     pub(crate) fn mark_unchanged(&mut self) {
-        if let Some(receiver) = &mut self.receiver {
-            receiver.mark_unchanged();
-        }
+        self.seen = self.waker.count();
     }
 
     /// Waits for the next change.
     pub(crate) async fn changed(&mut self) {
-        if let Some(receiver) = &mut self.receiver {
-            // The sender stays in the table as long as somebody listens.
-            drop(receiver.changed().await);
+        loop {
+            // Before the count is read: what rings in between wakes it.
+            let woken = self.waker.wake.notified();
+            let now = self.waker.count();
+            if now != self.seen {
+                self.seen = now;
+                return;
+            }
+            woken.await;
         }
     }
 }
@@ -92,11 +116,8 @@ impl Changes {
 impl Drop for Changes {
     fn drop(&mut self) {
         let mut wakers = locked(&self.wakers);
-        self.receiver = None;
-        if wakers
-            .get(&self.volume)
-            .is_some_and(|w| w.receiver_count() == 0)
-        {
+        // The table's and this one's.
+        if Arc::strong_count(&self.waker) <= 2 {
             wakers.remove(&self.volume);
         }
     }
@@ -106,7 +127,7 @@ impl Notices {
     /// Something about a volume changed.
     pub(crate) fn changed(&self, volume: VolumeId) {
         if let Some(waker) = locked(&self.wakers).get(&volume) {
-            waker.send_modify(|n| *n = n.wrapping_add(1));
+            waker.ring();
         }
     }
 
@@ -129,11 +150,12 @@ impl Notices {
     /// Sees every change of a volume from now on.
     pub(crate) fn changes(&self, volume: VolumeId) -> Changes {
         let mut wakers = locked(&self.wakers);
-        let waker = wakers.entry(volume).or_insert_with(|| watch::channel(0).0);
+        let waker = Arc::clone(wakers.entry(volume).or_default());
         Changes {
             wakers: Arc::clone(&self.wakers),
             volume,
-            receiver: Some(waker.subscribe()),
+            seen: waker.count(),
+            waker,
         }
     }
 

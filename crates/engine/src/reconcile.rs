@@ -33,6 +33,7 @@ impl Inner {
     /// Runs until cancelled.
     pub(crate) async fn run(self: Arc<Self>, cancel: CancellationToken) {
         tokio::select! {
+            biased;
             () = cancel.cancelled() => {}
             () = self.follow_host() => {}
             () = self.follow_claims() => {}

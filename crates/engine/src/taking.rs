@@ -152,6 +152,7 @@ impl Inner {
             }
             let poll = now.checked_add(self.settings.poll).unwrap_or(now);
             tokio::select! {
+                biased;
                 () = taker.call.cancel.cancelled() => {
                     return Err(Error::DeadlinePassed { doing: "waiting for the volume" });
                 }

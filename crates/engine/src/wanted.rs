@@ -50,7 +50,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// The volumes that VMs of this host hold. A hint that the sweep completes: what is done is decided on fresh looks.
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
-    volumes: Mutex<HashMap<VolumeId, Watch>>,
+    volumes: Mutex<BTreeMap<VolumeId, Watch>>,
     quiet: Mutex<HashMap<DatastoreName, Instant>>,
 }
 

@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use vdvs_domain::error::full_name;
 use vdvs_domain::record::{CloneSource, Making};
 use vdvs_domain::{
@@ -36,7 +36,7 @@ pub(crate) struct Work {
     pub(crate) place: Place,
     pub(crate) source: Option<CloneSource>,
     pub(crate) progress: Arc<Progress>,
-    ended: watch::Sender<bool>,
+    ended: CancellationToken,
 }
 
 /// The disks being made.
@@ -61,7 +61,7 @@ impl Works {
             place: place.clone(),
             source,
             progress: Arc::default(),
-            ended: watch::channel(false).0,
+            ended: CancellationToken::new(),
         });
         locked(&self.0).insert(id, Arc::clone(&work));
         Underway { works: self, work }
@@ -93,15 +93,14 @@ impl Works {
 impl Drop for Underway<'_> {
     fn drop(&mut self) {
         locked(&self.works.0).remove(&self.work.id);
-        self.work.ended.send_replace(true);
+        self.work.ended.cancel();
     }
 }
 
 impl Work {
     /// Returns when the work has ended, one way or the other.
     pub(crate) async fn ended(&self) {
-        // The sender lives as long as `self`.
-        drop(self.ended.subscribe().wait_for(|ended| *ended).await);
+        self.ended.cancelled().await;
     }
 
     /// `being created: 42 % written`.
@@ -162,6 +161,7 @@ impl Inner {
     /// Waits for the end of a volume's making on this host, or for the time to answer.
     pub(crate) async fn ended_by(&self, work: &Work, until: Instant) {
         tokio::select! {
+            biased;
             () = work.ended() => {}
             () = sleep_until(until) => {}
         }

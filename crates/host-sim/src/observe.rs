@@ -106,6 +106,17 @@ pub enum Event {
         /// What came of it.
         outcome: Result<(), DiskIoError>,
     },
+    /// A small file was written; these are its bytes now.
+    Filed {
+        /// By an agent of which host.
+        host: HostId,
+        /// Where.
+        datastore: DatastoreName,
+        /// Which file.
+        path: String,
+        /// All that reached it.
+        bytes: Vec<u8>,
+    },
     /// A disk exists now.
     Made {
         /// Which disk.

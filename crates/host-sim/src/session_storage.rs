@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
@@ -15,6 +16,7 @@ use vdvs_engine::ports::{
 };
 
 use crate::fault::When;
+use crate::observe::Event;
 use crate::session::{Broken, Session};
 use crate::state::{Bytes, Datastore};
 use crate::world::WORK_STEP;
@@ -34,7 +36,16 @@ impl From<Broken> for StoreError {
     }
 }
 
+/// How often a call that hangs looks whether its datastore answers again.
+const HANG_STEP: Duration = Duration::from_millis(500);
+
 impl Session {
+    fn hangs(&self, ds: &DatastoreName) -> bool {
+        let state = self.world.state();
+        let host = state.hosts.get(&self.host);
+        host.is_some_and(|h| h.hanging.contains(ds))
+    }
+
     /// One call to a datastore this host reaches.
     async fn on<T: Send>(
         &self,
@@ -42,15 +53,11 @@ impl Session {
         ds: &DatastoreName,
         mut effect: impl FnMut(&mut Datastore, When) -> Result<T, StorageError> + Send,
     ) -> Result<T, StorageError> {
-        let hangs = {
-            let state = self.world.state();
-            state
-                .hosts
-                .get(&self.host)
-                .is_some_and(|h| h.hanging.contains(ds))
-        };
-        if hangs {
-            return pending().await;
+        while self.hangs(ds) {
+            if self.is_dead() {
+                return pending().await;
+            }
+            sleep(HANG_STEP).await;
         }
         self.call(verb, |state, when| {
             let reached = state.reaches(self.host, ds);
@@ -160,11 +167,11 @@ impl Datastores for Session {
         file: &DsPath,
         bytes: &[u8],
     ) -> Result<(), StorageError> {
-        self.on("write", ds, |ds, when| {
-            if ds.is_full() {
+        self.on("write", ds, |found, when| {
+            if found.is_full() {
                 return Err(StorageError::NoSpace);
             }
-            let content = ds
+            let content = found
                 .files
                 .get_mut(file.as_str())
                 .ok_or_else(|| not_found(file))?;
@@ -174,6 +181,13 @@ impl Datastores for Session {
                 bytes.len()
             };
             *content = bytes.iter().take(reached).copied().collect();
+            let filed = Event::Filed {
+                host: self.host,
+                datastore: ds.clone(),
+                path: file.as_str().to_owned(),
+                bytes: content.clone(),
+            };
+            found.happened.push(filed);
             Ok(())
         })
         .await

@@ -48,6 +48,7 @@ impl Inner {
             self.tell_round().await;
             let wait = sleep(self.settings.status_every);
             tokio::select! {
+                biased;
                 () = wait => {}
                 () = self.hosts.news.notified() => {}
             }

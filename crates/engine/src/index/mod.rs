@@ -79,7 +79,7 @@ struct Shelf {
 
 #[derive(Debug, Default)]
 struct Tables {
-    shelves: HashMap<DatastoreName, HashMap<GroupId, Shelf>>,
+    shelves: HashMap<DatastoreName, BTreeMap<GroupId, Shelf>>,
     places: HashMap<VolumeId, Arc<Place>>,
     /// The vmgroups' folders, and when they were looked up.
     folders: HashMap<DatastoreName, (Instant, Vec<GroupId>)>,
@@ -134,7 +134,7 @@ impl Tables {
 
     fn shelf_mut(&mut self, ds: &DatastoreName, folder: GroupId) -> &mut Shelf {
         if !self.shelves.contains_key(ds) {
-            self.shelves.insert(ds.clone(), HashMap::new());
+            self.shelves.insert(ds.clone(), BTreeMap::new());
         }
         let folders = self.shelves.entry(ds.clone()).or_default();
         folders.entry(folder).or_default()
