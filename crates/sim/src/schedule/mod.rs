@@ -18,14 +18,16 @@ mod many;
 mod plan;
 mod run;
 mod shrink;
+mod stage;
 mod step;
+mod takeover;
 mod trace;
 
 pub use coverage::{Coverage, Edge};
 pub use dice::Dice;
 pub use many::{Slowest, Sum, Wanted, many};
 pub use plan::{Plan, Shape};
-pub use run::{Report, Takeover, run, run_told};
+pub use run::{Report, Takeover, run, run_told, tell_logs};
 pub use shrink::{Shrunk, shrink};
 pub use step::{Admin, Death, Link, Step, Timed};
 pub use trace::Trace;

@@ -182,12 +182,13 @@ impl Universe {
             state.powered = false;
         }
         self.note(format_args!("{}: power lost", site.name));
-        self.inner.world.crash_host(site.id);
-        for vm in 0..self.vms() {
+        let luck = (0u64..).map(|n| torn.wrapping_add(n));
+        for (vm, torn) in (0..self.vms()).zip(luck) {
             if self.host_of(vm) == Some(host) && self.power(vm) != Power::Suspended {
-                self.guest_lost_power(vm, torn.wrapping_add(vm as u64));
+                self.guest_loses_power(vm, torn);
             }
         }
+        self.inner.world.crash_host(site.id);
         self.kill_agent(host, Duration::ZERO);
         site.changes.ring();
     }
