@@ -196,8 +196,7 @@ impl Inner {
                 state: FilesystemState::Unknown,
             },
             ownership,
-            // Above every epoch that ever was: nobody attaches a volume more than once a second.
-            epoch: Epoch::new(self.now().millis() / 1000),
+            epoch: self.epoch_above(salvage.epoch),
             claim: None,
             operation: None,
             making: None,
@@ -205,6 +204,16 @@ impl Inner {
             history: Vec::new(),
         };
         Ok(Planned::To(Box::new(self.with_event(record))))
+    }
+
+    /// An epoch above every one there was: nobody attaches a volume more than once a second, also where the clock is
+    /// wrong. A damaged number may be any, so one that no count can reach is not believed.
+    fn epoch_above(&self, salvaged: Option<u64>) -> Epoch {
+        const NO_CLOCK: u64 = 1 << 30;
+        const BEYOND_COUNTING: u64 = 1 << 40;
+        let last = salvaged.filter(|last| *last < BEYOND_COUNTING).unwrap_or(0);
+        let seconds = (self.now().millis() / 1000).min(BEYOND_COUNTING);
+        Epoch::new(seconds.max(NO_CLOCK).max(last.saturating_add(1)))
     }
 
     fn with_event(&self, mut record: VolumeRecord) -> VolumeRecord {

@@ -23,6 +23,8 @@ pub(super) struct Salvage {
     pub(super) layout: Option<Layout>,
     pub(super) created: Option<Created>,
     pub(super) fstype: Option<FsType>,
+    /// At least as high as every epoch there was, unless it is damaged itself.
+    pub(super) epoch: Option<u64>,
     /// The VM it named as its owner.
     pub(super) owner: Option<Owner>,
 }
@@ -71,6 +73,7 @@ pub(super) fn of(bytes: &[u8]) -> Salvage {
         options: options(bytes),
         layout: read(bytes, "layout"),
         created: read(bytes, "created"),
+        epoch: read(bytes, "epoch"),
         fstype: fstype.and_then(|f| serde_json::from_value(f).ok()),
         owner: owner.and_then(|o| o.owner().cloned()),
     }

@@ -257,7 +257,7 @@ impl Inner {
         groups.sort_unstable();
         groups.dedup();
         for group in groups {
-            findings.extend(self.fsck_ledger(ds, group, repair).await?);
+            findings.extend(self.fsck_ledger(ds, group, repair, catalog).await?);
         }
         Ok(findings)
     }
@@ -267,6 +267,7 @@ impl Inner {
         ds: &DatastoreName,
         group: GroupId,
         repair: bool,
+        catalog: &Catalog,
     ) -> Result<Vec<FsckFinding>, Error> {
         let file = layout::ledger(ds, group);
         let path = format!("{}/{}", file.dir, file.stem);
@@ -296,12 +297,12 @@ impl Inner {
             findings.push(found);
             return Ok(findings);
         }
-        let unlike = self.unlike(ds, group).await?;
+        let unlike = self.unlike(ds, group, catalog).await?;
         if unlike.is_empty() {
             return Ok(findings);
         }
         sleep(self.settings.poll.saturating_mul(BETWEEN_LOOKS)).await;
-        let again = self.unlike(ds, group).await?;
+        let again = self.unlike(ds, group, catalog).await?;
         if again != unlike {
             return Ok(findings);
         }
@@ -378,7 +379,13 @@ impl Inner {
     }
 
     /// The ledger first, then the records: a volume made in between cannot look like garbage.
-    async fn unlike(&self, ds: &DatastoreName, group: GroupId) -> Result<Unlike, Error> {
+    /// An entry may be of a disk whose record is lost: it stays, it says which volume that is.
+    async fn unlike(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+        catalog: &Catalog,
+    ) -> Result<Unlike, Error> {
         let ledger = self.ledger(ds, group).await?;
         let volumes = self.indexed_on(ds).await?;
         let mut unlike = Unlike::default();
@@ -405,6 +412,7 @@ impl Inner {
         }
         let mut alone: Vec<VolumeId> = ledger.entries.keys().copied().collect();
         alone.retain(|id| !known.contains(id));
+        alone.retain(|id| catalog.disks.iter().all(|place| place.id8 != id.id8()));
         if !alone.is_empty() {
             for folder in self.groups_on(ds).await? {
                 let (unread, _) = self.index.unfinished(ds, folder);
