@@ -2,5 +2,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod driver;
 pub mod qemu;
 pub mod rig;

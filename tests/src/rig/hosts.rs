@@ -3,9 +3,13 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use vdvs_host_lab::config::isolation_flag;
 use vdvs_testkit::lab::Daemon;
 use vdvs_testkit::wait::until_true;
 
+use super::volumes::vdvs_json;
 use super::{Rig, SOON};
 
 impl Rig {
@@ -35,6 +39,36 @@ impl Rig {
         Ok(())
     }
 
+    /// Cuts a host off from a datastore, as a dead storage path does, or mends the path.
+    ///
+    /// # Errors
+    /// The file that does it cannot be made or removed.
+    pub fn isolate(&self, host: &str, datastore: &str, isolated: bool) -> Result<()> {
+        let flag = isolation_flag(&self.lab.layout().host_dir(host), datastore);
+        let folder = flag.parent().context("a flag lies in a folder")?;
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        match isolated {
+            true => fs::write(&flag, ""),
+            false => fs::remove_file(&flag),
+        }
+        .with_context(|| format!("flag {}", flag.display()))
+    }
+
+    /// Stops a program of a host where it stands, or lets it go on: there, and silent.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn freeze(&self, host: &str, daemon: Daemon, frozen: bool) -> Result<()> {
+        let process = self.lab.host(host).running(daemon)?;
+        let process = process.with_context(|| format!("{daemon:?} of {host} does not run"))?;
+        let signal = if frozen {
+            Signal::SIGSTOP
+        } else {
+            Signal::SIGCONT
+        };
+        process.signal(signal).map(drop)
+    }
+
     /// Waits until no disk is in the configuration of a VM that is off: it could boot and hurt nobody.
     ///
     /// # Errors
@@ -47,6 +81,14 @@ impl Rig {
             Ok(disks.is_empty())
         })
         .with_context(|| format!("{node} has {disks:?}"))
+    }
+
+    /// What a host's agent says of itself.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn status(&self, host: &str) -> Result<Value> {
+        vdvs_json(&self.lab.host(host), &["status"])
     }
 
     /// How often an agent has fenced a VM from a disk, by the audit in the agents' logs.

@@ -76,10 +76,12 @@ fn in_node(node: &Node, left: &mut Vec<String>) -> Result<()> {
             mount.path.display()
         ));
     }
-    let format = "{{.Driver}} {{.Name}}";
-    let volumes = node.docker().run(&["volume", "ls", "--format", format])?;
-    for volume in volumes.lines() {
-        left.push(format!("the engine of {} lists {volume}", node.name()));
+    if node.has_engine() {
+        let format = "{{.Driver}} {{.Name}}";
+        let volumes = node.docker().run(&["volume", "ls", "--format", format])?;
+        for volume in volumes.lines() {
+            left.push(format!("the engine of {} lists {volume}", node.name()));
+        }
     }
     for disk in node.sh("ls /dev | grep ^loop || true")?.lines() {
         left.push(format!("{} has /dev/{disk}", node.name()));

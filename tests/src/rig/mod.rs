@@ -10,6 +10,7 @@
 //!
 //! A rig needs root; without it [`Rig::up`] says *skipped* and gives none.
 
+mod containers;
 mod hosts;
 mod leaks;
 pub mod lines;
@@ -31,7 +32,7 @@ use nix::unistd::geteuid;
 use serde_json::json;
 use vdvs_testkit::lab::{
     ADMIN, AGENT, DEFAULT_HOST, Daemon, Docker, Host, Images, LABHV, Lab, LabConfig, Layout,
-    NO_PLUGIN_SERVICE, Node, PACKAGES, PLUGIN, Profile, Service, built, each, ensure_packages,
+    NO_ENGINE, NO_PLUGIN_SERVICE, Node, PACKAGES, PLUGIN, Profile, Service, built, each, ensure_packages,
     leftovers,
 };
 use vdvs_testkit::wait::{until, until_true};
@@ -67,6 +68,8 @@ pub struct Setup {
     pub mount_budget: Option<u64>,
     /// The nodes run no plugin service: the test has Docker itself run the plugin.
     pub managed: bool,
+    /// The nodes run no engine: the test speaks to the plugins as an engine would.
+    pub no_engines: bool,
 }
 
 impl Default for Setup {
@@ -75,6 +78,7 @@ impl Default for Setup {
             live_restore: false,
             doubt_after: Some(10),
             managed: false,
+            no_engines: false,
             mount_budget: None,
         }
     }
@@ -111,7 +115,11 @@ impl Rig {
                 .context("this suite runs the programs as built: run 'cargo xtask test'")?;
         }
         ensure_packages(PACKAGES, &|line| eprintln!("{line}"))?;
-        let images = Images::prepare()?;
+        let images = if setup.no_engines {
+            None
+        } else {
+            Some(Images::prepare()?)
+        };
         Lab::down(&config.name)?;
         let begun = Instant::now();
         configure(config, setup)?;
@@ -128,9 +136,11 @@ impl Rig {
             watch: None,
             down: false,
         };
-        each(&rig.lab.nodes()?, |node| {
-            images.import_busybox(&node.docker())
-        })?;
+        if let Some(images) = images {
+            each(&rig.lab.nodes()?, |node| {
+                images.import_busybox(&node.docker())
+            })?;
+        }
         eprintln!("lab up after {:?}", begun.elapsed());
         Ok(Some(rig))
     }
@@ -229,8 +239,7 @@ impl Rig {
     /// Not in time.
     pub fn wait_plugin(&self, node: &str) -> Result<()> {
         let node = self.node(node)?;
-        // Through init's root: the path in the lab's folder may be longer than a socket's may.
-        let socket = node.path_inside("/run/docker/plugins/vsphere.sock")?;
+        let socket = containers::plugin_socket(&node)?;
         until_true(SOON, "the plugin listens", || {
             Ok(
                 node.service_pid(Service::Plugin)?.is_some()
@@ -430,9 +439,13 @@ fn configure(config: &LabConfig, setup: Setup) -> Result<()> {
             fs::write(&file, settings.to_string())
                 .with_context(|| format!("write {}", file.display()))?;
         }
-        if setup.managed {
-            fs::write(node.join("etc").join(NO_PLUGIN_SERVICE), "")
-                .context("keep the plugin off")?;
+        for (off, file) in [
+            (setup.managed, NO_PLUGIN_SERVICE),
+            (setup.no_engines, NO_ENGINE),
+        ] {
+            if off {
+                fs::write(node.join("etc").join(file), "").context("keep a service off")?;
+            }
         }
     }
     Ok(())

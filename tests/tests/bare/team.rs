@@ -53,6 +53,12 @@ impl Bare {
         })
     }
 
+    /// The plugin's process inside a VM.
+    pub(crate) fn plugin_inside(&self, vm: &str) -> Option<ProcId> {
+        let found = self.inside.iter().find(|(name, _)| name == vm);
+        found.map(|(_, plugin)| *plugin)
+    }
+
     /// Ends a VM as a power cut does: the plugin in it too.
     pub(crate) fn power_off(&mut self, vm: &str) -> Result<()> {
         let plugin = self.inside.iter().position(|(name, _)| name == vm);

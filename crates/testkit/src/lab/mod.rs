@@ -48,7 +48,7 @@ pub use images::{BUSYBOX, Images, POSTGRES};
 pub use layout::{LAB_DIR_ENV, Layout, labs_dir, workspace_dir};
 pub use mounts::Mount;
 pub use network::SWITCH_ADDRESS;
-pub use node::{MOUNT_ROOT, NO_PLUGIN_SERVICE, NOTES, Node, Service};
+pub use node::{MOUNT_ROOT, NO_ENGINE, NO_PLUGIN_SERVICE, NOTES, Node, Service};
 pub use packages::{PACKAGES, ensure_packages};
 pub use plan::{DEFAULT_DATASTORE, DEFAULT_HOST, Datastore, HostPlan, LabConfig, VmPlan};
 pub use state::{HostRecord, LabState, MachineRecord, NodeRecord};

@@ -129,10 +129,12 @@ supervise() {
 
 if [ ! "$stop" ]; then
     supervisors=()
+    docker=unix:/run/docker.sock
+    if [ -e /etc/no-engine ]; then docker=none; fi
     # Not where Docker itself is to run the plugin.
     if [ -x /opt/vdvs/vdvs-plugin ] && [ ! -e /etc/no-vdvs-plugin-service ]; then
         supervise plugin /opt/vdvs/vdvs-plugin run --agent unix:/run/vdvs-vsock/1019 --driver vsphere \
-            --state /var/lib/vdvs --mount-root /mnt/vdvs --docker unix:/run/docker.sock &
+            --state /var/lib/vdvs --mount-root /mnt/vdvs --docker "$docker" &
         supervisors+=($!)
         # The plugin listens before the engine starts: an engine that finds none waits 15 s per look-up.
         for _ in {1..100}; do
@@ -140,8 +142,10 @@ if [ ! "$stop" ]; then
             pause 0.1
         done
     fi
-    supervise dockerd dockerd --cgroup-parent="/$cgroup" -H unix:///run/docker.sock &
-    supervisors+=($!)
+    if [ "$docker" != none ]; then
+        supervise dockerd dockerd --cgroup-parent="/$cgroup" -H unix:///run/docker.sock &
+        supervisors+=($!)
+    fi
 fi
 
 # Bash reaps what is orphaned here by itself, whenever one of its own waits returns.

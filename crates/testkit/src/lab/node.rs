@@ -35,6 +35,8 @@ const INIT: &str = include_str!("node-init.sh");
 pub const MOUNT_ROOT: &str = "/mnt/vdvs";
 /// A file of this name in a node's `/etc` keeps the plugin's service off.
 pub const NO_PLUGIN_SERVICE: &str = "no-vdvs-plugin-service";
+/// A file of this name in a node's `/etc` keeps the engine off: whoever speaks to the plugin is the test.
+pub const NO_ENGINE: &str = "no-engine";
 /// Below this folder in the node Docker keeps managed plugins, each with the mounts it shows to others.
 const MANAGED_ROOT: &str = "/var/lib/docker/plugins";
 /// In the node, the folder of [`Node::notes_dir`].
@@ -184,7 +186,14 @@ impl Node {
             .to_owned())
     }
 
-    /// Switches the node on and waits until its engine answers. On already: only waits.
+    /// It has an engine, unless it was made without.
+    #[must_use]
+    pub fn has_engine(&self) -> bool {
+        let etc = self.layout.node_dir(&self.name).join("etc");
+        !etc.join(NO_ENGINE).exists()
+    }
+
+    /// Switches the node on and waits until its engine answers, if it has one. On already: only waits.
     ///
     /// # Errors
     /// The hypervisor refuses (a disk of this VM is open elsewhere), or the node does not come up; it is off then.
@@ -194,6 +203,9 @@ impl Node {
                 // Half a node is worse than none; the boot's own error is what the caller needs to see.
                 self.kill_processes().ok();
             })?;
+        }
+        if !self.has_engine() {
+            return Ok(());
         }
         self.docker().wait_ready(ENGINE_LIMIT).with_context(|| {
             format!(
