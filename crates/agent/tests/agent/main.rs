@@ -5,6 +5,7 @@
     reason = "a test that cannot go on may panic"
 )]
 
+mod hostile;
 mod isolation;
 mod lab;
 mod legacy;

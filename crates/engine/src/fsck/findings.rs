@@ -56,6 +56,27 @@ pub enum FsckKind {
 }
 
 impl FsckKind {
+    /// All of them, for whoever lists them.
+    pub const ALL: [Self; 17] = [
+        Self::NewerFormat,
+        Self::DamagedMarker,
+        Self::DamagedConfig,
+        Self::DamagedHostFile,
+        Self::DamagedLedger,
+        Self::LedgerDiffers,
+        Self::DamagedRecord,
+        Self::LostRecord,
+        Self::RecordWithoutDisk,
+        Self::MissingDisk,
+        Self::UnreadableDisk,
+        Self::SizeDiffers,
+        Self::LostClaim,
+        Self::DamagedClaim,
+        Self::NameTwice,
+        Self::IdTwice,
+        Self::LeftoverClaim,
+    ];
+
     /// The word for it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -1,12 +1,14 @@
 //! fsck: what it says of damage, whose a rebuilt volume is, and that it hurts nobody who works meanwhile.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{advance, sleep};
 use vdvs_domain::{Epoch, ErrorKind, FilesystemState, Ownership};
 use vdvs_engine::Engine;
-use vdvs_engine::api::{InventoryItem, Settings};
+use vdvs_engine::api::{FsckKind, InventoryItem, Settings};
 use vdvs_engine::ports::{Datastores, DsPath, Power};
 use vdvs_host_sim::{Fault, When};
 
@@ -504,4 +506,14 @@ async fn what_a_person_must_decide_is_left_with_the_reason() {
     assert!(said.action.contains("vdvs volume rm cache@ds"), "{said:?}");
     let now = scene.lab.get(1, "db").await.unwrap();
     assert!(now.epoch >= Epoch::new(1));
+}
+
+#[test]
+fn the_documentation_has_every_finding() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/fsck.md");
+    let page = fs::read_to_string(path).unwrap();
+    for kind in FsckKind::ALL {
+        let row = format!("| `{}` |", kind.name());
+        assert_eq!(page.matches(&row).count(), 1, "{row}");
+    }
 }
