@@ -83,6 +83,18 @@ impl Folder {
     }
 }
 
+/// What it means that a record could not be read. One that is larger than any of ours is damage: its own volume's, and no
+/// reason to take the datastore for unreadable.
+fn unread(place: &Place, why: &StorageError) -> Error {
+    match why {
+        StorageError::TooLarge(_) => Error::Damaged {
+            what: place.what(),
+            why: "it is larger than any record".to_owned(),
+        },
+        why => unavailable(&place.ds, why),
+    }
+}
+
 impl Inner {
     fn record_of(place: &Place, seen: &Seen) -> Result<Option<VolumeRecord>, Error> {
         let bytes = seen.bytes.as_deref();
@@ -116,7 +128,7 @@ impl Inner {
             .record()
             .read_known(&*self.ports.datastores, known)
             .await
-            .map_err(|why| unavailable(&place.ds, &why))?;
+            .map_err(|why| unread(place, &why))?;
         let record = Self::record_of(place, &seen)?;
         Ok((seen, record))
     }
@@ -155,7 +167,7 @@ impl Inner {
             .record()
             .read_listed(&*self.ports.datastores, slots)
             .await
-            .map_err(|why| unavailable(&place.ds, &why))?;
+            .map_err(|why| unread(place, &why))?;
         let record = Self::record_of(place, &seen)?;
         Ok(record.map(|record| self.stored(place, record, seen.seq)))
     }

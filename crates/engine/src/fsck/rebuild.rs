@@ -312,7 +312,14 @@ impl Inner {
         let failed = |why: StorageError| unavailable(&place.ds, &why);
         let bytes = frame::encode(Kind::Record, &record)?;
         for _ in 0..ATTEMPTS {
-            let seen = place.record().read(store).await.map_err(failed)?;
+            let seen = match place.record().read(store).await {
+                Ok(seen) => seen,
+                Err(StorageError::TooLarge(_)) => {
+                    self.move_slots_away(place).await?;
+                    continue;
+                }
+                Err(why) => return Err(failed(why)),
+            };
             let now = seen.bytes.as_deref().map(|b| Self::record_in(place, b));
             match Read::of(now.transpose().map(Option::flatten))? {
                 Read::Is(now) if now != record => return left(BY_OTHERS),
@@ -406,15 +413,21 @@ impl Inner {
         if self.disk_is_there(place).await? {
             return left(BY_OTHERS);
         }
+        let kept = self.move_slots_away(place).await?;
+        self.index.forget(place);
+        repaired(format!("its bytes are kept in {}", kept.join(", ")))
+    }
+
+    /// Keeps a record's bytes, and removes its slots. Returns where they are kept.
+    async fn move_slots_away(&self, place: &Place) -> Result<Vec<String>, Error> {
         let mut kept = Vec::new();
         for slot in self.slots_of(place).await? {
-            kept.extend(self.put_aside(&place.ds, &slot).await?);
+            let to = self.put_aside(&place.ds, &slot).await?;
+            kept.extend(to.map(|path| path.to_string()));
             let removed = self.ports.datastores.remove(&place.ds, &slot).await;
             removed.map_err(|why| unavailable(&place.ds, &why))?;
         }
-        self.index.forget(place);
-        let kept: Vec<_> = kept.iter().map(ToString::to_string).collect();
-        repaired(format!("its bytes are kept in {}", kept.join(", ")))
+        Ok(kept)
     }
 }
 

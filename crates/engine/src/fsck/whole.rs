@@ -337,18 +337,17 @@ impl Inner {
     ) -> Result<(FsckState, String), Error> {
         let store = &*self.ports.datastores;
         let failed = |why: StorageError| unavailable(&file.ds, &why);
-        let seen = match file.read(store).await {
-            Ok(seen) => seen,
-            Err(StorageError::TooLarge(what)) => {
-                let todo = format!("move {what} away by hand, then run fsck again");
-                return Ok((FsckState::Left, todo));
-            }
-            Err(why) => return Err(failed(why)),
-        };
+        let seen = file.read(store).await;
         self.keep_all(file).await?;
-        let empty = frame::encode(Kind::Ledger, &Ledger::default())?;
-        // A conflict: somebody wrote a whole one meanwhile, and the count repairs that just as well.
-        file.swap(store, &seen, empty).await.map_err(failed)?;
+        match seen {
+            // A conflict: somebody wrote a whole one meanwhile, and the count repairs that just as well.
+            Ok(seen) => {
+                let empty = frame::encode(Kind::Ledger, &Ledger::default())?;
+                file.swap(store, &seen, empty).await.map_err(failed)?;
+            }
+            Err(StorageError::TooLarge(_)) => drop(file.remove(store).await.map_err(failed)?),
+            Err(why) => return Err(failed(why)),
+        }
         let at = (file.ds.clone(), group);
         let counted = self.sift(&at, self.instant()).await?;
         let text = format!("counted anew from the records: {} bytes", counted.used);

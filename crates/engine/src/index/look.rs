@@ -9,7 +9,7 @@ use vdvs_domain::{DatastoreName, Error, GroupId, VolumeName, VolumeRecord};
 use super::{Entry, GOES, Indexed, Look, READS};
 use crate::inner::{Inner, locked, unavailable};
 use crate::layout::{self, Place};
-use crate::ports::{DsPath, FolderStamp};
+use crate::ports::{DsPath, FolderStamp, StorageError};
 use crate::records::{Folder, Stored};
 use crate::swap::frame::Kind;
 
@@ -177,8 +177,21 @@ impl Inner {
             .collect::<Result<_, _>>()
             .map_err(failed)?;
         let max = Kind::Record.max_bytes();
-        let read = self.ports.datastores.read_each(ds, &files, max).await;
-        read.map_err(failed)
+        let store = &self.ports.datastores;
+        let read = store.read_each(ds, &files, max).await;
+        if !matches!(read, Err(StorageError::TooLarge(_))) {
+            return read.map_err(failed);
+        }
+        // One of them is no record, and spoils its own volume only: the whole way finds out which.
+        let mut each = Vec::with_capacity(files.len());
+        for file in &files {
+            each.push(match store.read(ds, file, max).await {
+                Ok(bytes) => Some(bytes),
+                Err(StorageError::NotFound(_) | StorageError::TooLarge(_)) => None,
+                Err(why) => return Err(failed(why)),
+            });
+        }
+        Ok(each)
     }
 
     /// Puts a record into the index whose newest slot held these bytes.

@@ -116,6 +116,29 @@ async fn until_it_is_rebuilt_a_volume_is_neither_absent_nor_a_leftover() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_that_grew_beyond_all_bounds_spoils_only_what_it_is_about() {
+    let scene = Scene::new().await;
+    let huge = vec![b'x'; 9 * 1024 * 1024];
+    for part in ["/cache.", "/ledger."] {
+        scene.put(&scene.slot(part), &huge);
+    }
+    let agent = fresh(&scene);
+    let listing = agent.list(&scene.lab.caller(1)).await.unwrap();
+    assert_eq!(listing.unreadable, [], "one file is no datastore");
+    assert_eq!(listing.volumes.len(), 1);
+    let found = kinds(&fsck(&agent, true, &[]).await);
+    assert_eq!(
+        found,
+        [
+            ("damaged-record", "repaired"),
+            ("damaged-ledger", "repaired")
+        ]
+    );
+    scene.check_volumes("rebuilt").await;
+    assert_eq!(kinds(&fsck(&fresh(&scene), true, &[]).await), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rebuilt_volume_keeps_its_options_as_far_as_they_can_be_read_and_is_never_formatted() {
     let lab = Lab::new();
     let options = [
