@@ -92,8 +92,12 @@ impl Daemon {
             Reply::Nothing => Err("error while mounting volume '': no answer".to_owned()),
         };
         match &said {
-            Ok(_) => self.guest.note(format_args!("mounted {name} {}", short(id))),
-            Err(why) => self.guest.note(format_args!("not mounted {name} {}: {why}", short(id))),
+            Ok(_) => self
+                .guest
+                .note(format_args!("mounted {name} {}", short(id))),
+            Err(why) => self
+                .guest
+                .note(format_args!("not mounted {name} {}: {why}", short(id))),
         }
         said
     }
@@ -117,7 +121,8 @@ impl Daemon {
         }
         let body = json!({ "Name": name, "ID": id });
         drop(self.call("/VolumeDriver.Unmount", &body).await);
-        self.guest.note(format_args!("unmounted {name} {}", short(id)));
+        self.guest
+            .note(format_args!("unmounted {name} {}", short(id)));
     }
 
     /// A mount's ID: new for each use.
@@ -147,10 +152,7 @@ fn read(success: bool, body: &[u8]) -> Reply {
 
 impl Guest {
     /// A command of a person or an orchestrator: it goes on in dockerd when they have gone.
-    pub(super) async fn ask<T, Run>(
-        &self,
-        command: impl FnOnce(Daemon) -> Run,
-    ) -> Result<T, String>
+    pub(super) async fn ask<T, Run>(&self, command: impl FnOnce(Daemon) -> Run) -> Result<T, String>
     where
         T: Send + 'static,
         Run: Future<Output = Result<T, String>> + Send + 'static,

@@ -140,7 +140,8 @@ impl Guest {
     pub fn holds(&self) -> Vec<(String, Vec<String>)> {
         let state = self.state();
         let containers = state.docker.containers.iter();
-        let running = containers.filter(|(_, c)| c.process.as_ref().is_some_and(|p| !p.has_ended()));
+        let running =
+            containers.filter(|(_, c)| c.process.as_ref().is_some_and(|p| !p.has_ended()));
         let named = running.map(|(task, container)| {
             let volumes = container.mounts.iter().map(|(volume, _)| volume.clone());
             (task.clone(), volumes.collect())

@@ -30,7 +30,9 @@ impl Daemon {
         {
             let mut state = self.guest.state();
             if state.docker.containers.contains_key(task) {
-                return Err(format!("Conflict. The container name \"/{task}\" is in use"));
+                return Err(format!(
+                    "Conflict. The container name \"/{task}\" is in use"
+                ));
             }
             let container = Container {
                 mounts: Vec::new(),
@@ -38,15 +40,16 @@ impl Daemon {
             };
             state.docker.containers.insert(task.to_owned(), container);
         }
-        let started = self.start(task, volumes, driver_named).await;
+        let started = self.start_container(task, volumes, driver_named).await;
         if let Err(why) = &started {
-            self.guest.note(format_args!("{task} does not start: {why}"));
+            self.guest
+                .note(format_args!("{task} does not start: {why}"));
             self.guest.state().docker.containers.remove(task);
         }
         started
     }
 
-    async fn start(
+    async fn start_container(
         &self,
         task: &str,
         volumes: &[String],

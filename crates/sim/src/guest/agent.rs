@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use vdvs_api::{RemoteError, status};
-use vdvs_domain::{Epoch, Error, ErrorKind, RequestId, VmId, VolumeAddress, VolumeId};
 use vdvs_domain::options::GivenOptions;
+use vdvs_domain::{Epoch, Error, ErrorKind, RequestId, VmId, VolumeAddress, VolumeId};
 use vdvs_engine::Engine;
 use vdvs_engine::api::{self, Call, Caller, Outcome};
 use vdvs_plugin::agent::{
@@ -357,7 +357,9 @@ impl Agent for SimAgent {
         let done = self
             .ask(deadline, |sent| async move {
                 let caller = sent.caller().await?;
-                sent.engine().detach(&caller, &sent.call, volume, epoch).await
+                sent.engine()
+                    .detach(&caller, &sent.call, volume, epoch)
+                    .await
             })
             .await?;
         Ok(done.is_change())

@@ -71,7 +71,8 @@ impl SimDevices {
         let (_, minor) = device.major_minor;
         let state = self.kernel.look();
         let node = state.nodes.values().find(|node| node.minor == minor);
-        node.cloned().ok_or_else(|| gone(device, super::kernel::ENXIO))
+        node.cloned()
+            .ok_or_else(|| gone(device, super::kernel::ENXIO))
     }
 
     async fn read_probe(&self, device: &Device) -> Result<Probe, i32> {
@@ -181,7 +182,9 @@ impl Devices for SimDevices {
         self.life.step().await;
         let seen = self.read_probe(device).await;
         self.life.step().await;
-        seen.unwrap_or_else(|errno| Probe::Unknown(format!("{}: {}", device.path.display(), os(errno))))
+        seen.unwrap_or_else(|errno| {
+            Probe::Unknown(format!("{}: {}", device.path.display(), os(errno)))
+        })
     }
 
     async fn format(
@@ -360,7 +363,10 @@ impl Devices for SimDevices {
         match marker {
             _ if layout == Layout::Root => Ok(()),
             Some(found) if found == ours => Ok(()),
-            Some(found) => Err(foreign(at, format!("it belongs to volume {}", found.volume))),
+            Some(found) => Err(foreign(
+                at,
+                format!("it belongs to volume {}", found.volume),
+            )),
             None => {
                 self.mark(&place, &ours).await?;
                 self.life.step().await;
@@ -401,7 +407,10 @@ impl Devices for SimDevices {
         match marker {
             _ if layout == Layout::Root => Ok(()),
             Some(found) if found == (Marker { volume: id, layout }) => Ok(()),
-            Some(found) => Err(foreign(at, format!("it belongs to volume {}", found.volume))),
+            Some(found) => Err(foreign(
+                at,
+                format!("it belongs to volume {}", found.volume),
+            )),
             None => Err(foreign(at, "it has no marker file .vdvs")),
         }
     }

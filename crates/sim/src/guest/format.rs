@@ -7,8 +7,8 @@
 //! | 2 | the mark of a format under way |
 //! | from [`DATA`] | what containers write, one number a block |
 
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use vdvs_blockdev::{Content, Probe};
 use vdvs_domain::{FsType, Layout, VolumeId};

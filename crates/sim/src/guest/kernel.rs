@@ -407,10 +407,11 @@ impl Kernel {
         self.state().mounted.contains_key(&minor)
     }
 
-    /// Whether a disk is in use under any node.
+    /// Whether a disk is in use, as it is plugged in now.
     pub(crate) fn uses(&self, disk: &DiskPath) -> bool {
-        let state = self.state();
-        state.mounted.values().any(|fs| fs.told && fs.disk == *disk)
+        let state = self.look();
+        let mut nodes = state.nodes.values().filter(|node| node.disk == *disk);
+        nodes.any(|node| state.mounted.get(&node.minor).is_some_and(|fs| fs.told))
     }
 
     /// Writes back from time to time, for as long as the machine runs.
@@ -431,15 +432,16 @@ impl Kernel {
 
     /// The power goes: of the dirty pages some reach the disks, in any order, the others are lost.
     pub(crate) fn power_cut(&self, dice: &mut Dice) {
-        self.look();
-        let mut state = self.state();
+        let mut state = self.look();
         let state = &mut *state;
         for (minor, fs) in &state.mounted {
             let there = state.nodes.values().any(|node| node.minor == *minor);
             for (block, page) in fs.dirty.iter().filter(|_| there) {
                 if dice.once_in(2) {
                     // Refused: then it did not reach the disk.
-                    drop(self.world.write_block(&self.vm, &fs.disk, *block, page));
+                    self.world
+                        .write_block(&self.vm, &fs.disk, *block, page)
+                        .unwrap_or_default();
                 }
             }
         }

@@ -150,7 +150,10 @@ impl Connection {
 
     /// One connection, from Hello to its end; returns why it ended.
     async fn connected(&self, line: &Line) -> String {
-        let hello = Box::pin(line.engine.caller(self.vm.instance_uuid, &self.vm.config_path));
+        let hello = Box::pin(
+            line.engine
+                .caller(self.vm.instance_uuid, &self.vm.config_path),
+        );
         let caller = select! {
             biased;
             () = self.breaks(line) => return "the connection broke".to_owned(),

@@ -24,6 +24,9 @@ mod link;
 mod plugin;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,11 +46,11 @@ use life::Life;
 use link::Faults;
 use plugin::{Process, WallClock};
 
+pub(crate) use format::{BLOCKS, DATA, value as value_of};
 pub use journal::JournalFault;
 pub(crate) use kernel::Kernel;
-pub use link::LinkFault;
 pub(crate) use life::Life as PartOfGuest;
-pub(crate) use format::{BLOCKS, DATA, value as value_of};
+pub use link::LinkFault;
 
 /// What a guest is made of.
 #[derive(Debug, Clone)]
@@ -168,7 +171,9 @@ impl Guest {
     }
 
     pub(crate) fn note(&self, what: fmt::Arguments<'_>) {
-        self.inner.trace.note(format_args!("{}: {what}", self.inner.name));
+        self.inner
+            .trace
+            .note(format_args!("{}: {what}", self.inner.name));
     }
 
     pub(crate) fn spawn(&self, life: &Life, work: impl Future<Output = ()> + Send + 'static) {
@@ -275,7 +280,9 @@ impl Guest {
 
     /// Starts the plugin, if the machine runs and none does.
     pub fn start_plugin(&self) {
-        let Some(machine) = self.machine() else { return };
+        let Some(machine) = self.machine() else {
+            return;
+        };
         let life = {
             let mut state = self.state();
             if state.starting.as_ref().is_some_and(|life| !life.is_over()) {
@@ -324,7 +331,9 @@ impl Guest {
 
     /// Starts dockerd, if the machine runs and none does.
     pub fn start_dockerd(&self) {
-        let Some(machine) = self.machine() else { return };
+        let Some(machine) = self.machine() else {
+            return;
+        };
         if self.state().daemon.is_some() {
             return;
         }
