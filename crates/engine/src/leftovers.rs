@@ -65,7 +65,7 @@ impl Suspects {
 }
 
 /// Damage, or a newer program's work: reported, left alone, and no reason to stop looking at the rest.
-fn is_damage(why: &Error) -> bool {
+pub(crate) fn is_damage(why: &Error) -> bool {
     matches!(why, Error::Damaged { .. } | Error::NewerFormat { .. })
 }
 

@@ -140,12 +140,12 @@ impl Inner {
             .map(|(after, here)| {
                 let name = &here.vm.name;
                 let text = format!(
-                    "the host starts VM {name} {} s after its own start; the agent may need {} s",
+                    "the host starts VM {name} {} s after it begins to start VMs; the agent may need {} s",
                     after.as_secs(),
                     AGENT_LOOKS.as_secs()
                 );
                 let command = format!(
-                    "set the start delay of VM {name} to {} s in the host's autostart settings",
+                    "take VM {name} out of the host's autostart, or let VMs without volumes start {} s before it",
                     AGENT_LOOKS.as_secs()
                 );
                 Found::new(Kind::AutostartRace, name, text).run(command)

@@ -12,6 +12,17 @@ use crate::inner::{Inner, unavailable};
 use crate::keyed::Key;
 use crate::layout::{self, Found as File, Place};
 use crate::ledger_sift::{belongs, concerns};
+use crate::leftovers::is_damage;
+use crate::swap::slot_of;
+
+/// What lies in a vmgroup's folder.
+#[derive(Debug, Default)]
+struct Files {
+    names: HashSet<String>,
+    disks: BTreeSet<Place>,
+    /// With the newest slot of each.
+    records: BTreeMap<Place, u64>,
+}
 
 impl Inner {
     pub(super) async fn findings_of_folders(&self, views: &Views) -> Vec<Found> {
@@ -31,57 +42,83 @@ impl Inner {
     async fn folders_on(&self, views: &Views, ds: &DatastoreName) -> Result<Vec<Found>, Error> {
         let mut found = Vec::new();
         for group in self.groups_on(ds).await? {
-            found.extend(self.disks_in(views, ds, group).await?);
-            found.extend(self.records_unread(ds, group).await?);
+            let files = self.files_in(ds, group).await?;
+            found.extend(self.disks_alone(ds, group, &files).await?);
+            found.extend(self.disks_missing(views, ds, group, &files).await);
+            found.extend(self.records_unread(ds, group, &files).await?);
             found.extend(self.names_alone(ds, group).await?);
             found.extend(self.ledger_differs(views, ds, group).await?);
         }
         Ok(found)
     }
 
-    /// Disks without record, and records without disk.
-    async fn disks_in(
-        &self,
-        views: &Views,
-        ds: &DatastoreName,
-        group: GroupId,
-    ) -> Result<Vec<Found>, Error> {
+    /// What lies in a vmgroup's folder, by name.
+    async fn files_in(&self, ds: &DatastoreName, group: GroupId) -> Result<Files, Error> {
         let store = &self.ports.datastores;
         let entries = store.read_dir(ds, &layout::group_dir(group)).await;
         let entries = entries.map_err(|why| unavailable(ds, &why))?;
-        let (mut disks, mut recorded) = (BTreeMap::new(), BTreeSet::new());
-        let mut files = HashSet::new();
-        for entry in entries.iter().filter(|e| !e.is_dir) {
-            files.insert(entry.name.as_str());
+        let place = |name, id8| Place {
+            ds: ds.clone(),
+            folder: group,
+            name,
+            id8,
+        };
+        let mut files = Files::default();
+        for entry in entries.into_iter().filter(|e| !e.is_dir) {
             match layout::classify(&entry.name) {
-                File::Disk(name, id8) => drop(disks.insert((name, id8), &entry.name)),
-                File::RecordSlot(name, id8) => drop(recorded.insert((name, id8))),
+                File::Disk(name, id8) => drop(files.disks.insert(place(name, id8))),
+                File::RecordSlot(name, id8) => {
+                    let place = place(name, id8);
+                    let seq = slot_of(&entry.name, &place.record().stem).unwrap_or(0);
+                    let newest = files.records.entry(place).or_default();
+                    *newest = seq.max(*newest);
+                }
                 File::Claim(_) | File::Original(_) | File::Other => {}
             }
+            files.names.insert(entry.name);
         }
+        Ok(files)
+    }
+
+    /// Disks without record. A record comes before its disk, so none of them is on its way.
+    async fn disks_alone(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+        files: &Files,
+    ) -> Result<Vec<Found>, Error> {
         let mut found = Vec::new();
-        for ((name, id8), file) in disks {
-            let place = Place {
-                ds: ds.clone(),
-                folder: group,
-                name: name.clone(),
-                id8: id8.clone(),
-            };
-            // A record comes before its disk, so it is not on its way; but it may be gone by now.
-            let alone =
-                !recorded.contains(&(name, id8)) && self.disk_there(&place).await == Some(true);
-            if alone && self.read_record(&place).await?.is_none() {
-                let text = format!("the file {file} of vmgroup {group} has no record beside it");
+        let alone = files
+            .disks
+            .iter()
+            .filter(|p| !files.records.contains_key(*p));
+        for place in alone {
+            // It may be gone by now.
+            let is_there = self.disk_there(place).await == Some(true);
+            if is_there && self.read_record(place).await?.is_none() {
+                let text = format!("a disk of vmgroup {group} has no record beside it");
                 let command = format!("vdvs fsck {}", super::shell_word(ds.as_str()));
                 found.push(Found::new(Kind::DiskWithoutRecord, place.disk(), text).run(command));
             }
         }
+        Ok(found)
+    }
+
+    /// Records without disk.
+    async fn disks_missing(
+        &self,
+        views: &Views,
+        ds: &DatastoreName,
+        group: GroupId,
+        files: &Files,
+    ) -> Vec<Found> {
         let here = views.volumes.iter().filter(|v| {
             v.recorded && v.place.ds == *ds && v.place.folder == group && v.record.exists()
         });
+        let mut found = Vec::new();
         for volume in here {
             let disk = volume.place.disk();
-            let missing = !files.contains(disk.path.file_name())
+            let missing = !files.names.contains(disk.path.file_name())
                 && self.disk_there(&volume.place).await == Some(false)
                 && self.still(volume).await;
             if missing {
@@ -89,7 +126,7 @@ impl Inner {
                 found.push(views.finding(Kind::RecordWithoutDisk, volume, text));
             }
         }
-        Ok(found)
+        found
     }
 
     /// Whether a volume's disk is there; `None`: nobody can say.
@@ -104,14 +141,20 @@ impl Inner {
         &self,
         ds: &DatastoreName,
         group: GroupId,
+        files: &Files,
     ) -> Result<Vec<Found>, Error> {
         let (unread, _) = self.index.unfinished(ds, group);
+        let unread: BTreeSet<Place> = unread.into_iter().collect();
+        // What was understood once and is not any more, the index has as it was.
+        let moved = |(place, newest): &(&Place, &u64)| self.index.slot(place) != Some(**newest);
+        let moved = files.records.iter().filter(moved).map(|(place, _)| place);
+        let suspects: BTreeSet<&Place> = moved.chain(&unread).collect();
         let mut found = Vec::new();
-        for place in unread {
+        for place in suspects {
             let name = full_name(&place.name, ds);
             let subject = || Subject::Volume(place.clone());
             let fsck = format!("vdvs fsck {}", super::shell_word(ds.as_str()));
-            match self.read_record(&place).await {
+            match self.read_record(place).await {
                 Ok(Some(_)) => {}
                 Err(why @ Error::NewerFormat { .. }) => {
                     found.push(Found::new(Kind::NewerRecord, name, why.to_string()));
@@ -120,7 +163,7 @@ impl Inner {
                     found.push(Found::new(Kind::DamagedRecord, name, why.to_string()).run(fsck));
                 }
                 Err(why) => return Err(why),
-                Ok(None) => match self.disk_there(&place).await {
+                Ok(None) => match self.disk_there(place).await {
                     Some(false) if !self.is_ripe(&place.what()) => {}
                     Some(false) => {
                         let text = format!("no version of the {} is whole", place.what());
@@ -164,11 +207,17 @@ impl Inner {
                     continue;
                 }
             };
-            if self.may_go(ds, group, &name, &claim).await? {
-                let path = layout::claim(group, &name);
-                let text = format!("{path} claims it, and there is no such volume");
-                let subject = Subject::Name(ds.clone(), group, name.clone());
-                found.push(Found::new(Kind::StaleName, object, text).with(subject));
+            match self.may_go(ds, group, &name, &claim).await {
+                Ok(true) => {
+                    let path = layout::claim(group, &name);
+                    let text = format!("{path} claims it, and there is no such volume");
+                    let subject = Subject::Name(ds.clone(), group, name.clone());
+                    found.push(Found::new(Kind::StaleName, object, text).with(subject));
+                }
+                Ok(false) => {}
+                // Said of its record.
+                Err(why) if is_damage(&why) => {}
+                Err(why) => return Err(why),
             }
         }
         Ok(found)

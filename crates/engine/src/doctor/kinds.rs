@@ -234,7 +234,7 @@ kinds! {
     AutostartRace "autostart-race" Warning {
         "the host starts a VM that uses volumes before the agent has looked at it",
         "after a failover it starts with disks that may be another VM's by then",
-        Person: "give the VM a start delay of two minutes or more in the host's autostart settings"
+        Person: "take the VM out of the host's autostart, or let it come two minutes after its beginning"
     }
     InaccessibleDatastore "inaccessible-datastore" Warning {
         "a datastore cannot be read",

@@ -109,7 +109,7 @@ pub struct Prepared {
 pub struct Autostart {
     /// Which.
     pub vm: VmId,
-    /// How long after its own start.
+    /// How long after it began to start VMs, at the earliest.
     pub after: Duration,
 }
 
