@@ -1,8 +1,8 @@
 //! A container: reads everything back, then writes numbered blocks and flushes them, until it is ended or meets an error.
 
+use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +73,7 @@ async fn program(guest: &Guest, kernel: &Kernel, task: &str, minors: &[u32]) {
         }
     }
     if minors.is_empty() {
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     }
     loop {
         let (pace, more) = {

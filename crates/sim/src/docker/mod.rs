@@ -19,6 +19,7 @@ mod container;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::time::Duration;
 
 use crate::guest::{Guest, Machine, PartOfGuest};
@@ -67,7 +68,7 @@ impl Daemon {
     pub(crate) fn start(guest: &Guest, machine: Machine, life: PartOfGuest) {
         let survivors: Vec<Process> = {
             let mut state = guest.state();
-            let containers = std::mem::take(&mut state.docker.containers);
+            let containers = mem::take(&mut state.docker.containers);
             containers.into_values().filter_map(|c| c.process).collect()
         };
         for survivor in survivors {

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::calls::Reply;
 use super::container::Process;
 use super::{Container, Daemon};
 
-/// How long `docker stop` waits before it kills.
-const GRACE: Duration = Duration::from_secs(10);
+/// What a container needs for its end after SIGTERM, in milliseconds.
+const GRACE: (u64, u64) = (0, 2000);
 
 /// Whose a volume is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,14 +249,14 @@ impl Daemon {
             container.and_then(|container| container.process.clone())
         };
         let Some(process) = process else { return };
-        let grace = self.guest.dice().millis(0, 2000);
-        tokio::time::sleep(grace.min(GRACE)).await;
+        let grace = self.guest.dice().millis(GRACE.0, GRACE.1);
+        sleep(grace).await;
         process.end();
         process.ended().await;
         // Its Unmounts are sent by whoever watches it.
         let mut pause = Duration::from_millis(10);
         while self.guest.state().docker.containers.contains_key(task) {
-            tokio::time::sleep(pause).await;
+            sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
         }
     }

@@ -16,7 +16,7 @@ use vdvs_blockdev::{
 use vdvs_domain::{FsType, Layout, VolumeId};
 
 use super::format::{self, BEGUN, BLOCKS, Begun, DATA, MARKER, Marker, SUPER, Superblock};
-use super::kernel::{EIO, EROFS, Kernel, Node, Place};
+use super::kernel::{EIO, ENXIO, EROFS, Kernel, Node, Place};
 use super::life::Life;
 use crate::check::Found;
 
@@ -71,8 +71,7 @@ impl SimDevices {
         let (_, minor) = device.major_minor;
         let state = self.kernel.look();
         let node = state.nodes.values().find(|node| node.minor == minor);
-        node.cloned()
-            .ok_or_else(|| gone(device, super::kernel::ENXIO))
+        node.cloned().ok_or_else(|| gone(device, ENXIO))
     }
 
     async fn read_probe(&self, device: &Device) -> Result<Probe, i32> {

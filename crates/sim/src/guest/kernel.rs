@@ -8,6 +8,7 @@
 //! * After the first error it stops: what was not written is lost, and every `fsync` says so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -158,7 +159,7 @@ impl Kernel {
     pub(crate) fn look(&self) -> MutexGuard<'_, State> {
         let listed = self.world.devices(&self.vm);
         let mut state = self.state();
-        let mut before = std::mem::take(&mut state.nodes);
+        let mut before = mem::take(&mut state.nodes);
         for found in listed {
             let Some(Locator::Scsi { target, .. }) = found.locator else {
                 continue;
@@ -391,8 +392,10 @@ impl Kernel {
         if !unused(&self.state()) {
             return;
         }
-        // Errors have stopped the file system: there is nobody to tell them.
-        drop(self.write_out(minor, self.dirty(minor)).await);
+        // An error has stopped the file system: there is nobody to tell.
+        self.write_out(minor, self.dirty(minor))
+            .await
+            .unwrap_or_default();
         let mut state = self.state();
         if unused(&state)
             && let Some(fs) = state.mounted.remove(&minor)
@@ -425,7 +428,7 @@ impl Kernel {
                     let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
                     some.retain(|_| dice.once_in(2));
                 }
-                drop(self.write_out(minor, some).await);
+                self.write_out(minor, some).await.unwrap_or_default();
             }
         }
     }

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 use uuid::Uuid;
-use vdvs_domain::{Capacity, DatastoreName, FsType, HostId, VmId};
 use vdvs_domain::options::DiskFormat;
+use vdvs_domain::{Capacity, DatastoreName, FsType, HostId, VmId};
 use vdvs_engine::ports::{
     DatastoreKind, Datastores, DiskPath, DiskSpec, DsPath, Host, Power, Progress,
 };
@@ -57,7 +57,9 @@ impl Bench {
     }
 
     async fn plug(&self) {
-        let attached = self.session.attach(&self.vm, &self.disk, false, Instant::now());
+        let attached = self
+            .session
+            .attach(&self.vm, &self.disk, false, Instant::now());
         attached.await.unwrap();
     }
 

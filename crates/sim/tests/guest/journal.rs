@@ -103,7 +103,9 @@ async fn a_lost_unmount_is_found_by_looking_at_the_device() {
     guest.stop("task").await;
     guest.lose_unmounts(0);
     assert_eq!(scene.disks(0), 1, "nobody has said so yet");
-    scene.until("the disk never left", |s| s.disks(0) == 0).await;
+    scene
+        .until("the disk never left", |s| s.disks(0) == 0)
+        .await;
     scene.end(&["volume"]).await;
 }
 
@@ -118,6 +120,8 @@ async fn a_killed_dockerd_sends_no_unmounts_and_a_nested_id_ends_nothing() {
     guest.kill_dockerd();
     sleep(Duration::from_secs(3)).await;
     guest.start_dockerd();
-    scene.until("the disk never left", |s| s.disks(0) == 0).await;
+    scene
+        .until("the disk never left", |s| s.disks(0) == 0)
+        .await;
     scene.end(&["volume"]).await;
 }

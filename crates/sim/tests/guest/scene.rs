@@ -1,5 +1,6 @@
 //! Two hosts with their agents, one datastore, and VMs with guests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -69,7 +70,7 @@ impl Scene {
         let session = self.world.session(self.hosts[host]);
         let engine = Engine::new(session.ports(), Settings::default());
         let name = format!("esx0{}", host + 1);
-        let line = std::sync::Arc::clone(&engine);
+        let line = Arc::clone(&engine);
         self.board.serve(self.hosts[host], &name, line, session);
         let mut runs = JoinSet::new();
         runs.spawn(engine.run(CancellationToken::new()));
@@ -126,7 +127,12 @@ impl Scene {
 
     /// No promise is broken so far.
     pub(crate) fn well(&self) {
-        let broken: Vec<String> = self.checker.violations().iter().map(ToString::to_string).collect();
+        let broken: Vec<String> = self
+            .checker
+            .violations()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert!(broken.is_empty(), "{broken:#?}\n{}", self.story());
     }
 
@@ -144,6 +150,8 @@ impl Scene {
                 let task = format!("last-{n}");
                 let end = Instant::now() + LONG;
                 while let Err(why) = self.run(n, &task, &[volume]).await {
+                    // One that a fault killed only now.
+                    self.guests[n].start_plugin();
                     assert!(Instant::now() < end, "{volume}: {why}\n{}", self.story());
                     sleep(Duration::from_secs(1)).await;
                 }
@@ -154,7 +162,12 @@ impl Scene {
         self.until("a disk is left in a VM", |s| s.disks(0) + s.disks(1) == 0)
             .await;
         sleep(LONG).await;
-        let broken: Vec<String> = self.checker.verdict().iter().map(ToString::to_string).collect();
+        let broken: Vec<String> = self
+            .checker
+            .verdict()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert!(broken.is_empty(), "{broken:#?}\n{}", self.story());
     }
 }

@@ -12,7 +12,10 @@ async fn two_guests_that_each_hold_what_the_other_wants_both_hear_it_and_one_let
     scene.run(0, "left", &["first"]).await.unwrap();
     scene.run(1, "right", &["second"]).await.unwrap();
     let (left, right) = tokio::join!(
-        timeout(Duration::from_secs(300), scene.run(0, "greedy", &["second"])),
+        timeout(
+            Duration::from_secs(300),
+            scene.run(0, "greedy", &["second"])
+        ),
         timeout(Duration::from_secs(300), scene.run(1, "greedy", &["first"])),
     );
     let (left, right) = (left.unwrap().unwrap_err(), right.unwrap().unwrap_err());
@@ -38,9 +41,7 @@ async fn a_late_unmount_of_a_volume_that_moved_on_changes_nothing() {
     scene.guests[0].stop("old").await;
     // The reality check lets it go while somebody waits.
     scene.run(1, "new", &["volume"]).await.unwrap_err();
-    scene
-        .until("it was never free", |s| s.disks(0) == 0)
-        .await;
+    scene.until("it was never free", |s| s.disks(0) == 0).await;
     scene.run(1, "new", &["volume"]).await.unwrap();
     sleep(Duration::from_secs(200)).await;
     assert!(scene.guests[1].runs("new"), "{}", scene.story());
