@@ -4,30 +4,19 @@
 mod naming;
 
 use std::collections::BTreeMap;
-use std::fs;
 
-use naming::{all_exist, is_test, root};
+use naming::{all_exist, is_test};
 
 /// How many defects are known, by their letters.
 const KNOWN: [(char, u32); 4] = [('S', 20), ('D', 21), ('C', 13), ('A', 26)];
 
 /// The cells of the page's rows, by row.
 fn rows() -> BTreeMap<String, Vec<String>> {
-    let page = fs::read_to_string(root().join("docs/original-defects.md")).unwrap();
     let mut rows = BTreeMap::new();
-    for line in page.lines().filter(|l| l.starts_with("| ")) {
-        let cells: Vec<String> = line
-            .trim_matches('|')
-            .split(" | ")
-            .map(|c| c.trim().to_owned())
-            .collect();
-        let Some((id, rest)) = cells.split_first().filter(|(id, _)| *id != "row") else {
-            continue;
-        };
-        assert!(
-            rows.insert(id.clone(), rest.to_vec()).is_none(),
-            "{id} stands there twice"
-        );
+    for row in naming::rows("docs/original-defects.md") {
+        let (id, rest) = row.split_first().unwrap();
+        let known = rows.insert(id.clone(), rest.to_vec());
+        assert!(known.is_none(), "{id} stands there twice");
     }
     rows
 }

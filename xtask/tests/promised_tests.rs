@@ -54,7 +54,11 @@ const THREATS: [&str; 14] = [
 
 fn complete(page: &str, columns: usize, words: &[&str]) {
     let rows = rows(page);
-    assert!(rows.len() >= words.len(), "{page} has only {} rows", rows.len());
+    assert!(
+        rows.len() >= words.len(),
+        "{page} has only {} rows",
+        rows.len()
+    );
     for row in &rows {
         let text = row.first().unwrap();
         assert_eq!(row.len(), columns, "{page}: {text}");
@@ -62,7 +66,12 @@ fn complete(page: &str, columns: usize, words: &[&str]) {
         all_exist(text, row.last().unwrap());
     }
     for word in words {
-        let said = |r: &Vec<String>| r.first().unwrap().to_lowercase().contains(&word.to_lowercase());
+        let said = |r: &Vec<String>| {
+            r.first()
+                .unwrap()
+                .to_lowercase()
+                .contains(&word.to_lowercase())
+        };
         assert!(rows.iter().any(said), "{page} says nothing of: {word}");
     }
 }

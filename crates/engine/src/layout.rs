@@ -6,6 +6,7 @@
 //!          .vdvs/config.<seq>                     configuration document, or where it is; on its home datastore
 //!          .vdvs/ledger.<vmgroup uuid>.<seq>      ledger of a vmgroup
 //!          .vdvs/host.<host id>.<seq>             what a host tells the others
+//!          .vdvs/damaged/<folder>/<file>.<crc>    damaged bytes that fsck replaced; nobody reads them
 //!          <vmgroup uuid>/<volume>.vdvs           name claim, always in the folder of the volume's vmgroup
 //!                         <volume>.<id8>.vdvs.<seq>  record
 //!                         <volume>.<id8>.vmdk     disk

@@ -14,6 +14,7 @@
 //! | `claims`, `wanted`, `fence` | volumes that VMs of other hosts want, and what is done about it |
 //! | `resolve`, `reconcile`, `differences`, `leftovers` | finishing what a crash left, repairing what differs |
 //! | `doctor` | what differs, named and shown, and repaired when asked |
+//! | `fsck` | what is damaged on a datastore, and its repair |
 //! | `keyed`, `admission`, `notices` | who waits for whom |
 //!
 //! Every change is written into the volume's record before it is made, where any host can read it, and every step may

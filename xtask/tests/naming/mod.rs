@@ -56,6 +56,9 @@ pub(crate) fn all_exist(row: &str, cell: &str) {
     for (file, name) in named {
         let path = root().join(format!("{file}.rs"));
         let source = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{row}: {file}.rs: {e}"));
-        assert!(is_test(&source, name), "{row}: {file}.rs has no test {name}");
+        assert!(
+            is_test(&source, name),
+            "{row}: {file}.rs has no test {name}"
+        );
     }
 }
