@@ -95,7 +95,7 @@ impl<'a> Stage<'a> {
             if *fenced {
                 self.universe.checker().may_fence(&name);
             }
-            let options = [("failover", failover), ("datastore", ds.as_str())];
+            let options = [("failover", failover), ("VolumeStore", ds.as_str())];
             let mut made = self.universe.guest(0).create(&name, &options).await;
             // The first request may come before the plugin or the agent serves.
             for _ in 0..5 {
@@ -191,7 +191,9 @@ impl<'a> Stage<'a> {
         let universe = self.universe;
         match *step {
             Step::PowerCut(vm, torn) => universe.power_cut(self.vm(vm), torn),
-            Step::PowerOn(vm) => drop(universe.power_on(self.vm(vm))),
+            Step::PowerOn(vm) => {
+                universe.power_on(self.vm(vm));
+            }
             Step::Suspend(vm, how_long) => {
                 let vm = self.vm(vm);
                 universe.suspend(vm);
@@ -199,7 +201,7 @@ impl<'a> Stage<'a> {
                 universe.spawn(async move {
                     sleep(how_long).await;
                     if later.power(vm) == Power::Suspended {
-                        drop(later.power_on(vm));
+                        later.power_on(vm);
                     }
                 });
             }
@@ -207,7 +209,7 @@ impl<'a> Stage<'a> {
             Step::Revert(vm) => {
                 let (vm, torn) = (self.vm(vm), self.dice.any());
                 universe.revert(vm, torn);
-                drop(universe.power_on(vm));
+                universe.power_on(vm);
             }
             Step::KillPlugin(vm, down) => universe.kill_plugin(self.vm(vm), down),
             Step::GuestFull(vm, full) => {

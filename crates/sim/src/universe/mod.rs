@@ -19,7 +19,6 @@ mod vms;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 use vdvs_domain::{DatastoreName, VmId};
@@ -51,7 +50,6 @@ struct Inner {
     datastores: Vec<DatastoreName>,
     sites: Vec<Site>,
     machines: Vec<Machine>,
-    lapse: Duration,
     driver_named: bool,
     /// Copies of VMs with their instance UUIDs.
     twins: Mutex<Vec<Guest>>,
@@ -128,7 +126,6 @@ impl Universe {
                 datastores,
                 sites,
                 machines,
-                lapse: shape.lapse,
                 driver_named: shape.driver_named,
                 coverage,
                 twins: Mutex::default(),

@@ -107,7 +107,6 @@ impl Universe {
     }
 
     /// Starts a VM. False: its host has no power, or one of its disks is locked elsewhere.
-    #[must_use]
     pub fn power_on(&self, vm: usize) -> bool {
         let was = self.power(vm);
         let host = self.host_of(vm).unwrap_or(0);
