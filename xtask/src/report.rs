@@ -20,23 +20,31 @@ pub(crate) enum Budget {
     Unit,
     Dist,
     Simulation,
+    Crash,
     Engine,
     Qemu,
     Vcsim,
     Swarm,
+    Schedules,
+    Soak,
+    Faults,
 }
 
 impl Budget {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 13] = [
         Self::Checks,
         Self::Build,
         Self::Unit,
         Self::Dist,
         Self::Simulation,
+        Self::Crash,
         Self::Engine,
         Self::Qemu,
         Self::Vcsim,
         Self::Swarm,
+        Self::Schedules,
+        Self::Soak,
+        Self::Faults,
     ];
 
     pub(crate) const fn ceiling(self) -> Duration {
@@ -50,8 +58,8 @@ impl Budget {
             Self::Qemu => 10,
             // Building and clippy together, from nothing.
             Self::Build | Self::Unit | Self::Dist | Self::Swarm => 8,
-            Self::Engine => 5,
-            Self::Vcsim => 4,
+            Self::Engine | Self::Schedules => 5,
+            Self::Crash | Self::Faults | Self::Soak | Self::Vcsim => 4,
         };
         Duration::from_secs(minutes * 60)
     }
@@ -66,10 +74,14 @@ impl fmt::Display for Budget {
             Self::Unit => "unit, property and process tests",
             Self::Dist => "the agent as it ships",
             Self::Simulation => "simulation",
+            Self::Crash => "crash matrix",
             Self::Engine => "one engine",
             Self::Qemu => "QEMU virtual machines",
             Self::Vcsim => "simulated hostd",
             Self::Swarm => "swarm",
+            Self::Schedules => "schedules of two hosts",
+            Self::Soak => "soak",
+            Self::Faults => "disks that fail",
         })
     }
 }

@@ -32,6 +32,8 @@ pub(crate) enum Name {
     Dist,
     /// Fresh seeds of the simulated world for some minutes, and the exhaustive search of small ones.
     Sim,
+    /// The real code stopped at every call to a port, in every operation: test binary `crash_matrix`.
+    Crash,
     /// Suites with one real engine: test binaries `engine_*`.
     Engine,
     /// Suites with QEMU virtual machines: test binaries `qemu_*`.
@@ -40,6 +42,12 @@ pub(crate) enum Name {
     Vcsim,
     /// Suites with a real swarm: test binaries `swarm_*`.
     Swarm,
+    /// Schedules of faults and takeovers over two hosts with real engines: test binaries `schedules_*`.
+    Schedules,
+    /// Random work and kills for `VDVS_SOAK_MINUTES` (one, if not said): test binaries `soak_*`.
+    Soak,
+    /// Disks that fail under our programs: test binaries `faults_*`.
+    Faults,
 }
 
 /// Runs the stages asked for, all if none is named. False: something failed.
@@ -61,7 +69,14 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
         return;
     }
     let wanted = |name| only.is_empty() || only.contains(&name);
-    let lab = [Name::Engine, Name::Qemu, Name::Swarm];
+    let lab = [
+        Name::Engine,
+        Name::Qemu,
+        Name::Swarm,
+        Name::Schedules,
+        Name::Soak,
+        Name::Faults,
+    ];
     if wanted(Name::Build) || lab.into_iter().any(wanted) {
         let args = ["build", "--locked", "--workspace", "--bins"];
         report.cargo("build programs", Budget::Build, || {
@@ -97,6 +112,14 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
         report.cargo("build simulation", Budget::Simulation, sim::build);
         report.cargo("simulation", Budget::Simulation, sim::fresh);
     }
+    if wanted(Name::Crash) {
+        report.cargo("build crash matrix", Budget::Simulation, || {
+            crash_matrix(&["--no-run"])
+        });
+        report.cargo("crash matrix", Budget::Crash, || {
+            crash_matrix(&["--no-tests=fail"])
+        });
+    }
     if wanted(Name::Vcsim) {
         report.cargo("simulated hostd", Budget::Vcsim, vcsim_suites);
     }
@@ -120,7 +143,24 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
             nextest(Suite::Prefixed("swarm_"))
         });
     }
+    for (name, title, budget, prefix) in HARD {
+        if wanted(name) {
+            report.cargo(title, budget, || nextest(Suite::Prefixed(prefix)));
+        }
+    }
 }
+
+/// What machines, programs and disks do to each other, one lab each.
+const HARD: [(Name, &str, Budget, &str); 3] = [
+    (Name::Faults, "disks that fail", Budget::Faults, "faults_"),
+    (
+        Name::Schedules,
+        "schedules of two hosts",
+        Budget::Schedules,
+        "schedules_",
+    ),
+    (Name::Soak, "soak", Budget::Soak, "soak_"),
+];
 
 /// Suites that the shipped agent passes on a reduced kernel. The others of `process_` measure a debug build.
 const REDUCED: &[&str] = &[
@@ -129,6 +169,22 @@ const REDUCED: &[&str] = &[
     "process_legacy",
     "process_vmgroups",
 ];
+
+/// Optimised as the simulation is: it is thousands of small worlds.
+fn crash_matrix(how: &[&str]) -> Result<Ran> {
+    let args = [
+        "nextest",
+        "run",
+        "--locked",
+        "--cargo-profile",
+        "sim",
+        "--package",
+        "vdvs-sim",
+        "--test",
+        "crash_matrix",
+    ];
+    program::cargo(&[&args[..], how].concat(), &[])
+}
 
 /// The suites with the agent as it ships. A call of the kernel that nobody listed fails them, too.
 fn reduced_kernel() -> Result<Ran> {
@@ -172,7 +228,16 @@ enum Suite {
 }
 
 /// Prefixes of the binaries with a stage of their own.
-const OWN_STAGE: [&str; 4] = ["engine_", "qemu_", "swarm_", "vcsim_"];
+const OWN_STAGE: [&str; 8] = [
+    "crash_matrix",
+    "engine_",
+    "faults_",
+    "qemu_",
+    "schedules_",
+    "soak_",
+    "swarm_",
+    "vcsim_",
+];
 
 /// No test at all is a failure: a suite that vanished must not look like one that passed.
 fn nextest(suite: Suite) -> Result<Ran> {

@@ -1,0 +1,272 @@
+//! One operation, struck at every call that its agents make to a port.
+//!
+//! ```text
+//!   prepare ─► act, undisturbed: every call of each agent is a point
+//!   per point and kind:  prepare ─► act, struck ─► another agent ─► (settle ─► check) ─► the same request ─► settle
+//!                        ─► check, what was acknowledged is there ─► the same request, the same answer ─► check
+//! ```
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::time::{Instant, sleep, timeout};
+use vdvs_domain::Error;
+use vdvs_host_sim::{Called, Fault, When};
+
+use crate::agree::{self, Acknowledged};
+use crate::arena::{Arena, Side};
+use crate::ops::Operation;
+use crate::score::Score;
+
+/// What happens at a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Strike {
+    /// The agent dies.
+    Dies(When),
+    /// The call takes its effect twice and answers the second time.
+    Twice,
+    /// The effect takes place, and the answer is lost.
+    Unanswered,
+}
+
+impl Strike {
+    const fn fault(self) -> Fault {
+        match self {
+            Self::Dies(when) => Fault::Crash(when),
+            Self::Twice => Fault::Twice,
+            Self::Unanswered => Fault::NoAnswer(When::After),
+        }
+    }
+}
+
+/// What happens next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// The caller repeats its request at once.
+    Repeat,
+    /// The caller comes back late: until then the agents are left to themselves.
+    Later,
+    /// The caller repeats its request at once, and the agent dies again after so many calls.
+    Again(u64),
+}
+
+/// The second deaths are spread over so many calls: more than any recovery with its repeated request takes.
+const SPREAD: u64 = 61;
+
+struct Case<'a> {
+    op: &'a Operation,
+    side: Side,
+    /// Number of the call, from 0, and what it is; none: all of them.
+    at: Option<(u64, Called)>,
+    strike: Strike,
+    then: Then,
+}
+
+impl fmt::Display for Case<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, agent {:?}", self.op.name, self.side)?;
+        match self.at {
+            Some((at, call)) => write!(f, ", call {at} ({})", call.verb)?,
+            None => f.write_str(", every call")?,
+        }
+        write!(f, ", {:?}, {:?}", self.strike, self.then)
+    }
+}
+
+/// Longest that an operation may take undisturbed, in simulated time.
+const PATIENCE: Duration = Duration::from_secs(400);
+/// How long an agent stays away where somebody waits for what it does.
+const AWAY: Duration = Duration::from_secs(1);
+
+async fn prepared(op: &Operation) -> Arena {
+    let arena = Arena::new();
+    if !op.untouched {
+        arena.create(2, "keep", &[]).await;
+        arena.create(2, "used", &[]).await;
+        arena.attach(2, "used").await;
+    }
+    (op.prepare)(&arena).await;
+    if op.running {
+        arena.run();
+        arena.pass(3).await;
+    }
+    arena
+}
+
+/// The points of an operation: the calls of one agent, from the request to its answer.
+async fn points(op: &Operation, side: Side) -> Vec<Called> {
+    let arena = prepared(op).await;
+    let session = arena.session(side);
+    session.begin_trace();
+    let said = (op.act)(&arena).await;
+    let points = session.end_trace();
+    said.unwrap_or_else(|why| panic!("{}, undisturbed: {why}", op.name));
+    settle(&arena).await;
+    agree::check(&arena, op.name).await;
+    (op.holds)(&arena).await;
+    points
+}
+
+async fn settle(arena: &Arena) {
+    arena.world.cut_off(arena.host(Side::Near), false);
+    for side in [Side::Near, Side::Far] {
+        if arena.session(side).is_dead() {
+            arena.restart(side);
+        }
+    }
+    arena.run();
+    arena.settle().await;
+}
+
+impl Case<'_> {
+    async fn run(&self) {
+        let text = self.to_string();
+        let arena = prepared(self.op).await;
+        let before = Acknowledged::of(&arena);
+        let session = arena.session(self.side);
+        match self.at {
+            Some((at, _)) => session.plan(at, self.strike.fault()),
+            None => session.plan_always(Some(self.strike.fault())),
+        }
+        let mut first = self.struck(&arena).await;
+        session.plan_always(None);
+        if let Then::Again(later) = self.then {
+            let next = arena.session(self.side);
+            next.plan(later, self.strike.fault());
+            first = self.struck(&arena).await;
+        }
+        if self.then == Then::Later {
+            settle(&arena).await;
+            agree::check(&arena, &text).await;
+            before.check(&arena, self.op.touches, &text);
+        }
+        let second = self.again(&arena, &text).await;
+        if let Some(Ok(first)) = &first
+            && self.then != Then::Later
+        {
+            assert_eq!(second, self.answer(first.clone()), "{text}: another answer");
+        }
+        settle(&arena).await;
+        agree::check(&arena, &text).await;
+        before.check(&arena, self.op.touches, &text);
+        (self.op.holds)(&arena).await;
+        let third = self.again(&arena, &text).await;
+        assert_eq!(third, second, "{text}: another answer");
+        agree::check(&arena, &text).await;
+    }
+
+    /// The request, struck. No answer: its caller hears nothing more.
+    async fn struck(&self, arena: &Arena) -> Option<Result<String, Error>> {
+        let session = arena.session(self.side);
+        let act = (self.op.act)(arena);
+        tokio::pin!(act);
+        tokio::select! {
+            biased;
+            () = session.died() => {}
+            said = timeout(PATIENCE, &mut act) => {
+                return Some(said.unwrap_or_else(|_| panic!("{self}: it never ended")));
+            }
+        }
+        if self.op.actor == Some(self.side) {
+            arena.restart(self.side);
+            return None;
+        }
+        arena.kill(self.side);
+        let back = async {
+            sleep(AWAY).await;
+            arena.restart(self.side);
+        };
+        let (said, ()) = tokio::join!(timeout(PATIENCE, act), back);
+        Some(said.unwrap_or_else(|_| panic!("{self}: it never ended")))
+    }
+
+    /// Where a repetition may say that there is nothing left to do, that is the same answer.
+    fn answer(&self, said: String) -> String {
+        match self.op.done {
+            [] => said,
+            _ => "done".to_owned(),
+        }
+    }
+
+    /// The same request, until its answer is final.
+    async fn again(&self, arena: &Arena, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match timeout(PATIENCE, (self.op.act)(arena)).await {
+                Ok(Ok(said)) => return self.answer(said),
+                Ok(Err(why)) if self.op.done.contains(&why.kind()) => {
+                    return self.answer(why.to_string());
+                }
+                Ok(Err(why)) => {
+                    let may = why.kind().row().retry && Instant::now() < deadline;
+                    assert!(may, "{text}: repeated: {why}");
+                }
+                Err(_) => panic!("{text}: repeated: it never ends"),
+            }
+            sleep(Duration::from_secs(5)).await;
+            arena.engine(self.side).sweep().await;
+        }
+    }
+}
+
+/// Runs a future in a world of its own time.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    runtime.unwrap().block_on(future)
+}
+
+/// What is done at a point. Dying before a call is dying after the one before it; only a call that can stop in its
+/// middle leaves more.
+fn strikes(at: u64, call: Called) -> Vec<(Strike, Then)> {
+    let mut all = Vec::new();
+    let mut dies = |when| {
+        for then in [Then::Repeat, Then::Later] {
+            all.push((Strike::Dies(when), then));
+        }
+    };
+    if at == 0 {
+        dies(When::Before);
+    }
+    if call.divisible {
+        dies(When::Half);
+    }
+    dies(When::After);
+    // Anywhere, in time: a factor without a common divisor visits every call.
+    let again = Then::Again(at.wrapping_mul(17) % SPREAD);
+    all.push((Strike::Dies(When::After), again));
+    for strike in [Strike::Twice, Strike::Unanswered] {
+        all.push((strike, Then::Repeat));
+    }
+    all
+}
+
+/// Strikes one operation everywhere.
+pub(crate) fn matrix(op: &'static Operation, score: &mut Score) {
+    for side in op.struck.iter().copied() {
+        let Some(calls) = score.attempt(op.name, || block_on(points(op, side))) else {
+            continue;
+        };
+        score.points += calls.len();
+        let each = (0u64..).zip(calls);
+        let struck = each.flat_map(|(at, call)| {
+            let strikes = strikes(at, call).into_iter();
+            strikes.map(move |(strike, then)| (Some((at, call)), strike, then))
+        });
+        let twice = [(None, Strike::Twice, Then::Repeat)];
+        for (at, strike, then) in struck.chain(twice) {
+            let case = Case {
+                op,
+                side,
+                at,
+                strike,
+                then,
+            };
+            score.runs += 1;
+            score.attempt(&case.to_string(), || block_on(case.run()));
+        }
+    }
+}
