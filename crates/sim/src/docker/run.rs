@@ -243,12 +243,22 @@ impl Daemon {
     }
 
     pub(super) async fn stop(&self, task: &str) {
-        let process = {
-            let state = self.guest.state();
-            let container = state.docker.containers.get(task);
-            container.and_then(|container| container.process.clone())
+        // One that is being started is stopped when it runs.
+        let mut pause = Duration::from_millis(10);
+        let process = loop {
+            let (there, process) = {
+                let state = self.guest.state();
+                let container = state.docker.containers.get(task);
+                let process = container.and_then(|container| container.process.clone());
+                (container.is_some(), process)
+            };
+            match process {
+                Some(process) => break process,
+                None if !there => return,
+                None => sleep(pause).await,
+            }
+            pause = (pause * 2).min(Duration::from_secs(1));
         };
-        let Some(process) = process else { return };
         let grace = self.guest.dice().millis(GRACE.0, GRACE.1);
         sleep(grace).await;
         process.end();
