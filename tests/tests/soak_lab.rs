@@ -115,6 +115,10 @@ fn up() -> Result<Option<Rig>> {
 fn fill(rig: &Rig, known: &Known, dice: &Dice) -> Result<()> {
     let begun = Instant::now();
     let nodes = rig.lab().nodes()?;
+    let mut first = Guest::new(rig, known, "swarm01", dice.branch(1000));
+    for datastore in DATASTORES {
+        first.create_on(&format!("@{datastore}"))?;
+    }
     each(&nodes, |node| {
         let number = u64::from(node.record()?.index);
         let mut guest = Guest::new(rig, known, node.name(), dice.branch(1000 + number));

@@ -53,7 +53,9 @@ pub(crate) fn until(
     while Instant::now() < until {
         pause(rig, &mut dice, BETWEEN)?;
         let death = draw(&mut dice);
-        let host = *dice.pick(if spare { &HOSTS[1..] } else { &HOSTS });
+        let hosts = HOSTS.iter().filter(|host| !spare || **host != SPARED_HOST);
+        let hosts: Vec<&str> = hosts.copied().collect();
+        let host = *dice.pick(&hosts);
         let nodes = rig.lab().nodes()?;
         let nodes: Vec<_> = nodes
             .iter()

@@ -85,11 +85,16 @@ impl<'a> Guest<'a> {
 
     /// A volume on one of the datastores, or where the default is.
     pub(crate) fn create(&mut self) -> Result<()> {
-        let name = self.known.fresh();
-        let name = match self.dice.below(3) {
-            0 => name,
-            n => format!("{name}@{}", DATASTORES[n - 1]),
+        let on = match self.dice.below(3) {
+            0 => String::new(),
+            n => format!("@{}", DATASTORES[n - 1]),
         };
+        self.create_on(&on)
+    }
+
+    /// The same where it is said: `@<datastore>`, or nothing.
+    pub(crate) fn create_on(&mut self, on: &str) -> Result<()> {
+        let name = format!("{}{on}", self.known.fresh());
         let fence = json!({"size": "20mb", "failover": "fence", "fence-after": "2"});
         let options = if self.dice.once_in(3) {
             fence
@@ -236,7 +241,17 @@ impl<'a> Guest<'a> {
             Err(_) => "refused",
         };
         self.known.count_one(&format!("{verb} {how}"));
+        if let (Err(why), "refused") = (answer, how) {
+            self.known.count_one(&format!("{verb} refused: {}", plain(&said(why))));
+        }
     }
+}
+
+/// The beginning of a text without what differs from volume to volume.
+fn plain(text: &str) -> String {
+    let same = |word: &&str| !word.contains(|c: char| c.is_ascii_digit());
+    let words: Vec<&str> = text.split_whitespace().filter(same).take(14).collect();
+    words.join(" ")
 }
 
 fn said(why: &anyhow::Error) -> String {

@@ -135,6 +135,13 @@ pub(crate) fn look(node: &Node, devices: &[u32]) -> Option<Seen> {
     })
 }
 
+/// Whether a mount that a look showed is still there.
+pub(crate) fn is_mounted(node: &Node, mount: &Mount) -> bool {
+    let table = fs::read_to_string(format!("/proc/{}/mountinfo", node.pid));
+    let there = |m: &Mount| m.id == mount.id && m.number == mount.number && m.path == mount.path;
+    table.is_ok_and(|text| mounts(&text).iter().any(there))
+}
+
 fn filesystem(path: &Path) -> Option<u64> {
     Some(fs::metadata(path).ok()?.dev())
 }

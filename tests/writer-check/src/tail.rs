@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::judge::{Finding, Look};
 use crate::lines::{Disorder, Line, order, whole_lines};
-use crate::nodes::{Mount, Node};
+use crate::nodes::{self, Mount, Node};
 use crate::sysfs;
 
 /// What is read of a file at a time; a writer writes some kilobytes in that time.
@@ -107,6 +107,11 @@ impl Tail {
                 let bytes = self.read(&device.file, &id, mount);
                 let now = sysfs::read(mount.number);
                 if now.is_none_or(|now| now.binding != device.binding || now.size == 0) {
+                    continue;
+                }
+                // Unmounted between the look and the reading: below the mount point there was never a file.
+                let missing = |error: &io::Error| error.kind() == ErrorKind::NotFound;
+                if bytes.as_ref().is_err_and(missing) && !nodes::is_mounted(&seen.node, mount) {
                     continue;
                 }
                 found.extend(self.take(&device.file, &id, bytes));
