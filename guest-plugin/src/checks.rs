@@ -190,7 +190,7 @@ pub fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-fn ask(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<Value> {
+pub(crate) fn ask(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<Value> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(SOCKET_TIME))?;
     stream.set_write_timeout(Some(SOCKET_TIME))?;

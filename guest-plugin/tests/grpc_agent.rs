@@ -80,6 +80,7 @@ impl VolumeService for Shared {
             vm_name: "swarm01".into(),
             vm_uuid: ID.into(),
             host_name: "esx01".into(),
+            clock_unix_ms: 0,
         }))
     }
 

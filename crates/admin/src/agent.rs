@@ -95,6 +95,7 @@ questions! {
     list_hosts(ListHostsRequest) -> ListHostsReply, "The hosts.";
     list_audit(ListAuditRequest) -> ListAuditReply, "Rows of the audit.";
     list_works(ListWorksRequest) -> ListWorksReply, "Long work.";
+    doctor(DoctorRequest) -> DoctorReply, "What differs.";
 }
 
 macro_rules! changes {
@@ -125,6 +126,8 @@ changes! {
     move_volume(MoveVolumeRequest) -> ChangeReply, "vdvs volume ls", "Moves a volume to another vmgroup.";
     take_volume(TakeVolumeRequest) -> ChangeReply, "vdvs volume ls", "Takes a volume from its VM.";
     prepare_vms(PrepareVmsRequest) -> ChangeReply, "vdvs vm prepare, which may run twice", "Makes VMs ready for volumes.";
+    repair(RepairRequest) -> RepairReply, "vdvs doctor", "Repairs what differs.";
+    fsck(FsckRequest) -> FsckReply, "vdvs fsck", "Damage on datastores, and its repair.";
     change_group(ChangeGroupRequest) -> ChangeReply, "vdvs vmgroup ls", "Changes a vmgroup.";
     change_policy(ChangePolicyRequest) -> ChangeReply, "vdvs policy ls", "Changes a vSAN policy.";
     change_config(ChangeConfigRequest) -> ChangeReply, "vdvs config status", "Changes where the configuration lies, or all of it.";

@@ -16,11 +16,12 @@ use vdvs_api::{model, status, v1, version};
 use vdvs_domain::{Error, ErrorKind, RequestId, VmId};
 use vdvs_engine::Engine;
 use vdvs_engine::api::{Call, Caller, InventoryItem, Kept, Outcome};
-use vdvs_engine::ports::HostIdentity;
+use vdvs_engine::ports::{Clock, HostIdentity};
 use vdvs_transport::{Identity, Peer};
 
 use crate::PROGRAM;
 use crate::calls::Calls;
+use crate::clock::SystemClock;
 use crate::guests::{Class, Guests, Places, vm_of};
 use crate::view;
 
@@ -218,6 +219,7 @@ impl VolumeService for VolumeFront {
             vm_name: caller.vm.name,
             vm_uuid: caller.vm.id.instance_uuid,
             host_name: self.host.name.clone(),
+            clock: Some(SystemClock.now()),
         };
         Ok(Response::new(answer.into()))
     }

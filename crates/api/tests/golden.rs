@@ -117,6 +117,7 @@ fn guest_messages(golden: &mut Golden) {
             vm_name: "swarm01".into(),
             vm_uuid: B.into(),
             host_name: "esx01".into(),
+            clock_unix_ms: 1_700_000_000_008,
         },
     );
     golden.check(

@@ -44,6 +44,11 @@ fn base(disk: &Disk) -> Option<&str> {
         .map(String::as_str)
 }
 
+/// Whether a snapshot put a delta before the disk: it cannot be taken out then.
+pub(crate) fn has_delta(disk: &Disk) -> bool {
+    !disk.backing.parents.is_empty()
+}
+
 /// Whether what the guest writes never reaches the disk.
 pub(crate) fn is_read_only(disk: &Disk) -> bool {
     disk.backing.mode.as_deref() == Some(DiskMode::IndependentNonpersistent.as_str())

@@ -10,10 +10,10 @@ use tokio_util::task::TaskTracker;
 use vdvs_domain::VmId;
 use vdvs_domain::options::AttachAs;
 use vdvs_engine::ports::{
-    AttachedDisk, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power, Prepared, Vm,
-    VmDisk,
+    AttachedDisk, Autostart, Detached, DiskLock, DiskPath, Host, HostError, HostIdentity, Power,
+    Prepared, Vm, VmDisk,
 };
-use vdvs_vim::{DiskMode, Hardware};
+use vdvs_vim::{DiskMode, Hardware, MoRef};
 
 use crate::devices;
 use crate::esx::{Esx, Known};
@@ -182,6 +182,32 @@ impl Host for EsxHost {
         deadline: Instant,
     ) -> Result<Prepared, HostError> {
         self.make_ready(vm, controllers, deadline).await
+    }
+
+    async fn pinned(&self, vm: &VmId) -> Result<Vec<DiskPath>, HostError> {
+        let deadline = Instant::now() + LIMIT;
+        let vm = self.find(vm, deadline).await?;
+        let hardware = self.hardware(&vm, deadline).await?;
+        let mine = devices::disks(&self.stores, &hardware).await;
+        let below_deltas = mine.into_iter().filter(|m| devices::has_delta(&m.disk));
+        Ok(below_deltas.map(|m| m.path).collect())
+    }
+
+    async fn autostart(&self) -> Result<Vec<Autostart>, HostError> {
+        let deadline = Instant::now() + LIMIT;
+        let failed = |e| faults::host(&e, "", "");
+        let me = self.esx.me(deadline).await.map_err(failed)?;
+        let started = self.esx.client.autostart(&me.host.object, deadline).await;
+        let vms = self.esx.vms(deadline).await.map_err(failed)?;
+        let known = |(object, after): (MoRef, Duration)| {
+            let vm = vms.iter().find(|k| k.object == object)?.vm.id.clone();
+            Some(Autostart { vm, after })
+        };
+        Ok(started
+            .map_err(failed)?
+            .into_iter()
+            .filter_map(known)
+            .collect())
     }
 
     async fn lock(&self, disk: &DiskPath) -> DiskLock {

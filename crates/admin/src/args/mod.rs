@@ -3,6 +3,8 @@
 
 mod audit;
 mod config;
+mod doctor;
+mod fsck;
 mod listing;
 mod policy;
 mod vmgroup;
@@ -16,6 +18,8 @@ use clap_complete::Shell;
 
 pub use audit::{AuditCommand, AuditQuestion};
 pub use config::ConfigCommand;
+pub use doctor::Doctor;
+pub use fsck::Fsck;
 pub use listing::Listing;
 pub use policy::{PolicyCommand, PolicyName, PolicyText};
 pub use vmgroup::{
@@ -29,8 +33,8 @@ pub use words::required;
 #[command(
     name = "vdvs",
     version,
-    after_help = "Exit codes: 0 done; 1 status found something to warn of, or the answer to a question was no; \
-                  2 a mistake in the request; 3 not found; 4 exists, or ambiguous; 5 not allowed; 6 in use; 7 no answer \
+    after_help = "Exit codes: 0 done; 1 status, doctor or fsck found something to warn of, or the answer to a question was no; \
+                  2 a mistake in the request, or doctor found data at risk; 3 not found; 4 exists, or ambiguous; 5 not allowed; 6 in use; 7 no answer \
                   now, try again; all of them in docs/error-codes.md."
 )]
 pub struct Cli {
@@ -121,6 +125,10 @@ pub enum Command {
     /// What was changed and what was denied on this host
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Show what differs between records, VMs, disks and hosts, and repair it; exit code 2 if data is at risk, else 1
+    Doctor(Doctor),
+    /// Look for damaged records, claims and ledgers on datastores, and repair them; exit code 1 if anything is left
+    Fsck(Fsck),
     /// Long work that the agent goes on with by itself
     #[command(subcommand)]
     Work(WorkCommand),

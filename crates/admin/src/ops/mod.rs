@@ -7,6 +7,8 @@
 
 pub mod audit;
 pub mod config;
+pub mod doctor;
+pub mod fsck;
 pub mod group;
 pub mod inventory;
 pub mod policy;

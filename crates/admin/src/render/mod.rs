@@ -5,6 +5,8 @@ mod audit;
 mod change;
 mod config;
 mod csv;
+mod doctor;
+mod fsck;
 mod group;
 mod inventory;
 mod policy;

@@ -5,6 +5,7 @@
 
 mod changes;
 mod config;
+mod damage;
 pub(crate) mod files;
 mod print;
 
@@ -22,11 +23,11 @@ use vdvs_domain::ErrorKind;
 
 use crate::agent::Agent;
 use crate::args::{
-    AccessCommand, AuditCommand, Cli, Command, DatastoreCommand, Global, GroupCommand, HostCommand,
-    MemberCommand, Output, PolicyCommand, VmCommand, VolumeCommand, WorkCommand,
+    AccessCommand, AuditCommand, Cli, Command, DatastoreCommand, Doctor, Global, GroupCommand,
+    HostCommand, MemberCommand, Output, PolicyCommand, VmCommand, VolumeCommand, WorkCommand,
 };
 use crate::failure::Failure;
-use crate::ops::{audit, group, inventory, policy, volume, work};
+use crate::ops::{audit, doctor, group, inventory, policy, volume, work};
 use crate::progress::Line;
 use crate::view::Work;
 use crate::{pages, render};
@@ -131,6 +132,8 @@ async fn execute(command: &Command, global: &Global, printer: &Printer) -> Resul
         Command::Config(command) => return config::run(command, global, printer).await,
         Command::Audit(command) => return audits(command, global, printer).await,
         Command::Work(command) => return works(command, global, printer).await,
+        Command::Doctor(what) => return examine(what, global, printer).await,
+        Command::Fsck(what) => return damage::run(what, global, printer).await,
         Command::Vm(VmCommand::Ls(listing)) => {
             let which = listing.arrangement()?;
             printer.print(&inventory::vms(&mut connect(global).await?, &which).await?)?;
@@ -344,6 +347,24 @@ async fn audits(command: &AuditCommand, global: &Global, printer: &Printer) -> R
                 }
             }
             Ok(0)
+        }
+    }
+}
+
+async fn examine(what: &Doctor, global: &Global, printer: &Printer) -> Result<u8, Failure> {
+    let which = what.listing.arrangement()?;
+    let object = what.object.as_deref();
+    let mut agent = connect(global).await?;
+    match &what.fix {
+        None => {
+            let found = doctor::look(&mut agent, object, &which).await?;
+            printer.print(&found)?;
+            Ok(found.exit_code())
+        }
+        Some(name) => {
+            let repairs = doctor::repair(&mut agent, name, object, what.dry_run, &which).await?;
+            printer.print(&repairs)?;
+            Ok(repairs.exit_code())
         }
     }
 }

@@ -7,6 +7,8 @@
 mod audit;
 mod change;
 mod config;
+mod doctor;
+mod fsck;
 mod group;
 mod inventory;
 mod policy;
@@ -19,6 +21,8 @@ use serde::Serialize;
 pub use audit::{AuditEntry, AuditList};
 pub use change::Changed;
 pub use config::{Config, ConfigChange, ConfigDatastore, ConfigDocument};
+pub use doctor::{Checkup, Finding, Repaired, Repairs};
+pub use fsck::{Damage, Damaged, LookedAt};
 pub use group::{Group, GroupList, Member, Privilege, Usage};
 pub use inventory::{Datastore, Host, Status, Vm};
 pub use policy::Policy;

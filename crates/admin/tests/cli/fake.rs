@@ -310,6 +310,47 @@ impl AdminService for FakeAgent {
         }))
     }
 
+    async fn doctor(&self, _: Request<v1::DoctorRequest>) -> Answer<v1::DoctorReply> {
+        Ok(Response::new(v1::DoctorReply {
+            findings: self.some(table::findings()),
+            host: "esx01".into(),
+            volumes: if self.empty { 0 } else { 12 },
+            vms: 3,
+            hosts: 1,
+        }))
+    }
+
+    async fn repair(&self, request: Request<v1::RepairRequest>) -> Answer<v1::RepairReply> {
+        let mut ask = request.into_inner();
+        self.note(ask.head.take(), &ask);
+        if ask.name == "unknown" {
+            let text = "finding: there is none of that name; there are: powered-off-owner";
+            return Err(refused(ErrorKind::InvalidArgument, text));
+        }
+        let repaired = table::repaired(&ask.name, ask.dry_run);
+        let repaired = repaired.into_iter();
+        let fits = |r: &v1::Repaired| ask.object.is_empty() || r.object == ask.object;
+        Ok(Response::new(v1::RepairReply {
+            repaired: repaired.filter(fits).collect(),
+        }))
+    }
+
+    async fn fsck(&self, request: Request<v1::FsckRequest>) -> Answer<v1::FsckReply> {
+        let mut ask = request.into_inner();
+        if ask.repair {
+            self.note(ask.head.take(), &ask);
+        }
+        let long = ask.datastores.iter().any(|d| d == "slow");
+        if long && ask.report_of.is_empty() {
+            self.works.lock().unwrap().insert("w-quick".into(), 0);
+            return Ok(Response::new(v1::FsckReply {
+                work: Some(table::work("w-quick", 0)),
+                ..v1::FsckReply::default()
+            }));
+        }
+        Ok(Response::new(table::damage(ask.repair, self.empty)))
+    }
+
     async fn show_work(&self, request: Request<v1::ShowWorkRequest>) -> Answer<v1::ShowWorkReply> {
         let question = request.into_inner();
         *self.questions.lock().unwrap() += 1;

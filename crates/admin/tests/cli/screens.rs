@@ -85,6 +85,26 @@ fn one_thing() {
 }
 
 #[test]
+fn findings_and_their_repair() {
+    let (world, empty) = (World::start(), World::empty());
+    for (name, line) in [
+        ("doctor", "doctor"),
+        ("doctor_one", "doctor esx02"),
+        ("doctor_risk", "doctor --filter risk=data"),
+        ("doctor_fix", "doctor --fix powered-off-owner"),
+        ("doctor_fix_one", "doctor --fix=powered-off-owner ledger@vsanDatastore"),
+        ("doctor_dry_run", "doctor --fix powered-off-owner --dry-run"),
+        ("doctor_gone", "doctor --fix stale-claim"),
+        ("doctor_nothing", "doctor --fix orphan"),
+        ("doctor_unknown", "doctor --fix unknown"),
+        ("doctor_dry_alone", "doctor --dry-run"),
+    ] {
+        assert_snapshot!(name, both_widths(&world, line));
+    }
+    assert_snapshot!("doctor_empty", both_widths(&empty, "doctor"));
+}
+
+#[test]
 fn chosen_columns_filters_and_order() {
     let world = World::start();
     for (name, line) in [
@@ -149,4 +169,19 @@ fn what_is_refused() {
     let shown = screen(&vdvs(&socket, "volume ls"));
     let shown = shown.replace(&*dir.path().to_string_lossy(), "DIR");
     assert_snapshot!("refused_no_agent", shown);
+}
+
+#[test]
+fn damage_and_its_repair() {
+    let (world, empty) = (World::start(), World::empty());
+    for (name, line) in [
+        ("fsck", "fsck"),
+        ("fsck_repaired", "fsck --repair --yes --nobody-has wiki@vsanDatastore"),
+        ("fsck_filtered", "fsck --filter state=left -o csv"),
+        ("fsck_nobody_to_ask", "fsck --repair"),
+        ("fsck_long", "fsck slow -o json"),
+    ] {
+        assert_snapshot!(name, both_widths(&world, line));
+    }
+    assert_snapshot!("fsck_empty", both_widths(&empty, "fsck"));
 }

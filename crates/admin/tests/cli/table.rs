@@ -431,3 +431,114 @@ pub(crate) fn work(id: &str, step: u64) -> v1::Work {
         started_unix_ms: THEN,
     }
 }
+
+pub(crate) fn findings() -> Vec<v1::Finding> {
+    vec![
+        v1::Finding {
+            name: "powered-off-owner".into(),
+            object: "ledger@vsanDatastore".into(),
+            text: "VM swarm02 is off, and the volume's disk is in its configuration".into(),
+            explanation: "a VM that is off still has the volume in its configuration".into(),
+            risk: "data".into(),
+            danger: "deleting the VM deletes the volume".into(),
+            since_unix_ms: days_ago(),
+            since_seen: true,
+            repair: "takes the disk out of the configuration of the VM, which is off, and the volume is free"
+                .into(),
+            command: "vdvs doctor --fix=powered-off-owner ledger@vsanDatastore".into(),
+            volume_id: ID.into(),
+        },
+        v1::Finding {
+            name: "silent-host".into(),
+            object: "esx02".into(),
+            text: "silent for 3 days: is its agent running, and does it reach a datastore that is seen here?"
+                .into(),
+            explanation: "a host has not told anything for long".into(),
+            risk: "warning".into(),
+            danger: "what its VMs hold stays with them until it is proven that they cannot write".into(),
+            since_unix_ms: days_ago(),
+            command: "see whether the agent there runs, and reaches a datastore that is seen here".into(),
+            ..v1::Finding::default()
+        },
+    ]
+}
+
+pub(crate) fn repaired(name: &str, dry_run: bool) -> Vec<v1::Repaired> {
+    let one = |object: &str, outcome: &str, text: &str, risk: &str| v1::Repaired {
+        name: name.into(),
+        object: object.into(),
+        outcome: if dry_run { "would" } else { outcome }.into(),
+        text: text.into(),
+        risk: risk.into(),
+        command: String::new(),
+    };
+    match name {
+        "powered-off-owner" => vec![
+            one("ledger@vsanDatastore", "repaired", "VM swarm02 is off, and the volume's disk is in its configuration", "data"),
+            one("wiki@vsanDatastore", "refused", "the device is still in use inside the VM", "data"),
+        ],
+        "stale-claim" => vec![one("db@vsanDatastore", "gone", "it is gone", "warning")],
+        _ => Vec::new(),
+    }
+}
+
+pub(crate) fn damage(repair: bool, empty: bool) -> v1::FsckReply {
+    let mut findings = vec![
+        v1::FsckFinding {
+            datastore: "vsanDatastore".into(),
+            name: "damaged-record".into(),
+            path: "dockvols/11111111-1111-1111-1111-111111111111/ledger.0a1b2c3d.vdvs".into(),
+            volume: "ledger@vsanDatastore".into(),
+            what: "no version of it is whole".into(),
+            action: "a record would be made: volume of 10GB, attached to VM swarm02; its file system is never formatted"
+                .into(),
+            state: "repairable".into(),
+        },
+        v1::FsckFinding {
+            datastore: "vsanDatastore".into(),
+            name: "lost-record".into(),
+            path: "dockvols/11111111-1111-1111-1111-111111111111/wiki.0a1b2c3e.vmdk".into(),
+            volume: "wiki@vsanDatastore".into(),
+            what: "the disk has no record".into(),
+            action: "no VM of this host has it, and it is open by esx02; run fsck on the host of the VM that has it"
+                .into(),
+            state: "left".into(),
+        },
+        v1::FsckFinding {
+            datastore: "sharedVmfs-0".into(),
+            name: "newer-format".into(),
+            path: "dockvols/.vdvs/datastore.json".into(),
+            volume: String::new(),
+            what: "the layout of sharedVmfs-0 was written by a newer version (format 2, this program knows 1)".into(),
+            action: "nothing on this datastore was touched; upgrade this host".into(),
+            state: "left".into(),
+        },
+    ];
+    for finding in findings.iter_mut().filter(|f| repair && f.state == "repairable") {
+        finding.state = "repaired".into();
+        finding.action = finding.action.replace("would be", "was");
+    }
+    let looked = v1::FsckLooked {
+        datastore: "vsanDatastore".into(),
+        records: 11,
+        claims: 12,
+        disks: 12,
+        unread: String::new(),
+    };
+    let unread = v1::FsckLooked {
+        datastore: "nfs01".into(),
+        unread: "datastore nfs01 is unavailable: no answer within 8s".into(),
+        ..v1::FsckLooked::default()
+    };
+    match empty {
+        true => v1::FsckReply {
+            looked: vec![looked],
+            ..v1::FsckReply::default()
+        },
+        false => v1::FsckReply {
+            findings,
+            looked: vec![looked, unread],
+            work: None,
+        },
+    }
+}

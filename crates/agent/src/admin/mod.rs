@@ -2,6 +2,8 @@
 
 mod audit;
 mod config;
+mod doctor;
+mod fsck;
 mod groups;
 mod hosts;
 mod policies;
@@ -51,6 +53,7 @@ pub struct AdminFront {
     calls: Calls,
     places: Places,
     works: Works,
+    reports: fsck::Reports,
     began: Instant,
     facts: Facts,
 }
@@ -65,6 +68,7 @@ impl AdminFront {
             calls,
             places: Places::default(),
             works: Works::default(),
+            reports: fsck::Reports::default(),
             began: Instant::now(),
             facts,
         }
@@ -399,6 +403,34 @@ impl AdminService for AdminFront {
     ) -> Result<Response<v1::ListWorksReply>, Status> {
         let (deadline, wire) = open(request)?;
         self.answer_list_works(deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn doctor(
+        &self,
+        request: Request<v1::DoctorRequest>,
+    ) -> Result<Response<v1::DoctorReply>, Status> {
+        let (deadline, wire) = open(request)?;
+        self.answer_doctor(deadline, wire).await.map(Response::new)
+    }
+
+    async fn repair(
+        &self,
+        request: Request<v1::RepairRequest>,
+    ) -> Result<Response<v1::RepairReply>, Status> {
+        let (user, deadline, wire) = open_as(request)?;
+        self.answer_repair(user, deadline, wire)
+            .await
+            .map(Response::new)
+    }
+
+    async fn fsck(
+        &self,
+        request: Request<v1::FsckRequest>,
+    ) -> Result<Response<v1::FsckReply>, Status> {
+        let (user, deadline, wire) = open_as(request)?;
+        self.answer_fsck(user, deadline, wire)
             .await
             .map(Response::new)
     }

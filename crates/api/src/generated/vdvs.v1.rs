@@ -34,6 +34,9 @@ pub struct HelloReply {
     pub vm_uuid: ::prost::alloc::string::String,
     #[prost(string, tag = "7")]
     pub host_name: ::prost::alloc::string::String,
+    /// The host's clock, for a guest that compares its own; 0: an older agent, which does not say.
+    #[prost(int64, tag = "8")]
+    pub clock_unix_ms: i64,
 }
 /// A fresh UUID for each request, the same one for each of its retries.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2355,6 +2358,164 @@ pub struct ListWorksReply {
     #[prost(message, repeated, tag = "1")]
     pub works: ::prost::alloc::vec::Vec<Work>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DoctorRequest {
+    /// Only findings of this name; empty: all.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Finding {
+    /// What kind of finding, as in docs/doctor.md: powered-off-owner, stale-claim, ...
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What it is about: a volume's full name, a VM, a host, a datastore, a file.
+    #[prost(string, tag = "2")]
+    pub object: ::prost::alloc::string::String,
+    /// What was found.
+    #[prost(string, tag = "3")]
+    pub text: ::prost::alloc::string::String,
+    /// What findings of this name mean.
+    #[prost(string, tag = "4")]
+    pub explanation: ::prost::alloc::string::String,
+    /// warning, data
+    #[prost(string, tag = "5")]
+    pub risk: ::prost::alloc::string::String,
+    /// What may happen if nothing is done.
+    #[prost(string, tag = "6")]
+    pub danger: ::prost::alloc::string::String,
+    #[prost(int64, tag = "7")]
+    pub since_unix_ms: i64,
+    /// The time is that of the first look that saw it; it may be older.
+    #[prost(bool, tag = "8")]
+    pub since_seen: bool,
+    /// What `Repair` would do; empty: only a person can.
+    #[prost(string, tag = "9")]
+    pub repair: ::prost::alloc::string::String,
+    /// The one command to act.
+    #[prost(string, tag = "10")]
+    pub command: ::prost::alloc::string::String,
+    /// The volume's id, where it is about one.
+    #[prost(string, tag = "11")]
+    pub volume_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DoctorReply {
+    /// Data at risk first, then by name and object.
+    #[prost(message, repeated, tag = "1")]
+    pub findings: ::prost::alloc::vec::Vec<Finding>,
+    /// The host that looked.
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+    /// How many volumes, VMs of this host and other hosts were looked at.
+    #[prost(uint32, tag = "3")]
+    pub volumes: u32,
+    #[prost(uint32, tag = "4")]
+    pub vms: u32,
+    #[prost(uint32, tag = "5")]
+    pub hosts: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepairRequest {
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<RequestHead>,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Only this object, as the finding names it; empty: all findings of that name.
+    #[prost(string, tag = "3")]
+    pub object: ::prost::alloc::string::String,
+    /// Only say what would be done.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Repaired {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub object: ::prost::alloc::string::String,
+    /// would: not tried; repaired: the finding is gone; gone: it was by itself; refused: it stands.
+    #[prost(string, tag = "3")]
+    pub outcome: ::prost::alloc::string::String,
+    /// What was done or would be, or why not.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+    /// warning, data
+    #[prost(string, tag = "5")]
+    pub risk: ::prost::alloc::string::String,
+    /// What to do about one that was refused.
+    #[prost(string, tag = "6")]
+    pub command: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RepairReply {
+    #[prost(message, repeated, tag = "1")]
+    pub repaired: ::prost::alloc::vec::Vec<Repaired>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FsckRequest {
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<RequestHead>,
+    /// Empty: all datastores of this host.
+    #[prost(string, repeated, tag = "2")]
+    pub datastores: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Repair what can be repaired; otherwise nothing is changed.
+    #[prost(bool, tag = "3")]
+    pub repair: bool,
+    /// Volumes, as name@datastore, that no VM of any host has in its configuration: the administrator vouches for it.
+    #[prost(string, repeated, tag = "4")]
+    pub nobody_has: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The report of this work, which has ended; nothing else is asked then.
+    #[prost(string, tag = "5")]
+    pub report_of: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FsckFinding {
+    #[prost(string, tag = "1")]
+    pub datastore: ::prost::alloc::string::String,
+    /// What kind of damage: damaged-record, lost-claim, ...
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// The file, below the datastore.
+    #[prost(string, tag = "3")]
+    pub path: ::prost::alloc::string::String,
+    /// Full name of the volume it is about; empty: none.
+    #[prost(string, tag = "4")]
+    pub volume: ::prost::alloc::string::String,
+    /// What was found.
+    #[prost(string, tag = "5")]
+    pub what: ::prost::alloc::string::String,
+    /// What was done, would be done, or is to be done.
+    #[prost(string, tag = "6")]
+    pub action: ::prost::alloc::string::String,
+    /// repairable, repaired, left
+    #[prost(string, tag = "7")]
+    pub state: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FsckLooked {
+    #[prost(string, tag = "1")]
+    pub datastore: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub records: u32,
+    #[prost(uint32, tag = "3")]
+    pub claims: u32,
+    #[prost(uint32, tag = "4")]
+    pub disks: u32,
+    /// Why it could not be looked at; empty: it was.
+    #[prost(string, tag = "5")]
+    pub unread: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FsckReply {
+    #[prost(message, repeated, tag = "1")]
+    pub findings: ::prost::alloc::vec::Vec<FsckFinding>,
+    #[prost(message, repeated, tag = "2")]
+    pub looked: ::prost::alloc::vec::Vec<FsckLooked>,
+    /// It goes on: ask for its report when it has ended.
+    #[prost(message, optional, tag = "3")]
+    pub work: ::core::option::Option<Work>,
+}
 /// What becomes of the volumes that a VM leaves behind when its vmgroup changes. Unspecified: if there are any, refuse
 /// and say which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -2984,6 +3145,70 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("vdvs.v1.AdminService", "ListWorks"));
             self.inner.unary(req, path, codec).await
         }
+        /// What differs between the records, the VMs' configurations, the locks and what guests say, and its repair.
+        pub async fn doctor(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DoctorRequest>,
+        ) -> std::result::Result<tonic::Response<super::DoctorReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/Doctor",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "Doctor"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn repair(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RepairRequest>,
+        ) -> std::result::Result<tonic::Response<super::RepairReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/Repair",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vdvs.v1.AdminService", "Repair"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Damage on datastores, and its repair.
+        pub async fn fsck(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FsckRequest>,
+        ) -> std::result::Result<tonic::Response<super::FsckReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vdvs.v1.AdminService/Fsck",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("vdvs.v1.AdminService", "Fsck"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3118,6 +3343,20 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::ListWorksRequest>,
         ) -> std::result::Result<tonic::Response<super::ListWorksReply>, tonic::Status>;
+        /// What differs between the records, the VMs' configurations, the locks and what guests say, and its repair.
+        async fn doctor(
+            &self,
+            request: tonic::Request<super::DoctorRequest>,
+        ) -> std::result::Result<tonic::Response<super::DoctorReply>, tonic::Status>;
+        async fn repair(
+            &self,
+            request: tonic::Request<super::RepairRequest>,
+        ) -> std::result::Result<tonic::Response<super::RepairReply>, tonic::Status>;
+        /// Damage on datastores, and its repair.
+        async fn fsck(
+            &self,
+            request: tonic::Request<super::FsckRequest>,
+        ) -> std::result::Result<tonic::Response<super::FsckReply>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AdminServiceServer<T> {
@@ -4215,6 +4454,139 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListWorksSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/Doctor" => {
+                    #[allow(non_camel_case_types)]
+                    struct DoctorSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::DoctorRequest>
+                    for DoctorSvc<T> {
+                        type Response = super::DoctorReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DoctorRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::doctor(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DoctorSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/Repair" => {
+                    #[allow(non_camel_case_types)]
+                    struct RepairSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RepairRequest>
+                    for RepairSvc<T> {
+                        type Response = super::RepairReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RepairRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::repair(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RepairSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vdvs.v1.AdminService/Fsck" => {
+                    #[allow(non_camel_case_types)]
+                    struct FsckSvc<T: AdminService>(pub Arc<T>);
+                    impl<T: AdminService> tonic::server::UnaryService<super::FsckRequest>
+                    for FsckSvc<T> {
+                        type Response = super::FsckReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FsckRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::fsck(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FsckSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

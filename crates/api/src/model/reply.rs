@@ -6,7 +6,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 use uuid::Uuid;
 use vdvs_domain::ownership::Locator;
-use vdvs_domain::{DatastoreName, Epoch, Error, VolumeId};
+use vdvs_domain::{DatastoreName, Epoch, Error, Timestamp, VolumeId};
 
 use super::request::millis;
 use super::volume::Volume;
@@ -32,6 +32,8 @@ pub struct HelloAnswer {
     pub vm_uuid: Uuid,
     /// The host.
     pub host_name: String,
+    /// Its clock; `None`: an older agent, which does not say.
+    pub clock: Option<Timestamp>,
 }
 
 /// Answer of `AttachVolume`.
@@ -98,6 +100,9 @@ impl From<HelloAnswer> for v1::HelloReply {
             vm_name: hello.vm_name,
             vm_uuid: hello.vm_uuid.to_string(),
             host_name: hello.host_name,
+            clock_unix_ms: hello
+                .clock
+                .map_or(0, |at| i64::try_from(at.millis()).unwrap_or(i64::MAX)),
         }
     }
 }
@@ -114,6 +119,10 @@ impl TryFrom<v1::HelloReply> for HelloAnswer {
             vm_name: wire.vm_name,
             vm_uuid: uuid("vm_uuid", &wire.vm_uuid)?,
             host_name: wire.host_name,
+            clock: u64::try_from(wire.clock_unix_ms)
+                .ok()
+                .filter(|millis| *millis > 0)
+                .map(Timestamp::from_millis),
         })
     }
 }

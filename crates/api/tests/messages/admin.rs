@@ -15,6 +15,8 @@ pub(crate) fn all(golden: &mut Golden) {
     one_volume(golden);
     hosts_and_audit(golden);
     works(golden);
+    doctor(golden);
+    fsck(golden);
 }
 
 fn groups(golden: &mut Golden) {
@@ -375,6 +377,98 @@ fn work() -> v1::Work {
         reason: "HOST_FAILED".into(),
         started_unix_ms: 1_700_000_000_006,
     }
+}
+
+fn doctor(golden: &mut Golden) {
+    golden.check(
+        "doctor_request",
+        &v1::DoctorRequest {
+            name: "stale-claim".into(),
+        },
+    );
+    let finding = v1::Finding {
+        name: "powered-off-owner".into(),
+        object: "v@ds".into(),
+        text: "VM vm1 is off".into(),
+        explanation: "a VM that is off still has the volume".into(),
+        risk: "data".into(),
+        danger: "deleting the VM deletes the volume".into(),
+        since_unix_ms: 1_700_000_000_007,
+        since_seen: true,
+        repair: "takes the disk out".into(),
+        command: "vdvs doctor --fix=powered-off-owner v@ds".into(),
+        volume_id: A.into(),
+    };
+    golden.check(
+        "doctor_reply",
+        &v1::DoctorReply {
+            findings: vec![finding],
+            host: "esx01".into(),
+            volumes: 1,
+            vms: 2,
+            hosts: 3,
+        },
+    );
+    golden.check(
+        "repair_request",
+        &v1::RepairRequest {
+            head: head(),
+            name: "powered-off-owner".into(),
+            object: "v@ds".into(),
+            dry_run: true,
+        },
+    );
+    let repaired = v1::Repaired {
+        name: "powered-off-owner".into(),
+        object: "v@ds".into(),
+        outcome: "refused".into(),
+        text: "it stands".into(),
+        risk: "data".into(),
+        command: "power it on".into(),
+    };
+    golden.check(
+        "repair_reply",
+        &v1::RepairReply {
+            repaired: vec![repaired],
+        },
+    );
+}
+
+fn fsck(golden: &mut Golden) {
+    golden.check(
+        "fsck_request",
+        &v1::FsckRequest {
+            head: head(),
+            datastores: vec!["ds".into()],
+            repair: true,
+            nobody_has: vec!["v@ds".into()],
+            report_of: "w".into(),
+        },
+    );
+    let finding = v1::FsckFinding {
+        datastore: "ds".into(),
+        name: "lost-record".into(),
+        path: "dockvols/g/v.00000001.vmdk".into(),
+        volume: "v@ds".into(),
+        what: "the disk has no record".into(),
+        action: "a record would be made".into(),
+        state: "repairable".into(),
+    };
+    let looked = v1::FsckLooked {
+        datastore: "ds".into(),
+        records: 1,
+        claims: 2,
+        disks: 3,
+        unread: "no answer".into(),
+    };
+    golden.check(
+        "fsck_reply",
+        &v1::FsckReply {
+            findings: vec![finding],
+            looked: vec![looked],
+            work: Some(work()),
+        },
+    );
 }
 
 fn works(golden: &mut Golden) {

@@ -92,6 +92,7 @@ impl Inner {
             .disks
             .iter()
             .filter(|p| !files.records.contains_key(*p));
+        let alone: Vec<_> = alone.collect();
         for place in alone {
             // It may be gone by now.
             let is_there = self.disk_there(place).await == Some(true);
@@ -116,6 +117,7 @@ impl Inner {
             v.recorded && v.place.ds == *ds && v.place.folder == group && v.record.exists()
         });
         let mut found = Vec::new();
+        let here: Vec<_> = here.collect();
         for volume in here {
             let disk = volume.place.disk();
             let missing = !files.names.contains(disk.path.file_name())
@@ -258,7 +260,9 @@ impl Inner {
         let counted = volumes
             .iter()
             .filter(|v| ledger.complete && belongs(&v.record, group));
-        for volume in counted.filter(|v| !ledger.entries.contains_key(&v.record.id)) {
+        let missing = counted.filter(|v| !ledger.entries.contains_key(&v.record.id));
+        let missing: Vec<_> = missing.collect();
+        for volume in missing {
             if !self.still_counts(volume, group).await? {
                 continue;
             }

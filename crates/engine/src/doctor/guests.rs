@@ -57,12 +57,17 @@ impl Reports {
 impl Inner {
     pub(super) async fn findings_of_guests(&self, views: &Views) -> Vec<Found> {
         let mut found = Vec::new();
-        for here in views.vms.iter().filter(|h| h.vm.power == Power::On) {
+        let settled = views.volumes.iter();
+        let settled = settled.filter(|v| v.recorded && v.record.operation.is_none());
+        let settled: Vec<_> = settled.collect();
+        for here in &views.vms {
+            if here.vm.power != Power::On {
+                continue;
+            }
             let Some(report) = self.reports.of(&here.vm.id) else {
                 continue;
             };
-            let settled = views.volumes.iter();
-            for volume in settled.filter(|v| v.recorded && v.record.operation.is_none()) {
+            for volume in &settled {
                 found.extend(unreported(views, volume, &here.vm, &report));
                 found.extend(self.superseded(views, volume, &here.vm, &report).await);
             }

@@ -35,6 +35,7 @@ mod views;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::BoxFuture;
 use vdvs_domain::{DatastoreName, Error, GroupId, Timestamp, VolumeId, VolumeName};
 
 pub use kinds::{Kind, Remedy, Risk, Row};
@@ -217,7 +218,7 @@ impl Inner {
             "" => None,
             name => Some(kind_named(name)?),
         };
-        let views = Box::pin(self.look_around()).await;
+        let views = self.look_around().await;
         let found = self.diagnose(&views).await;
         let seen = self.first_seen.update(&found, self.now());
         let fits = |f: &Found| wanted.is_none_or(|kind| f.kind == kind);
@@ -234,7 +235,11 @@ impl Inner {
     }
 
     /// What the views show, one finding per kind and object.
-    async fn diagnose(self: &Arc<Self>, views: &Views) -> Vec<Found> {
+    fn diagnose<'a>(self: &'a Arc<Self>, views: &'a Views) -> BoxFuture<'a, Vec<Found>> {
+        Box::pin(self.diagnose_now(views))
+    }
+
+    async fn diagnose_now(self: &Arc<Self>, views: &Views) -> Vec<Found> {
         let mut found = views.missing();
         found.extend(self.findings_of_datastores(views).await);
         found.extend(self.findings_of_hosts(views));

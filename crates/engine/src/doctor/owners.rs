@@ -16,7 +16,8 @@ impl Inner {
             .volumes
             .iter()
             .filter(|v| v.record.operation.is_none());
-        for volume in settled.filter(|v| v.recorded) {
+        let settled: Vec<_> = settled.filter(|v| v.recorded).collect();
+        for volume in settled {
             let Some(owner) = volume.record.ownership.owner() else {
                 continue;
             };

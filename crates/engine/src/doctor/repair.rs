@@ -58,7 +58,7 @@ impl Inner {
         kind: Kind,
         object: &str,
     ) -> Result<Vec<(Found, Finding)>, Error> {
-        let views = Box::pin(self.look_around()).await;
+        let views = self.look_around().await;
         let found = self.diagnose(&views).await;
         let seen = self.first_seen.update(&found, self.now());
         let fits = |f: &Found| f.kind == kind && (object.is_empty() || f.object == object);

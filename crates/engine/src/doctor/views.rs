@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use vdvs_domain::error::full_name;
 use vdvs_domain::{DatastoreName, VmId, VolumeId};
 
@@ -84,7 +84,11 @@ impl Views {
 
 impl Inner {
     /// Looks.
-    pub(super) async fn look_around(&self) -> Views {
+    pub(super) fn look_around(&self) -> BoxFuture<'_, Views> {
+        Box::pin(self.look_around_now())
+    }
+
+    async fn look_around_now(&self) -> Views {
         let mut missing = Vec::new();
         let datastores = self.datastores().await.unwrap_or_else(|why| {
             missing.push(("datastores".to_owned(), why.to_string()));
@@ -134,7 +138,9 @@ impl Inner {
             named.entry(name).or_default().push(volume);
         }
         let mut titles = HashMap::new();
-        for volume in named.into_values().filter(|n| n.len() > 1).flatten() {
+        let shared = named.into_values().filter(|n| n.len() > 1).flatten();
+        let shared: Vec<&Indexed> = shared.collect();
+        for volume in shared {
             let ds = &volume.place.ds;
             let group = self.group_shown(ds, volume.record.group).await;
             let name = full_name(&volume.record.name, ds);

@@ -1,5 +1,6 @@
 //! The calls, one file per managed object. Each is named after the API's method and says whether it may be repeated.
 
+mod autostart;
 mod content;
 mod datastore;
 mod disk;

@@ -7,13 +7,13 @@ use vdvs_domain::ErrorKind;
 use super::super::verbs::Report;
 use crate::agent::Agent;
 use crate::args::{
-    AuditCommand, Command, ConfigCommand, DatastoreCommand, GroupCommand, HostCommand, VmCommand,
-    VolumeCommand, WorkCommand,
+    AuditCommand, Command, ConfigCommand, DatastoreCommand, Doctor, Fsck, GroupCommand,
+    HostCommand, VmCommand, VolumeCommand, WorkCommand,
 };
 use crate::arrange::Arrangement;
 use crate::failure::Failure;
 use crate::grid::{Grid, Row};
-use crate::ops::{audit, config, group, inventory, volume, work};
+use crate::ops::{audit, config, doctor, fsck, group, inventory, volume, work};
 use crate::render::Text;
 use crate::run::files::read;
 use crate::view::Tabular;
@@ -50,8 +50,35 @@ pub(crate) async fn answer(agent: &mut Agent, command: &Command) -> Result<Repor
             // As a failure, so that whoever polls sees it in the exit code.
             work::failure_of(&work).map_or_else(|| Ok(text(&work)), Err)
         }
+        Command::Doctor(what) => of_doctor(agent, what).await,
+        Command::Fsck(what) => of_fsck(agent, what).await,
         _ => Err(not_here()),
     }
+}
+
+/// esxcli takes an answer with findings for an answer: its exit code says only whether there is one.
+async fn of_doctor(agent: &mut Agent, what: &Doctor) -> Result<Report, Failure> {
+    let (all, object) = (Arrangement::default(), what.object.as_deref());
+    Ok(match &what.fix {
+        None => list(&doctor::look(agent, object, &all).await?.grid()),
+        Some(name) => {
+            let repairs = doctor::repair(agent, name, object, what.dry_run, &all).await?;
+            list(&repairs.grid())
+        }
+    })
+}
+
+/// A repair that takes long is named, and looked at with `work show`.
+async fn of_fsck(agent: &mut Agent, what: &Fsck) -> Result<Report, Failure> {
+    let ask = fsck::Ask {
+        datastore: what.datastore.as_deref(),
+        repair: what.repair,
+        nobody_has: &what.nobody_has,
+    };
+    Ok(match fsck::begin(agent, &ask).await? {
+        Ok(damage) => list(&damage.grid()),
+        Err(work) => text(&work),
+    })
 }
 
 async fn of_volume(agent: &mut Agent, command: &VolumeCommand) -> Result<Report, Failure> {

@@ -2,12 +2,12 @@
 //! line describes it. The back end reads its arguments by this list and the plug-in's definition is written from it.
 
 use clap::{Arg, ArgAction, CommandFactory};
-use vdvs_api::v1::ListAuditReply;
+use vdvs_api::v1::{DoctorReply, FsckReply, ListAuditReply};
 
 use super::super::tree::{self, Answer, Takes, Verb};
 use crate::args::Cli;
 use crate::grid::Column;
-use crate::view::{AuditList, ConfigChange, Datastore, Host, Tabular, Vm, Work};
+use crate::view::{AuditList, Checkup, ConfigChange, Damage, Datastore, Host, Tabular, Vm, Work};
 
 /// A command.
 #[derive(Debug, Clone)]
@@ -167,6 +167,8 @@ fn fields(name: &str) -> Option<&'static [Column]> {
         "host ls" => Vec::<Host>::new().grid().columns,
         "datastore ls" => Vec::<Datastore>::new().grid().columns,
         "config history" => Vec::<ConfigChange>::new().grid().columns,
+        "doctor" => Checkup::from(DoctorReply::default()).grid().columns,
+        "fsck" => Damage::from(FsckReply::default()).grid().columns,
         "work ls" => Vec::<Work>::new().grid().columns,
         "audit ls" | "audit export" => AuditList::from(ListAuditReply::default()).grid().columns,
         _ => return None,

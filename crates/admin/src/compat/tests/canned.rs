@@ -93,6 +93,41 @@ canned! {
         work: Some(work(if request.contains("w-failed") { "failed" } else { "done" })),
     };
     ListWorksReply(_request) v1::ListWorksReply { works: vec![work("running")] };
+    DoctorReply(_request) v1::DoctorReply {
+        findings: vec![v1::Finding {
+            name: "stale-name".to_owned(),
+            object: "old@sharedVmfs-0".to_owned(),
+            text: "nobody has it".to_owned(),
+            risk: "warning".to_owned(),
+            since_unix_ms: THEN,
+            command: "vdvs doctor --fix=stale-name old@sharedVmfs-0".to_owned(),
+            ..v1::Finding::default()
+        }],
+        host: "esx01".to_owned(),
+        ..v1::DoctorReply::default()
+    };
+    RepairReply(_request) v1::RepairReply {
+        repaired: vec![v1::Repaired {
+            name: "stale-name".to_owned(),
+            object: "old@sharedVmfs-0".to_owned(),
+            outcome: "repaired".to_owned(),
+            text: "nobody has it".to_owned(),
+            risk: "warning".to_owned(),
+            ..v1::Repaired::default()
+        }],
+    };
+    FsckReply(_request) v1::FsckReply {
+        findings: vec![v1::FsckFinding {
+            datastore: "sharedVmfs-0".to_owned(),
+            name: "lost-record".to_owned(),
+            path: "dockvols/11111111-1111-1111-1111-111111111111/db.0a1b2c3d.vmdk".to_owned(),
+            volume: "db@sharedVmfs-0".to_owned(),
+            what: "the disk has no record".to_owned(),
+            action: "a record would be made".to_owned(),
+            state: "repairable".to_owned(),
+        }],
+        ..v1::FsckReply::default()
+    };
     ChangeReply(request) change(request);
 }
 

@@ -84,6 +84,9 @@ agent! {
     list_audit(ListAuditRequest) -> ListAuditReply;
     show_work(ShowWorkRequest) -> ShowWorkReply;
     list_works(ListWorksRequest) -> ListWorksReply;
+    doctor(DoctorRequest) -> DoctorReply;
+    repair(RepairRequest) -> RepairReply;
+    fsck(FsckRequest) -> FsckReply;
 }
 
 /// A running agent; it ends with the test's process.
