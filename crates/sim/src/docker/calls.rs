@@ -24,7 +24,11 @@ pub(super) enum Reply {
     /// An error with its text.
     Err(String),
     /// No answer.
-    Nothing,
+    Nothing {
+        /// The plugin was there, read the request and kept its answer to itself. Otherwise it was away, or died with the
+        /// request, whose repeats say nothing: then it could not have answered.
+        refused: bool,
+    },
 }
 
 impl Daemon {
@@ -35,19 +39,24 @@ impl Daemon {
             _ => LIMIT,
         };
         let tries = Box::pin(self.tries(path, body));
-        timeout(limit, tries).await.unwrap_or(Reply::Nothing)
+        let late = Reply::Nothing { refused: true };
+        timeout(limit, tries).await.unwrap_or(late)
     }
 
     async fn tries(&self, path: &str, body: &Value) -> Reply {
         let mut bytes = format!("{body}\n").into_bytes();
         let mut waits = WAITS.iter();
+        let mut refused = false;
         loop {
             self.life.step().await;
             if let Some(plugin) = self.guest.listening() {
                 let answer = select! {
                     biased;
                     () = plugin.life.over() => None,
-                    answer = Box::pin(plugin.server.handle(path, &bytes)) => answer.ok(),
+                    answer = Box::pin(plugin.server.handle(path, &bytes)) => {
+                        refused |= !bytes.is_empty() && answer.is_err();
+                        answer.ok()
+                    }
                 };
                 self.life.step().await;
                 if let Some(answer) = answer {
@@ -58,7 +67,7 @@ impl Daemon {
             }
             match waits.next() {
                 Some(seconds) => sleep(Duration::from_secs(*seconds)).await,
-                None => return Reply::Nothing,
+                None => return Reply::Nothing { refused },
             }
         }
     }
@@ -72,7 +81,7 @@ impl Daemon {
         match &reply {
             Reply::Ok(_) => checker.seen(self.guest.vm(), name),
             Reply::Err(_) => checker.told_not_found(self.guest.vm(), name),
-            Reply::Nothing => {}
+            Reply::Nothing { .. } => {}
         }
         reply
     }
@@ -89,7 +98,7 @@ impl Daemon {
                     .ok_or_else(|| "no mount point in the answer".to_owned())
             }
             Reply::Err(text) => Err(format!("error while mounting volume '': {text}")),
-            Reply::Nothing => Err("error while mounting volume '': no answer".to_owned()),
+            Reply::Nothing { .. } => Err("error while mounting volume '': no answer".to_owned()),
         };
         match &said {
             Ok(_) => self

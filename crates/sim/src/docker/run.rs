@@ -127,6 +127,9 @@ impl Daemon {
 
     /// Whose a name is; makes the volume where dockerd would.
     async fn whose(&self, name: &str, driver_named: bool) -> Result<Whose, String> {
+        // One look-up of a name at a time.
+        let lock = self.guest.name_lock(name);
+        let _alone = lock.lock().await;
         let known = {
             let state = self.guest.state();
             if state.docker.twins.contains(name) {
@@ -141,16 +144,21 @@ impl Daemon {
                 match self.get(name).await {
                     Reply::Ok(_) => Ok(self.ours(name)),
                     Reply::Err(text) => Err(format!("no such volume: {text}")),
-                    Reply::Nothing => Err("error while checking if volume exists".to_owned()),
+                    Reply::Nothing { .. } => {
+                        Err("error while checking if volume exists".to_owned())
+                    }
                 }
             }
-            Reply::Nothing if driver_named || known => {
+            Reply::Nothing { .. } if driver_named || known => {
                 Err("error while checking if volume exists".to_owned())
             }
-            Reply::Err(_) | Reply::Nothing => {
+            reply => {
                 self.guest.note(format_args!("makes a local volume {name}"));
-                let checker = &self.guest.inner.checker;
-                checker.local_twin(self.guest.vm(), name);
+                // What no plugin can prevent is documented, and found by its doctor.
+                if !matches!(reply, Reply::Nothing { refused: false }) {
+                    let checker = &self.guest.inner.checker;
+                    checker.local_twin(self.guest.vm(), name);
+                }
                 let mut state = self.guest.state();
                 state.docker.ours.remove(name);
                 state.docker.twins.insert(name.to_owned());
@@ -181,7 +189,7 @@ impl Daemon {
                 Ok(())
             }
             Reply::Err(text) => Err(format!("create {name}: {text}")),
-            Reply::Nothing => Err(format!("create {name}: no answer")),
+            Reply::Nothing { .. } => Err(format!("create {name}: no answer")),
         }
     }
 
@@ -209,7 +217,7 @@ impl Daemon {
             Reply::Ok(_) if in_use => return Err(format!("remove {name}: volume is in use")),
             Reply::Ok(_) => drop(self.get(name).await),
             Reply::Err(text) => return Err(format!("get {name}: no such volume ({text})")),
-            Reply::Nothing => return Err(format!("get {name}: no answer")),
+            Reply::Nothing { .. } => return Err(format!("get {name}: no answer")),
         }
         let reply = self
             .call("/VolumeDriver.Remove", &json!({ "Name": name }))
@@ -220,7 +228,7 @@ impl Daemon {
                 Ok(())
             }
             Reply::Err(text) => Err(format!("remove {name}: {text}")),
-            Reply::Nothing => Err(format!("remove {name}: no answer")),
+            Reply::Nothing { .. } => Err(format!("remove {name}: no answer")),
         };
         self.guest.note(format_args!("remove {name}: {removed:?}"));
         removed
@@ -230,7 +238,7 @@ impl Daemon {
         let answer = match self.call("/VolumeDriver.List", &json!({})).await {
             Reply::Ok(answer) => answer,
             Reply::Err(text) => return Err(text),
-            Reply::Nothing => return Err("no answer".to_owned()),
+            Reply::Nothing { .. } => return Err("no answer".to_owned()),
         };
         let volumes = answer.get("Volumes").and_then(Value::as_array);
         let names = volumes.into_iter().flatten();

@@ -40,20 +40,21 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Requests {
     made: u64,
-    vm: u128,
+    vm: String,
 }
 
 impl Requests {
     pub(crate) fn of(vm: &VmId) -> Self {
         Self {
             made: 0,
-            vm: vm.instance_uuid.as_u128(),
+            // A copy of a VM has its UUID and luck of its own.
+            vm: format!("{} {}", vm.instance_uuid, vm.config_path),
         }
     }
 
     fn fresh(&mut self) -> RequestId {
         self.made += 1;
-        let bytes = format!("{:x} {}", self.vm, self.made);
+        let bytes = format!("{} {}", self.vm, self.made);
         RequestId::new(Uuid::new_v5(&Uuid::NAMESPACE_OID, bytes.as_bytes()))
     }
 }

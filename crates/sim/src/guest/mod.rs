@@ -27,10 +27,12 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::task::TaskTracker;
 use vdvs_domain::VmId;
 use vdvs_host_sim::World;
@@ -107,6 +109,8 @@ pub(crate) struct State {
     daemon: Option<Life>,
     /// What dockerd has on the guest's own disk.
     pub(crate) docker: Remembered,
+    /// Names that dockerd looks up, one at a time each.
+    names: BTreeMap<String, Arc<AsyncMutex<()>>>,
     /// A number for whatever needs one that is never used twice.
     pub(crate) numbers: u64,
 }
@@ -396,6 +400,11 @@ impl Guest {
         let mut docker = to.docker.clone();
         docker.machine_ended();
         self.state().docker = docker;
+    }
+
+    pub(crate) fn name_lock(&self, name: &str) -> Arc<AsyncMutex<()>> {
+        let mut state = self.state();
+        Arc::clone(state.names.entry(name.to_owned()).or_default())
     }
 
     pub(crate) fn number(&self) -> u64 {
