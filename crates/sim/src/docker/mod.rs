@@ -49,6 +49,12 @@ struct Container {
 }
 
 impl Remembered {
+    /// No Unmount is lost or late any more.
+    pub(crate) fn mend(&mut self) {
+        self.lose_unmounts = 0;
+        self.late_unmount = None;
+    }
+
     /// The machine ended, and every container with it.
     pub(crate) fn machine_ended(&mut self) {
         self.containers.clear();

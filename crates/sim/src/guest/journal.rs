@@ -64,6 +64,12 @@ impl RootDisk {
         }
     }
 
+    pub(crate) fn mend(&self) {
+        let mut root = self.root();
+        root.full = false;
+        root.tear = None;
+    }
+
     /// Writes made so far.
     pub(crate) fn writes(&self) -> u64 {
         self.root().writes

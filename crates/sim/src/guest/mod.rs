@@ -363,9 +363,11 @@ impl Guest {
         self.inner.faults.add(fault, times);
     }
 
-    /// Calls to the agent do not go wrong any more by themselves.
-    pub fn mend_link(&self) {
+    /// Nothing that was planned goes wrong any more: calls, the own disk, dockerd's Unmounts.
+    pub fn mend(&self) {
         self.inner.faults.clear();
+        self.inner.root.mend();
+        self.state().docker.mend();
     }
 
     /// Something goes wrong with the guest's own disk.

@@ -139,7 +139,7 @@ impl Scene {
     /// Everything is stopped; nothing is left of it, and what was flushed is read back in either VM.
     pub(crate) async fn end(&self, volumes: &[&str]) {
         for guest in &self.guests {
-            guest.mend_link();
+            guest.mend();
             guest.start_plugin();
             for (task, _) in guest.holds() {
                 guest.stop(&task).await;
