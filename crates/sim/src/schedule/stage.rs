@@ -302,7 +302,7 @@ impl<'a> Stage<'a> {
         for vm in 0..universe.vms() {
             universe.partition(vm, false);
             universe.cut_link(vm, false);
-            universe.guest(vm).mend_link();
+            universe.guest(vm).mend();
             universe.guest(vm).journal(JournalFault::Full(false));
             universe.guest(vm).start_dockerd();
         }
