@@ -151,21 +151,23 @@ impl Inner {
         }
         tell.total(u64::try_from(names.slots.len()).unwrap_or(0));
         let mut records = BTreeMap::new();
-        let mut reads = stream::iter(&names.slots)
-            .map(async |(place, slots)| (place, self.read_slots(place, slots).await))
+        // Streams own what they read: borrowed items make a future that no task may carry.
+        let mut reads = stream::iter(names.slots)
+            .map(async |(place, slots)| {
+                let read = self.read_slots(&place, &slots).await;
+                (place, read)
+            })
             .buffered(AT_ONCE);
         while let Some((place, read)) = reads.next().await {
-            records.insert(place.clone(), read?);
+            records.insert(place, read?);
             tell.one_more();
         }
         drop(reads);
         let mut claims = BTreeMap::new();
-        let mut reads = stream::iter(&names.claims)
+        let mut reads = stream::iter(names.claims)
             .map(async |(group, name)| {
-                (
-                    (*group, name.clone()),
-                    self.claim_at(ds, *group, name).await,
-                )
+                let read = self.claim_at(ds, group, &name).await;
+                ((group, name), read)
             })
             .buffered(AT_ONCE);
         while let Some((at, read)) = reads.next().await {
@@ -193,21 +195,25 @@ impl Inner {
         disks: &BTreeSet<Place>,
     ) -> BTreeMap<Place, Result<Capacity, String>> {
         let is_whole = |place: &&Place| records.get(*place).is_some_and(|r| r.is().is_some());
-        let whole: Vec<_> = disks.iter().filter(is_whole).collect();
+        let whole: Vec<Place> = disks.iter().filter(is_whole).cloned().collect();
         let mut stats = stream::iter(whole)
             .map(async |place| {
                 let disk = place.disk();
-                let stat = self.ports.datastores.stat_disk(&disk.datastore, &disk.path);
-                (place, stat.await)
+                let stat = self
+                    .ports
+                    .datastores
+                    .stat_disk(&disk.datastore, &disk.path)
+                    .await;
+                (place, stat)
             })
             .buffered(AT_ONCE);
         let mut sizes = BTreeMap::new();
         while let Some((place, stat)) = stats.next().await {
             match stat {
-                Ok(Some(stat)) => drop(sizes.insert(place.clone(), Ok(stat.capacity))),
+                Ok(Some(stat)) => drop(sizes.insert(place, Ok(stat.capacity))),
                 // Gone since the listing.
                 Ok(None) => {}
-                Err(why) => drop(sizes.insert(place.clone(), Err(why.to_string()))),
+                Err(why) => drop(sizes.insert(place, Err(why.to_string()))),
             }
         }
         sizes

@@ -92,7 +92,7 @@ async fn damaged_bytes_are_kept_and_every_repair_is_audited() {
 #[tokio::test(start_paused = true)]
 async fn until_it_is_rebuilt_a_volume_is_neither_absent_nor_a_leftover() {
     for lost in [false, true] {
-        let scene = Scene::new().await;
+        let mut scene = Scene::new().await;
         match lost {
             true => lose_record(&scene, "cache").await,
             false => {
@@ -100,6 +100,7 @@ async fn until_it_is_rebuilt_a_volume_is_neither_absent_nor_a_leftover() {
                 scene.put(&path, b"");
             }
         }
+        scene.restart();
         scene.sweep().await;
         scene.check_disks("swept");
         let said = scene.lab.get(1, "cache").await.unwrap_err();
