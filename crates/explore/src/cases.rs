@@ -1,0 +1,271 @@
+//! The cases: what is searched in every run, and the mistakes that must be found.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::owner::{Ask, Happening, Mistake, Prepared, Scene, Voice};
+use crate::search::{Broken, Explored, search, straight};
+use crate::swap_case::{Blind, Writers};
+
+/// More states than any case has: a search that does not end is a failure, not a hang.
+const MOST: u64 = 3_000_000;
+/// A wait of several polls.
+const WAIT: Duration = Duration::from_secs(1);
+const NO_WAIT: Duration = Duration::ZERO;
+
+/// What is searched.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// Writers of one file.
+    Swap(Writers),
+    /// Two engines.
+    Owner(Scene),
+}
+
+/// One search.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// What it is called.
+    pub name: &'static str,
+    /// What is searched.
+    pub subject: Subject,
+}
+
+/// What a search that ended says.
+#[derive(Debug, Clone, Default)]
+pub struct Finished {
+    /// How large it was.
+    pub explored: Explored,
+    /// Changes of ownership it went through.
+    pub edges: BTreeSet<String>,
+}
+
+impl Case {
+    const fn swap(name: &'static str, writers: Writers) -> Self {
+        let subject = Subject::Swap(writers);
+        Self { name, subject }
+    }
+
+    const fn owner(name: &'static str, scene: Scene) -> Self {
+        let subject = Subject::Owner(scene);
+        Self { name, subject }
+    }
+
+    /// The schedule that turns nowhere, step by step.
+    #[must_use]
+    pub fn straight(&self) -> Vec<String> {
+        match &self.subject {
+            Subject::Swap(writers) => straight(writers),
+            Subject::Owner(scene) => straight(&Prepared::new(scene.clone())),
+        }
+    }
+
+    /// Searches all of it.
+    ///
+    /// # Errors
+    /// The schedule that breaks a promise.
+    pub fn run(&self) -> Result<Finished, Broken> {
+        match &self.subject {
+            Subject::Swap(writers) => Ok(Finished {
+                explored: search(writers, MOST)?,
+                edges: BTreeSet::new(),
+            }),
+            Subject::Owner(scene) => {
+                let prepared = Prepared::new(scene.clone());
+                let explored = search(&prepared, MOST)?;
+                let edges = prepared.edges();
+                Ok(Finished { explored, edges })
+            }
+        }
+    }
+}
+
+/// VMs on two hosts, one each.
+fn apart() -> Scene {
+    Scene {
+        vms: vec![0, 1],
+        ..Scene::default()
+    }
+}
+
+fn race() -> Scene {
+    Scene {
+        voices: vec![
+            Voice::new(0, &[Ask::Attach(NO_WAIT)]),
+            Voice::new(1, &[Ask::Attach(NO_WAIT)]),
+        ],
+        ..apart()
+    }
+}
+
+fn handover() -> Scene {
+    Scene {
+        owner: Some(0),
+        voices: vec![
+            Voice::new(0, &[Ask::Detach]),
+            Voice::new(1, &[Ask::Attach(WAIT)]),
+        ],
+        ..apart()
+    }
+}
+
+fn late() -> Scene {
+    Scene {
+        owner: Some(0),
+        given_back: true,
+        voices: vec![
+            Voice::new(0, &[Ask::Attach(NO_WAIT)]),
+            Voice::new(0, &[Ask::Late(1)]),
+        ],
+        ..apart()
+    }
+}
+
+fn twice() -> Scene {
+    let attach = Ask::Attach(NO_WAIT);
+    Scene {
+        voices: vec![
+            Voice::new(0, &[attach, Ask::Detach]),
+            Voice::again(0, attach, (0, 0)),
+        ],
+        ..apart()
+    }
+}
+
+fn dead_owner() -> Scene {
+    Scene {
+        owner: Some(0),
+        voices: vec![Voice::new(1, &[Ask::Attach(WAIT)])],
+        happenings: vec![Happening::HostDies(0, 300), Happening::PowerOn(0, 1)],
+        ..apart()
+    }
+}
+
+fn live_owner() -> Scene {
+    Scene {
+        owner: Some(0),
+        voices: vec![Voice::new(1, &[Ask::Attach(WAIT)])],
+        ..apart()
+    }
+}
+
+/// What is searched in every run.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::swap("three writers of no file", Writers::new(3)),
+        Case::swap(
+            "three writers who list a value and a dead writer's slot",
+            Writers::new(3).from_value(4).from_torn(5),
+        ),
+        Case::swap(
+            "three writers, who know the slot, list, and know an older one",
+            Writers::new(3)
+                .from_value(4)
+                .knowing(&[Some(4), None, Some(3)]),
+        ),
+        Case::swap(
+            "three writers above a slot that a crash left below the value",
+            Writers::new(3)
+                .from_value(3)
+                .from_value(4)
+                .knowing(&[Some(3), Some(4), None]),
+        ),
+        Case::swap("two writers, two changes each", Writers::new(2).changing(2)),
+        Case::owner("two VMs attach at once", race()),
+        Case::owner(
+            "two VMs attach at once, an agent dies",
+            Scene {
+                deaths: 1,
+                ..race()
+            },
+        ),
+        Case::owner("one VM gives back, the other waits", handover()),
+        Case::owner(
+            "the same, an agent dies",
+            Scene {
+                deaths: 1,
+                ..handover()
+            },
+        ),
+        Case::owner(
+            "the same, an answer of the host is lost",
+            Scene {
+                losses: 1,
+                ..handover()
+            },
+        ),
+        Case::owner("a late detach meets a new attach", late()),
+        Case::owner(
+            "the same, the agent dies and starts at any moment",
+            Scene {
+                deaths: 1,
+                early_start: true,
+                ..late()
+            },
+        ),
+        Case::owner("an attach arrives twice, and a detach follows", twice()),
+        Case::owner("the owner lives and keeps the volume", live_owner()),
+        Case::owner(
+            "the owner's host dies, its VM is started elsewhere",
+            dead_owner(),
+        ),
+        Case::owner(
+            "the owner is suspended and resumed",
+            Scene {
+                happenings: vec![Happening::Suspend(0), Happening::Resume(0)],
+                ..live_owner()
+            },
+        ),
+        Case::owner(
+            "the VM moves while it attaches",
+            Scene {
+                voices: vec![
+                    Voice::new(0, &[Ask::Attach(NO_WAIT)]),
+                    Voice::new(1, &[Ask::Attach(NO_WAIT)]),
+                ],
+                happenings: vec![Happening::Move(0, 1)],
+                ..apart()
+            },
+        ),
+    ]
+}
+
+/// The same cases with something wrong: a search that does not find it would show nothing.
+#[must_use]
+pub fn mistakes() -> Vec<Case> {
+    let with = |scene: Scene, mistake| Scene {
+        mistake: Some(mistake),
+        ..scene
+    };
+    vec![
+        Case::swap(
+            "swap without its second look",
+            Writers::new(3).blind(Blind::Second),
+        ),
+        Case::swap(
+            "swap without its third look",
+            Writers::new(3).blind(Blind::Third),
+        ),
+        Case::swap(
+            "pruning without looking below",
+            Writers::new(2)
+                .from_value(3)
+                .from_value(4)
+                .knowing(&[Some(3), Some(4)])
+                .blind(Blind::Below),
+        ),
+        Case::owner(
+            "no comparison of epochs",
+            with(late(), Mistake::EpochNotCompared),
+        ),
+        Case::owner(
+            "a lock that always reads free",
+            with(live_owner(), Mistake::LockReadsFree),
+        ),
+        Case::owner(
+            "a lock that always reads free and keeps nobody out",
+            with(race(), Mistake::NoLock),
+        ),
+    ]
+}

@@ -1,0 +1,61 @@
+//! The search can fail: what is planted is found, and the schedule it gives leads there.
+//!
+//! The search of all cases is a program of its own (`cargo xtask sim --exhaustive`): it takes longer than a test may.
+
+use vdvs_explore::cases::{Case, cases, mistakes};
+use vdvs_explore::search::Broken;
+
+fn found(name: &str) -> Broken {
+    let all = mistakes();
+    let case = all.iter().find(|c| c.name == name);
+    let case = case.unwrap_or_else(|| panic!("there is no case {name}"));
+    case.run().expect_err("the mistake is found")
+}
+
+#[test]
+fn without_either_second_look_of_swap_an_acknowledged_change_is_lost() {
+    for name in [
+        "swap without its second look",
+        "swap without its third look",
+    ] {
+        let broken = found(name);
+        assert!(broken.why.contains("are lost"), "{broken}");
+        assert_eq!(broken.schedule.len(), broken.path.len());
+    }
+}
+
+#[test]
+fn pruning_without_looking_below_is_read_wrongly() {
+    let broken = found("pruning without looking below");
+    assert!(broken.why.contains("were not read"), "{broken}");
+}
+
+#[test]
+fn without_the_comparison_of_epochs_a_late_detach_takes_what_was_just_given() {
+    let broken = found("no comparison of epochs");
+    assert!(broken.why.starts_with("P2"), "{broken}");
+    let late = broken.schedule.iter().any(|step| step.contains("Late"));
+    assert!(late, "{broken}");
+}
+
+#[test]
+fn a_hypervisor_that_opens_a_disk_twice_breaks_the_first_promise() {
+    let broken = found("a lock that always reads free and keeps nobody out");
+    assert!(broken.why.starts_with("P1"), "{broken}");
+}
+
+#[test]
+fn a_lock_that_reads_free_though_it_is_held_lets_a_live_owner_be_robbed() {
+    let broken = found("a lock that always reads free");
+    assert!(broken.why.starts_with("P2"), "{broken}");
+}
+
+#[test]
+fn a_case_that_is_searched_has_a_way_through_and_a_name_of_its_own() {
+    let all = cases();
+    for case in &all {
+        assert!(!case.straight().is_empty(), "{}", case.name);
+        let same = |other: &&Case| other.name == case.name;
+        assert_eq!(all.iter().filter(same).count(), 1, "{}", case.name);
+    }
+}
