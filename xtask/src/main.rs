@@ -14,6 +14,7 @@ mod demo;
 mod dist;
 mod fuzz;
 mod lab;
+mod planted;
 mod program;
 mod reduced;
 mod report;

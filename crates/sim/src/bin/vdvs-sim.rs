@@ -3,12 +3,15 @@
 #![allow(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
 use std::collections::hash_map::RandomState;
+use std::fs;
 use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use vdvs_sim::planted;
 use vdvs_sim::schedule::{Coverage, Plan, Report, Sum, Wanted, many, run, run_told, shrink};
 
 /// How many schedules a failure may cost while it is made smaller.
@@ -40,18 +43,31 @@ struct Args {
     /// Runs each schedule twice and compares the traces.
     #[arg(long)]
     twice: bool,
+    /// Goes on after a failure, and lists all of them.
+    #[arg(long)]
+    keep_going: bool,
     /// Threads.
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::new(2).expect("two is not zero"))]
     jobs: NonZeroUsize,
-    /// Plants each known mistake and shows that it is found.
+    /// In the copy that has the known mistakes: wakes each and runs schedules until one catches it.
     #[arg(long)]
     planted: bool,
+    /// Writes that copy into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    plant: Option<PathBuf>,
+    /// With `--planted`: the numbers of those that no schedule catches go into this file.
+    #[arg(long, value_name = "FILE")]
+    left: Option<PathBuf>,
+    /// With `--planted`: this mistake only.
+    #[arg(long, value_name = "NUMBER")]
+    mistake: Option<usize>,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let well = match args.seed {
-        _ if args.planted => planted(&args),
+        _ if args.plant.is_some() => plant_copy(&args),
+        _ if args.planted => hunt_all(&args),
         Some(seed) => replay(seed, args.logs),
         None => run_many(&args),
     };
@@ -62,9 +78,72 @@ fn main() -> ExitCode {
     }
 }
 
-fn planted(_args: &Args) -> bool {
-    eprintln!("the planted mistakes are not built yet");
-    false
+/// How long one mistake is hunted.
+const HUNT: Duration = Duration::from_secs(120);
+
+fn plant_copy(args: &Args) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root.parent().and_then(Path::parent);
+    let Some((root, to)) = root.zip(args.plant.as_deref()) else {
+        return false;
+    };
+    match planted::plant(root, to) {
+        Ok(count) => {
+            println!("{count} mistakes planted in {}", to.display());
+            true
+        }
+        Err(why) => {
+            eprintln!("the mistakes cannot be planted: {why:#}");
+            false
+        }
+    }
+}
+
+/// Whether every mistake was caught, or the others could be written down for the crash matrix.
+fn hunt_all(args: &Args) -> bool {
+    if !planted::IS_PLANTED {
+        eprintln!(
+            "this program has no mistakes in it: cargo xtask sim --planted builds one that has"
+        );
+        return false;
+    }
+    let first = args.first.unwrap_or(1);
+    let budget = match args.budget {
+        0 => HUNT,
+        seconds => Duration::from_secs(seconds),
+    };
+    let hunt = planted::Hunt::new(first, args.seeds, budget, args.jobs);
+    let mut left = Vec::new();
+    let all = (1..).zip(planted::MISTAKES);
+    for (number, mistake) in all.filter(|(n, _)| args.mistake.is_none_or(|only| only == *n)) {
+        let caught = hunt.hunt(number);
+        let unsound = match caught.unsound {
+            0 => String::new(),
+            more => format!("; {more} schedules fail without it, too"),
+        };
+        match caught.by {
+            Some((seed, why)) => println!(
+                "{number:>3} {:<60} {:>4} schedules  seed {seed}: {why}{unsound}",
+                mistake.name, caught.schedules
+            ),
+            None => {
+                println!(
+                    "{number:>3} {:<60} {:>4} schedules  not caught, made {} times{unsound}",
+                    mistake.name, caught.schedules, caught.passed
+                );
+                left.push(number.to_string());
+            }
+        }
+    }
+    println!(
+        "{} mistakes, {} not caught by schedules",
+        planted::MISTAKES.len(),
+        left.len()
+    );
+    match &args.left {
+        None => left.is_empty(),
+        Some(file) => fs::write(file, left.join(" ")).is_ok(),
+    }
 }
 
 fn replay(seed: u64, logs: bool) -> bool {
@@ -95,13 +174,11 @@ fn run_many(args: &Args) -> bool {
         budget: Duration::from_secs(args.budget),
         threads: args.jobs,
         twice: args.twice,
+        keep_going: args.keep_going,
     };
     println!(
         "simulation: at least {} schedules and {} s, first seed {}, {} threads",
-        wanted.at_least,
-        args.budget,
-        wanted.first,
-        wanted.threads
+        wanted.at_least, args.budget, wanted.first, wanted.threads
     );
     let begun = Instant::now();
     let sum = many(wanted, &|done| {
@@ -111,6 +188,9 @@ fn run_many(args: &Args) -> bool {
     });
     tell_sum(&sum, begun.elapsed());
     let covered = tell_coverage(&sum.coverage, sum.seeds);
+    for (seed, words) in &sum.failures {
+        println!("FAILED seed {seed}: {words}");
+    }
     match &sum.failed {
         None => covered,
         Some(report) => {
