@@ -179,7 +179,7 @@ fn crash_matrix(how: &[&str]) -> Result<Ran> {
         "--cargo-profile",
         "sim",
         "--package",
-        "vdvs-sim",
+        "vdvs-matrix",
         "--test",
         "crash_matrix",
     ];

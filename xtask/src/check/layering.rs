@@ -76,6 +76,16 @@ const ROOMS: &[(&str, Uses)] = &[
         "vdvs-explore",
         Uses::Only(&["vdvs-domain", "vdvs-engine", "vdvs-host-sim"]),
     ),
+    (
+        "vdvs-matrix",
+        Uses::Only(&[
+            "vdvs-blockdev",
+            "vdvs-domain",
+            "vdvs-engine",
+            "vdvs-host-sim",
+            "vdvs-plugin",
+        ]),
+    ),
     ("vdvs-esx-vib", Uses::Only(&[])),
     ("vdvs-testkit", Uses::AllBut(PROGRAMS)),
     ("vdvs-corpus", Uses::Only(&[])),

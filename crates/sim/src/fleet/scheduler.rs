@@ -4,7 +4,7 @@
 //! the node for 10 to 20 s. It fences nothing: a node it does not hear may run the task on, and is told to stop it when
 //! it is heard again. It knows volumes as words in the task's specification.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ struct Service {
 #[derive(Debug)]
 struct State {
     services: Vec<Service>,
+    /// Tasks whose nodes have not yet said whether they started.
+    starting: BTreeSet<String>,
     /// Tasks on nodes that were lost: stopped when the node is heard again.
     orphans: Vec<(usize, String)>,
     /// Nodes that take no new tasks.
@@ -78,6 +80,7 @@ impl Scheduler {
             universe: universe.clone(),
             state: Arc::new(Mutex::new(State {
                 services: services.collect(),
+                starting: BTreeSet::new(),
                 orphans: Vec::new(),
                 drained: BTreeMap::new(),
                 dice: Dice::of(seed, "scheduler"),
@@ -160,7 +163,9 @@ impl Scheduler {
     pub fn is_idle(&self) -> bool {
         let state = self.state();
         let nowhere = |s: &Service| matches!(s.place, Place::Nowhere { .. });
-        state.services.iter().all(nowhere) && state.orphans.is_empty()
+        state.services.iter().all(nowhere)
+            && state.orphans.is_empty()
+            && state.starting.is_empty()
     }
 
     fn tick(&self) {
@@ -190,8 +195,12 @@ impl Scheduler {
     }
 
     fn stop(&self, vm: usize, task: String) {
-        let universe = self.universe.clone();
+        let (universe, this) = (self.universe.clone(), self.clone());
         self.state().work.spawn(async move {
+            // A container that is being made is stopped when it is there.
+            while this.state().starting.contains(&task) {
+                sleep(TICK).await;
+            }
             universe.stop_task(vm, &task).await;
         });
     }
@@ -274,7 +283,9 @@ impl Scheduler {
                 vm,
                 task: task.clone(),
             };
-            (vm, task, service.volumes.clone())
+            let volumes = service.volumes.clone();
+            state.starting.insert(task.clone());
+            (vm, task, volumes)
         };
         let this = self.clone();
         self.state().work.spawn(async move {
@@ -286,6 +297,7 @@ impl Scheduler {
     fn started_or_failed(&self, number: usize, vm: usize, task: String, started: bool) {
         let now = Instant::now();
         let mut state = self.state();
+        state.starting.remove(&task);
         let Some(service) = state.services.get_mut(number) else {
             return;
         };

@@ -24,6 +24,8 @@ pub struct Wanted {
     pub threads: NonZeroUsize,
     /// Each twice, to see that it leaves the same trace.
     pub twice: bool,
+    /// Goes on after a failure.
+    pub keep_going: bool,
 }
 
 /// The slowest takeover of a kind.
@@ -52,6 +54,8 @@ pub struct Sum {
     pub takeovers: Vec<((Death, bool), Slowest)>,
     /// The first that failed.
     pub failed: Option<Report>,
+    /// Each that failed, with the first thing that is wrong with it.
+    pub failures: Vec<(u64, String)>,
 }
 
 impl Sum {
@@ -80,6 +84,9 @@ impl Sum {
                 )),
             }
         }
+        if !report.is_well() {
+            self.failures.push((report.seed, report.first_words()));
+        }
         let earlier = |failed: &Report| failed.seed < report.seed;
         if !report.is_well() && !self.failed.as_ref().is_some_and(earlier) {
             self.failed = Some(report);
@@ -106,7 +113,7 @@ pub fn many(wanted: Wanted, tell: &(dyn Fn(u64) + Sync)) -> Sum {
                     if wanted.twice {
                         report.compare(&run(&plan));
                     }
-                    if !report.is_well() {
+                    if !report.is_well() && !wanted.keep_going {
                         stop.store(true, Ordering::Relaxed);
                     }
                     let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);

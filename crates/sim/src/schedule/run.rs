@@ -69,6 +69,17 @@ impl Report {
             && self.coverage.forbidden().is_empty()
     }
 
+    /// The first thing that is wrong, in one line.
+    #[must_use]
+    pub fn first_words(&self) -> String {
+        let violation = self.violations.first().map(ToString::to_string);
+        let panic = || self.panics.first().map(|text| format!("panic: {text}"));
+        let forbidden = || self.coverage.forbidden().first().cloned();
+        let differs = || "two runs differ".to_owned();
+        let words = violation.or_else(panic).or_else(forbidden);
+        words.unwrap_or_else(differs).replace('\n', " ")
+    }
+
     /// Compares with another run of the same plan.
     pub fn compare(&mut self, other: &Self) {
         if other.hash != self.hash {

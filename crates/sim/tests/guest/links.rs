@@ -56,13 +56,13 @@ async fn without_an_agent_no_local_volume_takes_the_place_of_one_that_was_seen()
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_dies_during_a_mount_and_comes_back_finishes_it_once() {
-    for at in 0..30_u64 {
+    for at in 0..12_u64 {
         let mut scene = Scene::new(at).await;
         let guest = scene.guests[0].clone();
         let volumes = ["volume".to_owned()];
         let run = guest.run("task", &volumes, true);
         let fate = async {
-            sleep(Duration::from_micros(at * 900)).await;
+            sleep(Duration::from_micros(at * 2300)).await;
             scene.kill_agent(0);
             sleep(Duration::from_secs(1)).await;
             scene.start_agent(0);

@@ -155,13 +155,14 @@ impl Scene {
                     assert!(Instant::now() < end, "{volume}: {why}\n{}", self.story());
                     sleep(Duration::from_secs(1)).await;
                 }
-                sleep(Duration::from_secs(20)).await;
+                sleep(Duration::from_secs(5)).await;
                 self.guests[n].stop(&task).await;
             }
         }
         self.until("a disk is left in a VM", |s| s.disks(0) + s.disks(1) == 0)
             .await;
-        sleep(LONG).await;
+        // The reconciler's sweeps.
+        sleep(Duration::from_secs(70)).await;
         let broken: Vec<String> = self
             .checker
             .verdict()

@@ -16,8 +16,8 @@ use tokio::time::sleep;
 use self::gate::{Call, Port, Wrong};
 use self::life::{Guest, none};
 pub(crate) use self::ops::{ALL, GuestOperation};
-use crate::score::Score;
 use crate::strike::block_on;
+use vdvs_matrix::Score;
 
 struct Case<'a> {
     op: &'a GuestOperation,

@@ -15,7 +15,6 @@ mod agree;
 mod arena;
 mod guest;
 mod ops;
-mod score;
 mod strike;
 
 use std::collections::VecDeque;
@@ -24,7 +23,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::score::Score;
+use vdvs_matrix::Score;
 
 /// One operation and how it is struck.
 struct Work {

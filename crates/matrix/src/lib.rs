@@ -1,21 +1,26 @@
-//! What was struck, and what broke.
+//! The crash matrix: the real code is stopped at every call to a port, in every operation (docs/adr/0112). The matrix is
+//! this crate's test; here is how its runs are counted, and what broke is kept.
+#![forbid(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// An operation that breaks so often is not struck any further: the first tell enough.
 const ENOUGH: usize = 5;
 
-/// Of one operation, or of all.
+/// What was struck, and what broke: of one operation, or of all.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Score {
-    pub(crate) points: usize,
-    pub(crate) runs: usize,
-    pub(crate) failures: Vec<String>,
+pub struct Score {
+    /// Calls at which something can go wrong.
+    pub points: usize,
+    /// Worlds in which something did.
+    pub runs: usize,
+    /// What broke, and how.
+    pub failures: Vec<String>,
 }
 
 impl Score {
     /// Does it, unless enough broke already. What breaks is kept with what it was.
-    pub(crate) fn attempt<T>(&mut self, what: &str, run: impl FnOnce() -> T) -> Option<T> {
+    pub fn attempt<T>(&mut self, what: &str, run: impl FnOnce() -> T) -> Option<T> {
         if self.failures.len() >= ENOUGH {
             return None;
         }
@@ -31,7 +36,8 @@ impl Score {
         }
     }
 
-    pub(crate) fn add(&mut self, other: Self) {
+    /// Adds what another one counted.
+    pub fn add(&mut self, other: Self) {
         self.points += other.points;
         self.runs += other.runs;
         self.failures.extend(other.failures);

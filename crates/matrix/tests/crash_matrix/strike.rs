@@ -17,7 +17,7 @@ use vdvs_host_sim::{Called, Fault, When};
 use crate::agree::{self, Acknowledged};
 use crate::arena::{Arena, Side};
 use crate::ops::Operation;
-use crate::score::Score;
+use vdvs_matrix::Score;
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
