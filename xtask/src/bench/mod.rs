@@ -30,7 +30,7 @@ pub(crate) struct BenchArgs {
     /// Fail when a figure is beyond three times its budget.
     #[arg(long)]
     check: bool,
-    /// Only this: get, create, mount, clone, takeover, cli, list, memory or esxi.
+    /// Only this: get, create, mount, clone, takeover, hostile, cli, list, memory or esxi.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// How many volumes are many.

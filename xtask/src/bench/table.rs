@@ -125,6 +125,12 @@ const KNOWN: &[Known] = &[
         "  beside: plugin, a tenth of them",
         "ms",
     ),
+    budget(
+        "hostile.ratio",
+        "GetVolume while another VM attacks, over without",
+        "×",
+        2.0,
+    ),
     budget("memory.idle", "agent's memory, idle", "MiB", 12.0),
     budget(
         "memory.full",
