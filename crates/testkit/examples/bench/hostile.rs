@@ -114,9 +114,9 @@ fn attack(
         }
         let mut stream = UnixStream::connect(socket)?;
         // One that was shown out already is an answer too.
-        stream
-            .write_all(said.next().context("a cycle has no end")?)
-            .ok();
+        let words = said.next().context("a cycle has no end")?;
+        stream.write_all(words).ok();
+        made.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
 }
