@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 /// The note of what does not exist yet: there is no figure, and none is missing.
-pub(crate) const NOT_BUILT: &str = "not built yet";
+pub(crate) const NOT_BUILT: &str = "not built: cargo xtask vib";
 /// A figure beyond this many budgets is no noise.
 const BEYOND: f64 = 3.0;
 
