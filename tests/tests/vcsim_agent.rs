@@ -45,6 +45,10 @@ struct Host {
 
 /// None after saying why. Where the peers were prepared they must be there.
 fn host() -> Option<Host> {
+    host_with(true)
+}
+
+fn host_with(has_hostd: bool) -> Option<Host> {
     let peers = match Peers::find() {
         Ok(peers) => peers,
         Err(why) if var_os(REQUIRED).is_some() => panic!("{why}"),
@@ -54,7 +58,11 @@ fn host() -> Option<Host> {
         }
     };
     let dir = tempdir().unwrap();
-    let sim = Vcsim::start(&peers, Mode::Esx, &dir.path().join("sim"), &[]).unwrap();
+    let mut sim = Vcsim::start(&peers, Mode::Esx, &dir.path().join("sim"), &[]).unwrap();
+    let witness = sim.witness().unwrap();
+    if !has_hostd {
+        sim.kill().unwrap();
+    }
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -63,7 +71,7 @@ fn host() -> Option<Host> {
     let host = Host {
         runtime: Arc::new(runtime),
         agent: Agent::start(Profile::Debug, &sim, &dir.path().join("agent")).unwrap(),
-        witness: sim.witness().unwrap(),
+        witness,
         sim,
         _dir: dir,
     };
@@ -92,14 +100,16 @@ impl Host {
         guest
     }
 
-    fn audit(&self) -> String {
-        let program = built(Profile::Debug, ADMIN).unwrap();
-        Cmd::new(program)
+    fn admin(&self, words: &[&str]) -> Cmd {
+        Cmd::new(built(Profile::Debug, ADMIN).unwrap())
             .arg("--socket")
             .arg(self.agent.admin())
-            .args(["audit", "ls", "--output", "json"])
-            .run()
-            .unwrap()
+            .args(words)
+    }
+
+    fn audit(&self) -> String {
+        let all = self.admin(&["audit", "ls", "--output", "json"]);
+        all.run().unwrap()
     }
 
     /// Lines a person would have to look at, but for those.
@@ -278,6 +288,29 @@ fn guests_live_with_an_agent_whose_hostd_dies_and_comes_back() {
     assert_eq!(gone.kind, ErrorKind::NotFound, "{gone}");
     assert_eq!(third.list(), Vec::<String>::new());
     let complaints = host.complaints(&["hostd"]);
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+#[test]
+fn an_agent_that_is_there_before_hostd_says_what_it_waits_for() {
+    let Some(mut host) = host_with(false) else {
+        return;
+    };
+    // Of the agent itself, not of a socket that nobody serves.
+    until_true(SOON, "the administrator is answered", || {
+        let refused = host.admin(&["volume", "ls"]).output()?;
+        Ok(refused.stderr.contains("answer its agent"))
+    })
+    .unwrap();
+    let refused = host.admin(&["volume", "ls"]).output().unwrap();
+    assert!(refused.stderr.contains("try again"), "{refused:?}");
+    host.sim.restart().unwrap();
+    until_true(SOON, "the agent serves", || {
+        Ok(host.admin(&["volume", "ls"]).output()?.success())
+    })
+    .unwrap();
+    assert_eq!(host.guest(0).list(), Vec::<String>::new());
+    let complaints = host.complaints(&["trying again"]);
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 

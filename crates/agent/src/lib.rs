@@ -16,7 +16,8 @@
 //!   its caller goes away; the use case runs in a task of its own and is told through its cancellation token, which
 //!   it heeds only before its point of no return.
 //! * **Each VM has its own places** for calls, by class, so that waiting attaches keep neither reads nor detaches out.
-//! * **Starting never fails because the host is not there yet**; it is asked again, and one line says so.
+//! * **Starting never fails because the host is not there yet**; it is asked again, one line says so, and whoever calls
+//!   meanwhile hears it.
 //! * **Stopping** (SIGTERM, SIGINT): no new connections, waiting attaches are told, calls under way may finish for six
 //!   seconds, and after eight the process is gone.
 //!
@@ -57,6 +58,7 @@ pub mod run;
 pub mod signals;
 pub mod view;
 pub mod volume_service;
+mod waiting;
 
 /// Program and version, as peers and people see it.
 pub const PROGRAM: &str = concat!("vdvsd ", env!("CARGO_PKG_VERSION"));

@@ -4,12 +4,13 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Error as ServerError;
@@ -37,6 +38,7 @@ use crate::ids::RandomIds;
 use crate::legacy::LegacyFront;
 use crate::listeners::Listeners;
 use crate::volume_service::VolumeFront;
+use crate::waiting::Waiting;
 
 /// Threads for calls that block: a datastore uses at most 16, so three may hang and a fourth is still served.
 const BLOCKING_THREADS: usize = 64;
@@ -47,6 +49,8 @@ const FINISH: Duration = Duration::from_secs(6);
 /// And this long after it the process ends, whatever still runs: records tell the next start where it was.
 const GONE: Duration = Duration::from_millis(7500);
 
+/// A host that is there opens within this; who calls later than that hears that it is waited for.
+const SHORTLY: Duration = Duration::from_secs(1);
 /// Connections get this long to close once the work is done.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -135,7 +139,8 @@ impl Inbox {
 
 async fn serve(config: &Config, stop: &CancellationToken) -> Result<(), RunError> {
     let inbox = Inbox::open(config);
-    let Some(hypervisor) = open_host(config, stop).await? else {
+    let mut waiting = Waiting::default();
+    let Some(hypervisor) = open_host(config, stop, &mut waiting).await? else {
         return Ok(());
     };
     let store_path = config.state.join("store.sqlite");
@@ -153,7 +158,10 @@ async fn serve(config: &Config, stop: &CancellationToken) -> Result<(), RunError
         settings.status_every = every;
     }
     let engine = Engine::new(ports, settings);
-    let admin_socket = UnixSocket::bind(&config.admin_socket, 0o600)?;
+    let admin_socket = match waiting.end().await {
+        Some(bound) => bound,
+        None => UnixSocket::bind(&config.admin_socket, 0o600)?,
+    };
     let host = hypervisor.host.identity();
     info!(host = %host.name, kind = host.kind, "{PROGRAM} serves");
     let facts = Facts {
@@ -172,22 +180,32 @@ async fn serve(config: &Config, stop: &CancellationToken) -> Result<(), RunError
 async fn open_host(
     config: &Config,
     stop: &CancellationToken,
+    waiting: &mut Waiting,
 ) -> Result<Option<Hypervisor>, RunError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2), 1);
-    let mut said = false;
     loop {
+        let mut opening = pin!(hosts::open(config));
         // A host that does not answer keeps nobody who wants to stop.
         let opened = tokio::select! {
             () = stop.cancelled() => return Ok(None),
-            opened = hosts::open(config) => opened,
+            opened = timeout(SHORTLY, &mut opening) => opened,
+        };
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(_) => {
+                waiting.begin(config)?;
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(None),
+                    opened = opening => opened,
+                }
+            }
         };
         match opened {
             Ok(hypervisor) => return Ok(Some(hypervisor)),
             Err(e) if !e.may_pass() => return Err(RunError::Host(e)),
-            Err(e) if !said => warn!("{}; trying again", chain(&e)),
-            Err(_) => {}
+            Err(e) => waiting.because(chain(&e)),
         }
-        said = true;
+        waiting.begin(config)?;
         tokio::select! {
             () = stop.cancelled() => return Ok(None),
             () = sleep(backoff.next_delay()) => {}

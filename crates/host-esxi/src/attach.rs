@@ -60,12 +60,7 @@ impl Course<'_> {
     /// The VM and its devices, now. With a doubt it is worth waiting for hostd to come back.
     async fn look(&mut self) -> Result<(Known, Hardware), HostError> {
         loop {
-            let seen = async {
-                let vm = self.host.find(self.id, self.deadline).await?;
-                let hardware = self.host.hardware(&vm, self.deadline).await?;
-                Ok::<_, HostError>((vm, hardware))
-            };
-            let why = match seen.await {
+            let why = match self.host.look(self.id, self.deadline).await {
                 Ok(seen) => {
                     self.doubt = None;
                     return Ok(seen);

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use vdvs_domain::{DatastoreName, VmId};
 use vdvs_engine::ports::{DsPath, Power, Vm};
 use vdvs_vim::{
-    Client, Datastore, Error, FilePath, HostSystem, MoRef, NotSent, PowerState, VmSummary,
-    datastore_path,
+    Client, Datastore, Error, FilePath, Hardware, HostSystem, MoRef, NotSent, PowerState,
+    VmSummary, datastore_path,
 };
 
 use crate::faults;
@@ -177,6 +177,25 @@ impl Esx {
         let mut all = self.vms(deadline).await?;
         all.retain(|k| k.vm.id == *id);
         Ok(all)
+    }
+
+    /// The VM of this identity with its devices, in one call. None: its reference is not known, or is another VM's by now,
+    /// or its devices cannot be read; whoever looks then looks step by step.
+    pub(crate) async fn vm_and_hardware(
+        &self,
+        id: &VmId,
+        deadline: Instant,
+    ) -> Result<Option<(Known, Hardware)>, Error> {
+        let Some(object) = self.object(id) else {
+            return Ok(None);
+        };
+        match self.client.vm_and_hardware(&object, deadline).await {
+            Ok((summary, hardware)) => Ok(identified(summary)
+                .filter(|known| known.vm.id == *id)
+                .zip(hardware)),
+            Err(why) if faults::is_gone(&why) => Ok(None),
+            Err(why) => Err(why),
+        }
     }
 
     /// The reference of a VM that the last list of this session had once.

@@ -76,6 +76,22 @@ impl EsxHost {
         }
     }
 
+    /// A VM with its devices, read now.
+    pub(crate) async fn look(
+        &self,
+        id: &VmId,
+        deadline: Instant,
+    ) -> Result<(Known, Hardware), HostError> {
+        let seen = self.esx.vm_and_hardware(id, deadline).await;
+        let name = || format!("{} ({})", id.config_path, id.instance_uuid);
+        if let Some(seen) = seen.map_err(|e| faults::host(&e, &name(), ""))? {
+            return Ok(seen);
+        }
+        let vm = self.find(id, deadline).await?;
+        let hardware = self.hardware(&vm, deadline).await?;
+        Ok((vm, hardware))
+    }
+
     /// A VM's devices, read now.
     pub(crate) async fn hardware(
         &self,
@@ -118,8 +134,7 @@ impl Host for EsxHost {
 
     async fn disks(&self, vm: &VmId) -> Result<Vec<VmDisk>, HostError> {
         let deadline = Instant::now() + LIMIT;
-        let vm = self.find(vm, deadline).await?;
-        let hardware = self.hardware(&vm, deadline).await?;
+        let (vm, hardware) = self.look(vm, deadline).await?;
         let mine = devices::disks(&self.stores, &hardware).await;
         let shown = |m: devices::Mine| VmDisk {
             read_only: devices::is_read_only(&m.disk),

@@ -7,7 +7,8 @@
 //!                            └─ listener broken ──► the loop ends; its owner makes a new one
 //! ```
 //! Room is found before `accept`, so a peer whose connections are all in use waits in the kernel's queue and costs us
-//! nothing. Connections that have said nothing give way to new ones (see [`crate::places`]).
+//! nothing. Connections that have said nothing give way to new ones (see [`crate::places`]), and a peer that connects
+//! without end is served at a pace.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -207,7 +208,9 @@ impl Gauge {
 async fn next(places: &Arc<Places>, socket: &UnixSocket) -> io::Result<UnixStream> {
     // Waits for room, but takes the place only for a connection that is there: places taken are connections counted.
     places.room().await;
+    sleep_until(places.pace().due()).await;
     let (stream, _) = socket.listener().accept().await?;
+    places.pace().count();
     Ok(stream)
 }
 

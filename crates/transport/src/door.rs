@@ -177,6 +177,10 @@ impl Door {
             rooms.number = rooms.number.saturating_add(1);
             (rooms.places(vm, self.limits), rooms.number)
         };
+        if !places.pace().count() {
+            debug!(vm, "connection refused: its VM connects without end");
+            return;
+        }
         let Some(place) = places.take(&self.close) else {
             debug!(vm, "connection refused: all places of its VM are in use");
             return;

@@ -10,8 +10,8 @@
 //! Invariants:
 //! * **A peer's identity is its listener's, or what the hypervisor says of the connection.** Nothing a peer sends can
 //!   change it.
-//! * **One peer cannot hurt another**: connections per peer are bounded, one that says nothing gives way to the next and
-//!   is closed, a pending connection that fails is forgotten, and no step of one connection runs in the accept loop.
+//! * **One peer cannot hurt another**: connections per peer are bounded, and how fast they come; one that says nothing
+//!   gives way to the next and is closed, a pending connection that fails is forgotten, and no step of one connection runs in the accept loop.
 //! * **An accept error is about the pending connection, about the host, or about the listener.** The first two are
 //!   retried, only the last ends the loop.
 //! * Every stream is carried by `tokio::net::UnixStream`, also a vSocket: the shipped daemon drives descriptors with
@@ -49,6 +49,7 @@ pub mod grpc;
 #[allow(unsafe_code, reason = "calls made to be refused; see the module")]
 pub mod kernel;
 pub mod legacy;
+mod pace;
 pub mod peer;
 pub mod places;
 pub mod sniff;

@@ -12,10 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::pace::Pace;
+
 /// The places of one peer.
 #[derive(Debug)]
 pub struct Places {
     all: usize,
+    pace: Pace,
     state: Mutex<State>,
     freed: Notify,
 }
@@ -34,6 +37,7 @@ impl Places {
     pub fn new(all: usize) -> Arc<Self> {
         Arc::new(Self {
             all,
+            pace: Pace::new(),
             state: Mutex::default(),
             freed: Notify::new(),
         })
@@ -49,6 +53,10 @@ impl Places {
     pub fn taken(&self) -> usize {
         let state = self.state();
         state.settled.saturating_add(state.waiting.len())
+    }
+
+    pub(crate) const fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     fn has_room(&self) -> bool {

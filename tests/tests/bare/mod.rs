@@ -186,6 +186,13 @@ impl Bare {
         until_true(SOON, "the agent listens", || {
             let connects = |vm: &String| UnixStream::connect(self.vsock(vm));
             Ok(self.vms.iter().all(|vm| connects(vm).is_ok()))
+        })?;
+        if self.kind != Kind::Door {
+            return Ok(());
+        }
+        // It is opened before the agent knows its host, and who comes too early hears that.
+        until_true(SOON, "the agent knows its VMs", || {
+            Ok(self.vdvs("vm ls").is_ok())
         })
     }
 

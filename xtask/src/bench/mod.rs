@@ -7,7 +7,7 @@
 mod table;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -30,7 +30,7 @@ pub(crate) struct BenchArgs {
     /// Fail when a figure is beyond three times its budget.
     #[arg(long)]
     check: bool,
-    /// Only this: get, create, mount, clone, takeover, cli, list, memory or esxi.
+    /// Only this: get, create, mount, clone, takeover, hostile, cli, list, memory or esxi.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// How many volumes are many.
@@ -58,11 +58,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<bool> {
     if args.only.is_none() {
         figures.push(size("size", AGENT)?);
         figures.push(size("cli.size", ADMIN)?);
-        figures.push(Figure {
-            key: "vib".to_owned(),
-            value: None,
-            note: NOT_BUILT.to_owned(),
-        });
+        figures.push(package()?);
     }
     let table = Table::of(&figures);
     println!("\n{}measured in {:.0?}", table.text(), begun.elapsed());
@@ -92,13 +88,31 @@ fn build() -> Result<()> {
 
 /// A program as it is installed: the release profile strips it.
 fn size(key: &str, program: &str) -> Result<Figure> {
-    let path = built(Profile::Release, program)?;
-    let bytes = fs::metadata(&path).with_context(|| format!("look at {}", path.display()))?;
-    // Sizes of programs are far below what a float holds exactly.
-    let thousands = u32::try_from(bytes.len() / 1000).context("a huge program")?;
     Ok(Figure {
         key: key.to_owned(),
-        value: Some(f64::from(thousands) / 1e3),
+        value: Some(megabytes(&built(Profile::Release, program)?)?),
         note: "built for this machine, dynamically linked".to_owned(),
     })
+}
+
+/// The package, where `cargo xtask vib` made one.
+fn package() -> Result<Figure> {
+    let name = format!("vdvs-{}.vib", env!("CARGO_PKG_VERSION"));
+    let path = target_dir()?.join("dist/esxi").join(&name);
+    let (value, note) = match path.exists() {
+        true => (Some(megabytes(&path)?), name),
+        false => (None, NOT_BUILT.to_owned()),
+    };
+    Ok(Figure {
+        key: "vib".to_owned(),
+        value,
+        note,
+    })
+}
+
+fn megabytes(path: &Path) -> Result<f64> {
+    let bytes = fs::metadata(path).with_context(|| format!("look at {}", path.display()))?;
+    // Sizes of programs are far below what a float holds exactly.
+    let thousands = u32::try_from(bytes.len() / 1000).context("a huge file")?;
+    Ok(f64::from(thousands) / 1e3)
 }

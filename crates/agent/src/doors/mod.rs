@@ -14,6 +14,8 @@ mod folders;
 mod starting;
 mod vsocks;
 
+pub(crate) use starting::NotReady;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,13 +20,38 @@ use vdvs_transport::{Conn, grpc};
 
 use crate::hosts::chain;
 use crate::legacy::unavailable;
+use crate::waiting::not_open;
 
 /// How long a frame may take to come, and its reply to be taken.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers every call alike.
-#[derive(Debug, Clone, Copy)]
-struct NotReady;
+#[derive(Debug, Clone)]
+pub(crate) struct NotReady {
+    /// Why the host is not there; none: it is not known who calls.
+    why: Option<Arc<Mutex<String>>>,
+}
+
+impl NotReady {
+    /// For those who are known; the reason may change.
+    pub(crate) const fn because(why: Arc<Mutex<String>>) -> Self {
+        Self { why: Some(why) }
+    }
+
+    const fn unnamed() -> Self {
+        Self { why: None }
+    }
+
+    fn error(&self) -> Error {
+        match &self.why {
+            Some(why) => not_open(&why.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => Error::HostFailed {
+                verb: "say which VM is calling",
+                why: "the agent is starting, or hostd does not answer it".to_owned(),
+            },
+        }
+    }
+}
 
 impl<B> Service<Request<B>> for NotReady {
     type Response = Response<Body>;
@@ -37,11 +63,7 @@ impl<B> Service<Request<B>> for NotReady {
     }
 
     fn call(&mut self, _: Request<B>) -> Self::Future {
-        let why = Error::HostFailed {
-            verb: "say which VM is calling",
-            why: "the agent is starting, or hostd does not answer it".to_owned(),
-        };
-        ready(Ok(status::from_error(&why).into_http()))
+        ready(Ok(status::from_error(&self.error()).into_http()))
     }
 }
 
@@ -53,7 +75,7 @@ pub(super) async fn serve(
 ) {
     let frames = serve_frames(legacy, draining.clone());
     let calls = grpc::server().serve_with_incoming_shutdown(
-        NotReady,
+        NotReady::unnamed(),
         grpc::incoming(conns),
         draining.cancelled_owned(),
     );

@@ -11,6 +11,7 @@ mod clone;
 mod create;
 mod esxi;
 mod figures;
+mod hostile;
 mod http;
 mod memory;
 mod mount;
@@ -41,6 +42,8 @@ enum Bench {
     Takeover,
     /// The command line's start; with `list` its list of many volumes too.
     Cli,
+    /// A VM's `GetVolume` while another VM attacks the agent.
+    Hostile,
     /// Lists with many volumes.
     List,
     /// The agent's memory, idle and with many volumes and guests.
@@ -51,7 +54,7 @@ enum Bench {
 
 impl Bench {
     /// Those in the lab.
-    const LAB: [Self; 8] = [
+    const LAB: [Self; 9] = [
         Self::Memory,
         Self::Cli,
         Self::Get,
@@ -59,6 +62,7 @@ impl Bench {
         Self::Mount,
         Self::Clone,
         Self::Takeover,
+        Self::Hostile,
         Self::List,
     ];
 }
@@ -107,6 +111,7 @@ fn run(args: &Args) -> Result<()> {
             Bench::Mount => mount::beside_bare(&world)?,
             Bench::Clone => clone::beside_cp(&world)?,
             Bench::Takeover => mount::takeover(&world)?,
+            Bench::Hostile => hostile::measure(&world)?,
             Bench::Memory => memory::idle(&world)?,
             Bench::List | Bench::Esxi => {}
         }

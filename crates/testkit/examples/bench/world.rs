@@ -103,8 +103,12 @@ impl World {
 
     /// A guest's client, as if it were this VM. Call it inside the runtime.
     pub(crate) fn guest(&self, vm: &str) -> Guest {
-        let socket = self.lab.layout().vsock_dir(DEFAULT_HOST, vm).join("1019");
-        volume_client(channel(Address::Unix(socket)))
+        volume_client(channel(Address::Unix(self.vsock(vm))))
+    }
+
+    /// Where this VM reaches the agent.
+    pub(crate) fn vsock(&self, vm: &str) -> PathBuf {
+        self.lab.layout().vsock_dir(DEFAULT_HOST, vm).join("1019")
     }
 
     /// Waits until the plugin of a node answers with what the agent says.

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::{Client, Error, MoRef, ObjectContent, Properties};
+use crate::{Client, Error, Hardware, MoRef, ObjectContent, Properties};
 
 /// Whether a VM runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +107,25 @@ impl Client {
     pub async fn vm(&self, vm: &MoRef, deadline: Instant) -> Result<VmSummary, Error> {
         let properties = self.properties(vm, PATHS, deadline).await?;
         Ok(VmSummary::read(vm, &properties))
+    }
+
+    /// One VM with its devices, both of one moment. The devices are as [`Client::hardware`] tells them.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn vm_and_hardware(
+        &self,
+        vm: &MoRef,
+        deadline: Instant,
+    ) -> Result<(VmSummary, Option<Hardware>), Error> {
+        let mut paths = PATHS.to_vec();
+        // A path is named once.
+        paths.extend(Hardware::PATHS.iter().filter(|path| !PATHS.contains(path)));
+        let properties = self.properties(vm, &paths, deadline).await?;
+        Ok((
+            VmSummary::read(vm, &properties),
+            Hardware::read(&properties),
+        ))
     }
 
     /// `runtime.powerState`, read now.
