@@ -15,6 +15,8 @@ mod attaching;
 mod bare;
 #[path = "process_admin/cli.rs"]
 mod cli;
+#[path = "process_admin/doctor.rs"]
+mod doctor;
 #[path = "process_admin/names_and_options.rs"]
 mod names_and_options;
 #[path = "process_admin/policies.rs"]

@@ -73,6 +73,7 @@ fn every_sub_command_has_help_without_an_agent() -> Result<()> {
         "host",
         "datastore",
         "audit",
+        "doctor",
         "work",
     ];
     for noun in nouns {
