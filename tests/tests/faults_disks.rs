@@ -68,7 +68,9 @@ fn wait_free(bare: &Bare, name: &str) -> Result<()> {
 fn must_fail<T: std::fmt::Debug>(answer: Result<T>, words: &[&str]) -> Result<String> {
     let said = bare::team::said(answer)?;
     let lower = said.to_lowercase();
-    let found = words.iter().any(|word| lower.contains(&word.to_lowercase()));
+    let found = words
+        .iter()
+        .any(|word| lower.contains(&word.to_lowercase()));
     ensure!(found, "none of {words:?} in: {said}");
     eprintln!("said: {}", said.replace('\n', " / "));
     Ok(said)
@@ -82,7 +84,10 @@ fn all_gone(bare: &Bare, volumes: &[&str]) -> Result<()> {
     }
     let listed = bare.vdvs("volume ls --output json")?;
     let listed: Value = serde_json::from_str(&listed)?;
-    ensure!(listed["volumes"].as_array().is_some_and(Vec::is_empty), "{listed}");
+    ensure!(
+        listed["volumes"].as_array().is_some_and(Vec::is_empty),
+        "{listed}"
+    );
     let status = bare.cli(&["status".into(), "--output".into(), "json".into()])?;
     let status: Value = serde_json::from_str(&status.stdout)?;
     ensure!(status["unresolved_operations"] == 0, "{status}");

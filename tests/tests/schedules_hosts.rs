@@ -72,7 +72,9 @@ fn ten_schedules_of_faults_and_takeovers_keep_one_writer_and_every_line() -> Res
     for (name, schedule) in SCHEDULES {
         let begun = Instant::now();
         schedule(&stage).with_context(|| format!("schedule '{name}'"))?;
-        stage.in_order().with_context(|| format!("after '{name}'"))?;
+        stage
+            .in_order()
+            .with_context(|| format!("after '{name}'"))?;
         let took = format!("{:.1?}", begun.elapsed());
         stage.rig.note(&format!("schedule '{name}'"), &took);
     }

@@ -89,8 +89,8 @@ fn guests_and_volumes_outlive_everything_that_dies_and_nothing_leaks() -> Result
 }
 
 fn up() -> Result<Option<Rig>> {
-    let datastores =
-        [(DATASTORES[0], "vmfs"), (DATASTORES[1], "nfs")].map(|(n, k)| Datastore::new(n, k).lapsing(LAPSE));
+    let datastores = [(DATASTORES[0], "vmfs"), (DATASTORES[1], "nfs")]
+        .map(|(n, k)| Datastore::new(n, k).lapsing(LAPSE));
     let config = LabConfig::spread("e-soak", GUESTS, 2).with_datastores(&datastores);
     let setup = Setup {
         no_engines: true,
@@ -128,7 +128,10 @@ fn fill(rig: &Rig, known: &Known, dice: &Dice) -> Result<()> {
         Ok(())
     })?;
     let made = known.count();
-    rig.note("volumes made", &format!("{made} in {:.1?}", begun.elapsed()));
+    rig.note(
+        "volumes made",
+        &format!("{made} in {:.1?}", begun.elapsed()),
+    );
     Ok(())
 }
 
@@ -199,12 +202,38 @@ fn remove_all(rig: &Rig, known: &Known) -> Result<()> {
 
 /// What the chaos causes.
 const EXPECTED: &[(Program, &str, &str)] = &[
-    (Program::Plugin, "no agent; the journal answers", "agents die"),
-    (Program::Plugin, "mount failed", "volumes are held by others"),
+    (
+        Program::Plugin,
+        "no agent; the journal answers",
+        "agents die",
+    ),
+    (
+        Program::Plugin,
+        "mount failed",
+        "volumes are held by others",
+    ),
     (Program::Plugin, "dockerd lost the Unmount", "plugins die"),
-    (Program::Plugin, "is lost to this guest", "hosts lose datastores"),
-    (Program::Hypervisor, "lost: its disks are cut off", "hosts lose datastores"),
-    (Program::Hypervisor, "cannot renew the lease", "hosts lose datastores"),
+    (
+        Program::Plugin,
+        "is lost to this guest",
+        "hosts lose datastores",
+    ),
+    (
+        Program::Hypervisor,
+        "lost: its disks are cut off",
+        "hosts lose datastores",
+    ),
+    (
+        Program::Hypervisor,
+        "cannot renew the lease",
+        "hosts lose datastores",
+    ),
     (Program::Agent, "labhv does not listen", "hypervisors die"),
     (Program::Agent, "no answer from the host", "hypervisors die"),
+    (Program::Agent, "the host failed to", "hypervisors die"),
+    (
+        Program::Plugin,
+        "the host did not detach the disk",
+        "hypervisors and agents die under it",
+    ),
 ];

@@ -115,7 +115,21 @@ fn run_container(on: &Node, volume: &str) -> Result<()> {
     let notes = format!("{NOTES}:/notes");
     let run = ["run", "-d", "--name", volume, "-v", &mount, "-v", &notes];
     let image = ["bb:1", "sh", "-c", &script];
-    on.docker().run(&[&run[..], &image[..]].concat()).map(drop)
+    // What is refused is asked again, as an orchestrator does.
+    let mut said = String::new();
+    until_true(
+        WRITES,
+        &format!("{volume} is mounted in {}", on.name()),
+        || {
+            let started = on.docker().run(&[&run[..], &image[..]].concat());
+            if let Err(why) = &started {
+                said = format!("{why:#}");
+                on.docker().run(&["rm", "-f", volume])?;
+            }
+            Ok(started.is_ok())
+        },
+    )
+    .with_context(|| said)
 }
 
 fn mount_id(node: &str, volume: &str) -> String {

@@ -32,8 +32,8 @@ use nix::unistd::geteuid;
 use serde_json::json;
 use vdvs_testkit::lab::{
     ADMIN, AGENT, DEFAULT_HOST, Daemon, Docker, Host, Images, LABHV, Lab, LabConfig, Layout,
-    NO_ENGINE, NO_PLUGIN_SERVICE, Node, PACKAGES, PLUGIN, Profile, Service, built, each, ensure_packages,
-    leftovers,
+    NO_ENGINE, NO_PLUGIN_SERVICE, Node, PACKAGES, PLUGIN, Profile, Service, built, each,
+    ensure_packages, leftovers,
 };
 use vdvs_testkit::wait::{until, until_true};
 

@@ -19,7 +19,8 @@ fn line(bare: &Bare, at: &str, said: &str) -> Result<String> {
 }
 
 #[test]
-fn a_disk_that_fails_writes_under_a_container_keeps_what_was_flushed_and_works_again() -> Result<()> {
+fn a_disk_that_fails_writes_under_a_container_keeps_what_was_flushed_and_works_again() -> Result<()>
+{
     let Some(bare) = world()? else { return Ok(()) };
     bare.create(VM, "busy", &["size=20mb"])?;
     bare.write(VM, "busy", "first")?;
@@ -41,7 +42,10 @@ fn a_disk_that_fails_writes_under_a_container_keeps_what_was_flushed_and_works_a
     ensure!(read.starts_with("first\nsecond"), "{read}");
     bare.write(VM, "busy", "fourth")?;
     let read = bare.read(VM, "busy")?;
-    ensure!(read.starts_with("first\nsecond") && read.ends_with("fourth"), "{read}");
+    ensure!(
+        read.starts_with("first\nsecond") && read.ends_with("fourth"),
+        "{read}"
+    );
     wait_free(&bare, "busy")?;
     disk.away()?;
     let read = bare.read(VM, "busy")?;
@@ -73,7 +77,10 @@ fn a_disk_that_cannot_be_read_is_neither_formatted_nor_given_up() -> Result<()> 
         bare.write(VM, name, "second")?;
         let read = bare.read(VM, name)?;
         ensure!(read.ends_with("second"), "{name}: {read}");
-        ensure!(read.starts_with("first") == (name == "full"), "{name}: {read}");
+        ensure!(
+            read.starts_with("first") == (name == "full"),
+            "{name}: {read}"
+        );
         wait_free(&bare, name)?;
         disk.away()?;
     }
@@ -85,7 +92,11 @@ fn a_disk_that_cannot_be_read_is_neither_formatted_nor_given_up() -> Result<()> 
 fn a_format_that_fails_is_said_to_fail_and_is_done_again_when_the_disk_works() -> Result<()> {
     let Some(bare) = world()? else { return Ok(()) };
     for (name, fstype) in [("ext", "ext4"), ("xfs", "xfs")] {
-        let size = if fstype == "xfs" { "size=400mb" } else { "size=20mb" };
+        let size = if fstype == "xfs" {
+            "size=400mb"
+        } else {
+            "size=20mb"
+        };
         bare.create(VM, name, &[size, &format!("fstype={fstype}")])?;
         let disk = FaultyDisk::under(&bare, DATASTORE, name)?;
         disk.set(Fails::Writes, true)?;

@@ -27,7 +27,10 @@ fn an_agent_that_cannot_flush_acknowledges_nothing_and_goes_on_when_it_can() -> 
     must_fail(bare.mount(VM, "idle", "c2"), UNAVAILABLE)?;
     must_fail(bare.remove(VM, "idle"), UNAVAILABLE)?;
     // What runs, runs; its end can be told, and is done when it can be written down.
-    bare.inside(VM, &format!("echo second >> {0}/lines; sync -f {0}", at.display()))?;
+    bare.inside(
+        VM,
+        &format!("echo second >> {0}/lines; sync -f {0}", at.display()),
+    )?;
     let ended = bare.unmount(VM, "held", "c1");
     eprintln!("unmounted while the agent cannot flush: {ended:?}");
     fault.away()?;
@@ -36,7 +39,11 @@ fn an_agent_that_cannot_flush_acknowledges_nothing_and_goes_on_when_it_can() -> 
     ensure!(bare.read(VM, "held")? == "first\nsecond");
     // The removal was refused, and may have been begun: either way the name is good for a volume again.
     let mut there = vec!["held", "new"];
-    if bare.listed(VM)?.iter().any(|name| name.starts_with("idle@")) {
+    if bare
+        .listed(VM)?
+        .iter()
+        .any(|name| name.starts_with("idle@"))
+    {
         wait_free(&bare, "idle")?;
         ensure!(bare.read(VM, "idle")? == "first");
         there.push("idle");
@@ -44,7 +51,11 @@ fn an_agent_that_cannot_flush_acknowledges_nothing_and_goes_on_when_it_can() -> 
     bare.create(VM, "new", &["size=20mb"])?;
     bare.write(VM, "new", "first")?;
     all_gone(&bare, &there)?;
-    bare.assert_quiet_but(&["mount failed", "os error 5", "the host did not detach the disk"])
+    bare.assert_quiet_but(&[
+        "mount failed",
+        "os error 5",
+        "the host did not detach the disk",
+    ])
 }
 
 /// The plugin inside the VM.
@@ -53,8 +64,8 @@ fn plugin_of(bare: &Bare) -> Result<ProcId> {
 }
 
 #[test]
-fn a_plugin_that_cannot_flush_its_journal_acknowledges_no_mount_and_goes_on_when_it_can() -> Result<()>
-{
+fn a_plugin_that_cannot_flush_its_journal_acknowledges_no_mount_and_goes_on_when_it_can()
+-> Result<()> {
     let Some(bare) = world()? else { return Ok(()) };
     for name in ["held", "idle"] {
         bare.create(VM, name, &["size=20mb"])?;
@@ -65,7 +76,10 @@ fn a_plugin_that_cannot_flush_its_journal_acknowledges_no_mount_and_goes_on_when
 
     let fault = NoFlush::of(plugin_of(&bare)?, &bare.path().join("tracer.log"))?;
     must_fail(bare.mount(VM, "idle", "c2"), EIO)?;
-    bare.inside(VM, &format!("echo second >> {0}/lines; sync -f {0}", at.display()))?;
+    bare.inside(
+        VM,
+        &format!("echo second >> {0}/lines; sync -f {0}", at.display()),
+    )?;
     let ended = bare.unmount(VM, "held", "c1");
     eprintln!("unmounted while the journal cannot be flushed: {ended:?}");
     fault.away()?;
@@ -76,5 +90,10 @@ fn a_plugin_that_cannot_flush_its_journal_acknowledges_no_mount_and_goes_on_when
     ensure!(bare.read(VM, "held")? == "first\nsecond");
     ensure!(bare.read(VM, "idle")? == "first");
     all_gone(&bare, &["held", "idle"])?;
-    bare.assert_quiet_but(&["mount failed", "in memory only", "was not shortened", "dockerd lost the Unmount"])
+    bare.assert_quiet_but(&[
+        "mount failed",
+        "in memory only",
+        "was not shortened",
+        "dockerd lost the Unmount",
+    ])
 }

@@ -52,7 +52,12 @@ impl FaultyDisk {
         let (socket, log) = (folder.join("socket"), folder.join("log"));
         let pid = folder.join("pid");
         let mut server = Cmd::new(NBDKIT)
-            .args(["--foreground", "--exit-with-parent", "--filter=error", "--unix"])
+            .args([
+                "--foreground",
+                "--exit-with-parent",
+                "--filter=error",
+                "--unix",
+            ])
             .arg(&socket)
             .arg("--pidfile")
             .arg(&pid)
@@ -66,7 +71,10 @@ impl FaultyDisk {
         ] {
             let flag = flag(&folder, fails);
             server = server
-                .args([format!("error-{what}=EIO"), format!("error-{what}-rate=100%")])
+                .args([
+                    format!("error-{what}=EIO"),
+                    format!("error-{what}-rate=100%"),
+                ])
                 .arg(format!("error-{what}-file={}", flag.display()));
         }
         let server = server.daemon(&log)?;
@@ -146,7 +154,10 @@ fn extent(datastore: &Path, volume: &str) -> Result<PathBuf> {
         for file in fs::read_dir(group.path())?.flatten() {
             let name = file.file_name().to_string_lossy().into_owned();
             let stem = name.strip_suffix("-flat.vmdk");
-            if stem.and_then(|stem| stem.rsplit_once('.')).is_some_and(|(one, _)| one == volume) {
+            if stem
+                .and_then(|stem| stem.rsplit_once('.'))
+                .is_some_and(|(one, _)| one == volume)
+            {
                 return Ok(file.path());
             }
         }
@@ -171,7 +182,10 @@ impl NoFlush {
         let all_traced = || {
             let tasks = fs::read_dir(format!("/proc/{}/task", process.pid))?.flatten();
             let mut tasks = tasks.map(|task| fs::read_to_string(task.path().join("status")));
-            let traced = |text: &str| text.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"));
+            let traced = |text: &str| {
+                text.lines()
+                    .any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+            };
             Ok(tasks.all(|status| status.is_ok_and(|text| traced(&text))))
         };
         until_true(SOON, "the tracer has all threads", all_traced)?;

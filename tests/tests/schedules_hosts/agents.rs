@@ -50,7 +50,9 @@ pub(crate) fn replies_are_lost(stage: &Stage) -> Result<()> {
         })?;
         whole(stage, &volume)?;
     }
-    stage.rig.note("replies lost", &format!("{lost} bytes of them"));
+    stage
+        .rig
+        .note("replies lost", &format!("{lost} bytes of them"));
     ensure!(lost > 0, "no reply was on its way");
     relay.away(&stage.rig)
 }
@@ -99,7 +101,11 @@ fn whole(stage: &Stage, volume: &str) -> Result<()> {
 
 /// The number of the record's newest version.
 fn newest(stage: &Stage, volume: &str) -> Result<u64> {
-    let dockvols = stage.rig.host().datastore(DEFAULT_DATASTORE).join("dockvols");
+    let dockvols = stage
+        .rig
+        .host()
+        .datastore(DEFAULT_DATASTORE)
+        .join("dockvols");
     let begin = format!("{volume}.");
     let mut newest = None;
     for group in fs::read_dir(&dockvols)?.flatten() {

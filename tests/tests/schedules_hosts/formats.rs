@@ -61,14 +61,18 @@ fn formatted_and_cut(
     let run = run_in(volume, "echo never > /data/f; sync; echo written");
     thread::scope(|scope| {
         let runs = scope.spawn(|| stage.docker(node).run(&run));
-        until_true(PATIENCE, "mkfs has ended", || Ok(folder.join("done").exists()))?;
+        until_true(PATIENCE, "mkfs has ended", || {
+            Ok(folder.join("done").exists())
+        })?;
         let filesystem = stage.rig.volume(volume)?;
         let state = filesystem.pointer("/filesystem/state").cloned();
         ensure!(state == Some("formatting".into()), "{volume} is {state:?}");
         dies(stage)?;
         let said = runs.join().map_err(|_| anyhow!("a thread panicked"))?;
         // The engine sends what was cut off again without a body, and gives up.
-        stage.rig.note(volume, &format!("its first container: {said:?}"));
+        stage
+            .rig
+            .note(volume, &format!("its first container: {said:?}"));
         ensure!(!said.is_ok_and(|said| said != "written"));
         Ok(())
     })
@@ -79,7 +83,9 @@ fn writes(stage: &Stage, node: &str, volume: &str) -> Result<()> {
     let said = stage.docker(node).run(&run)?;
     ensure!(said == "kept", "{volume} on {node}: {said}");
     stage.rig.wait_detached(volume)?;
-    let said = stage.docker(node).run(&run_in(volume, "cat /data/f; ls -A /data"))?;
+    let said = stage
+        .docker(node)
+        .run(&run_in(volume, "cat /data/f; ls -A /data"))?;
     ensure!(said == "kept\nf", "{volume} on {node}: {said}");
     Ok(())
 }

@@ -18,7 +18,9 @@ const TAKEOVER: Duration = Duration::from_secs(40);
 fn taken_over(stage: &Stage, volume: &str, begun: Instant) -> Result<()> {
     stage.rig.start_writer(ONE, volume)?;
     let took = begun.elapsed();
-    stage.rig.note(volume, &format!("taken over after {took:.1?}"));
+    stage
+        .rig
+        .note(volume, &format!("taken over after {took:.1?}"));
     ensure!(took >= LAPSE, "before the lock could have lapsed: {took:?}");
     ensure!(took < LAPSE + PROOF + TAKEOVER, "{took:?}");
     stage.belongs_to(ONE, volume)
@@ -45,14 +47,24 @@ pub(crate) fn the_old_machine_restarts_on_another_host(stage: &Stage) -> Result<
     stage.written(kept, TWO, &[])?;
     // Both are in its configuration when it dies.
     stage.docker(TWO).run(&[
-        "run", "-d", "--name", "holder", "-v", "ha-taken:/data:nocopy", "bb:1", "sleep", "600",
+        "run",
+        "-d",
+        "--name",
+        "holder",
+        "-v",
+        "ha-taken:/data:nocopy",
+        "bb:1",
+        "sleep",
+        "600",
     ])?;
     stage.rig.crash_host(ESX02)?;
     taken_over(stage, taken, Instant::now())?;
     stage.rig.lab().move_node(TWO, ESX01)?;
-    until_true(PATIENCE, "only what is its own is in its configuration", || {
-        Ok(stage.rig.holders(kept)? == [TWO] && stage.rig.holders(taken)? == [ONE])
-    })?;
+    until_true(
+        PATIENCE,
+        "only what is its own is in its configuration",
+        || Ok(stage.rig.holders(kept)? == [TWO] && stage.rig.holders(taken)? == [ONE]),
+    )?;
     stage.rig.power_on(TWO)?;
     stage.docker(TWO).run(&["rm", "-f", kept, "holder"])?;
     stage.rig.start_writer(TWO, kept)?;
@@ -79,9 +91,17 @@ pub(crate) fn the_old_machine_is_powered_on_while_its_disk_belongs_to_another(
     taken_over(stage, volume, Instant::now())?;
     stage.rig.start(ESX02, Daemon::Labhv)?;
     let said = stage.rig.node(TWO)?.power_on();
-    let said = format!("{:#}", said.err().unwrap_or_else(|| anyhow::anyhow!("it is on")));
-    ensure!(said.contains("open elsewhere") || said.contains("lock"), "{said}");
-    stage.rig.note(volume, &format!("powering on was refused: {said}"));
+    let said = format!(
+        "{:#}",
+        said.err().unwrap_or_else(|| anyhow::anyhow!("it is on"))
+    );
+    ensure!(
+        said.contains("open elsewhere") || said.contains("lock"),
+        "{said}"
+    );
+    stage
+        .rig
+        .note(volume, &format!("powering on was refused: {said}"));
     stage.belongs_to(ONE, volume)?;
     stage.rig.start(ESX02, Daemon::Agent)?;
     stage.back(TWO)?;
@@ -96,7 +116,15 @@ pub(crate) fn the_owners_host_is_silent_but_alive(stage: &Stage) -> Result<()> {
     stage.written(waits, TWO, &[])?;
     stage.create(fenced, &["failover=fence", "fence-after=2"])?;
     stage.docker(TWO).run(&[
-        "run", "-d", "--name", fenced, "-v", "silent-fence:/data:nocopy", "bb:1", "sh", "-c",
+        "run",
+        "-d",
+        "--name",
+        fenced,
+        "-v",
+        "silent-fence:/data:nocopy",
+        "bb:1",
+        "sh",
+        "-c",
         "while echo x >> /data/x && sync; do usleep 20000; done",
     ])?;
     let node = stage.rig.node(TWO)?;

@@ -34,7 +34,9 @@ pub(crate) fn each_holds_what_the_other_wants(stage: &Stage) -> Result<()> {
         stage.rig.start_writer(ONE, "beside")?;
         stage.rig.stop_writer(ONE, "beside")?;
         let aside = begun.elapsed();
-        stage.rig.note("two guests", &format!("a third volume beside, {aside:.1?}"));
+        stage
+            .rig
+            .note("two guests", &format!("a third volume beside, {aside:.1?}"));
         for (said, holder) in [(one.join(), TWO), (two.join(), ONE)] {
             let said = said.map_err(|_| anyhow!("a thread panicked"))??;
             ensure!(said.contains(holder), "the holder is not named: {said}");
@@ -65,13 +67,25 @@ pub(crate) fn a_fence_under_load(stage: &Stage) -> Result<()> {
     let after = format!("fence-after={}", FENCE_AFTER.as_secs());
     stage.written(volume, TWO, &["failover=fence", &after])?;
     stage.docker(TWO).run(&[
-        "run", "-d", "--name", "load", "-v", "fenced:/data:nocopy", "bb:1", "sh", "-c", LOAD,
+        "run",
+        "-d",
+        "--name",
+        "load",
+        "-v",
+        "fenced:/data:nocopy",
+        "bb:1",
+        "sh",
+        "-c",
+        LOAD,
     ])?;
     stage.rig.writer_goes_on(TWO, volume)?;
     let (begun, fences) = (Instant::now(), stage.rig.fences()?);
     stage.rig.start_writer(ONE, volume)?;
     let took = begun.elapsed();
-    stage.rig.note(volume, &format!("fenced and written elsewhere after {took:.1?}"));
+    stage.rig.note(
+        volume,
+        &format!("fenced and written elsewhere after {took:.1?}"),
+    );
     ensure!(took >= FENCE_AFTER, "fenced too early, after {took:?}");
     ensure!(took <= FENCE_AFTER + FENCED_WITHIN, "{took:?}");
     ensure!(stage.rig.fences()? == fences + 1, "one fence");

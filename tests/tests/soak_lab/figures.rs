@@ -53,30 +53,34 @@ impl Figures {
         Ok(())
     }
 
-    /// No program that lived from one quiet moment to a later one has grown; said of those that lived longest.
+    /// No program that lived from one quiet moment to a later one has grown: its first compared with its last.
     pub(crate) fn must_be_flat(&self, time: Duration) -> Result<()> {
+        let mut lives: BTreeMap<(&str, u32), Vec<(usize, Figure)>> = BTreeMap::new();
+        for (at, moment) in self.0.iter().enumerate() {
+            for (name, figure) in moment {
+                let life = lives.entry((name, figure.process.pid)).or_default();
+                life.push((at, *figure));
+            }
+        }
         let mut grown = Vec::new();
-        for (at, earlier) in self.0.iter().enumerate() {
-            for later in self.0.iter().skip(at + 1) {
-                for (name, before) in earlier {
-                    let Some(after) = later.get(name) else { continue };
-                    if after.process != before.process {
-                        continue;
-                    }
-                    let kib = after.rss_kib.saturating_sub(before.rss_kib);
-                    let text = format!(
-                        "{name}: {} to {} KiB, {} to {} descriptors",
-                        before.rss_kib, after.rss_kib, before.descriptors, after.descriptors
-                    );
-                    eprintln!("figure: lived on: {text}");
-                    // Its first moment may have been before it had done anything.
-                    let warm = at > 0;
-                    if after.descriptors > before.descriptors + GROWN_DESCRIPTORS
-                        || (warm && kib > GROWN_KIB + before.rss_kib / 4)
-                    {
-                        grown.push(text);
-                    }
-                }
+        for ((name, _), life) in &lives {
+            // Before the first round it had done next to nothing: what it needs for work is no leak.
+            let mut worked = life
+                .iter()
+                .filter(|(at, _)| *at > 0)
+                .map(|(_, figure)| figure);
+            let (Some(first), Some(last)) = (worked.next(), worked.next_back()) else {
+                continue;
+            };
+            let text = format!(
+                "{name}: {} to {} KiB, {} to {} descriptors",
+                first.rss_kib, last.rss_kib, first.descriptors, last.descriptors
+            );
+            eprintln!("figure: lived on: {text}");
+            if last.descriptors > first.descriptors + GROWN_DESCRIPTORS
+                || last.rss_kib > first.rss_kib + GROWN_KIB + first.rss_kib / 4
+            {
+                grown.push(text);
             }
         }
         ensure!(
@@ -94,7 +98,10 @@ fn programs(rig: &Rig) -> Result<Vec<(String, ProcId)>> {
         for (daemon, name) in [(Daemon::Agent, "vdvsd"), (Daemon::Labhv, "vdvs-labhv")] {
             let process = host.running(daemon)?;
             let name = format!("{name} of {}", host.name());
-            found.push((name.clone(), process.with_context(|| format!("{name} is dead"))?));
+            found.push((
+                name.clone(),
+                process.with_context(|| format!("{name} is dead"))?,
+            ));
         }
     }
     for node in rig.lab().nodes()? {
@@ -113,7 +120,11 @@ fn plugin(node: &Node) -> Result<ProcId> {
         }
         let tasks = format!("/proc/{pid}/task/{pid}/children");
         let children = fs::read_to_string(tasks).unwrap_or_default();
-        below.extend(children.split_whitespace().filter_map(|c| c.parse::<u32>().ok()));
+        below.extend(
+            children
+                .split_whitespace()
+                .filter_map(|c| c.parse::<u32>().ok()),
+        );
     }
     anyhow::bail!("no plugin runs in {}", node.name())
 }
@@ -126,7 +137,9 @@ fn name_of(pid: u32) -> Option<String> {
 fn figure(process: ProcId) -> Result<Figure> {
     let text = fs::read_to_string(format!("/proc/{}/status", process.pid))?;
     let line = |name: &str| {
-        let value = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+        let value = text
+            .lines()
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
         let value = value.with_context(|| format!("no {name}"))?;
         Ok::<u64, anyhow::Error>(value.trim().trim_end_matches(" kB").parse()?)
     };

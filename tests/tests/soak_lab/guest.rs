@@ -15,14 +15,14 @@ use vdvs_tests::rig::Rig;
 
 use crate::DATASTORES;
 use crate::dice::Dice;
-use crate::known::Known;
+use crate::known::{Known, VOLUMES};
 
 /// The writer of the independent check, as a program.
 const WRITER: &str = "writer-check";
 /// A whole line of it, as grep and the shell take it.
 const WHOLE: &str = "'^[^ ]* [0-9]* [0-9]* [0-9]*$'";
 /// After a refusal, until the next try.
-const PAUSE: Duration = Duration::from_millis(30);
+const PAUSE: Duration = Duration::from_millis(100);
 /// Lines of one container, at most.
 const LINES: usize = 12;
 /// Volumes everybody likes: there is contention.
@@ -68,12 +68,12 @@ impl<'a> Guest<'a> {
         let names = self.known.usable();
         let any = self.dice.pick(&names).clone();
         match self.dice.below(20) {
-            0 if names.len() <= crate::VOLUMES => self.try_create(),
-            0 | 1 => self.try_remove(&any),
+            0 | 1 if names.len() < VOLUMES => self.try_create(),
+            0 | 1 => self.try_remove(),
             2 => self.ask(&any),
             3..=6 => {
-                let hot = self.dice.pick(&names[..HOT]).clone();
-                self.container(&hot)
+                let hot = self.dice.below(HOT.min(names.len()));
+                self.container(&names[hot].clone())
             }
             _ => self.container(&any),
         }
@@ -112,19 +112,31 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    fn try_remove(&mut self, name: &str) -> Result<()> {
-        if !self.known.leaving(name) {
+    /// One that nobody wants any more, or one of which nobody knows whether it is gone.
+    fn try_remove(&mut self) -> Result<()> {
+        let doubtful = self.known.take_doubt();
+        let again = doubtful.is_some();
+        let any = self.dice.pick(&self.known.usable()).clone();
+        let name = doubtful.unwrap_or(any);
+        if !again && !self.known.leaving(&name) {
             return Ok(());
         }
         let removed = self.call("Remove", &json!({"Name": name}));
         self.tally("remove", &removed);
-        match removed {
-            Ok(_) => self.known.removed(name),
-            // In use: it is as it was. Anything else: nobody knows, so nothing is promised of it until it is gone.
-            Err(why) if said(&why).contains("attached") || said(&why).contains("mounted") => {
-                self.known.stays(name);
-            }
-            Err(_) => {}
+        let said = removed.err().map(|why| said(&why)).unwrap_or_default();
+        let holds = ["attached", "mounted", "in use"]
+            .iter()
+            .any(|word| said.contains(word));
+        let never_asked = !again
+            && ["connect to", "is off"]
+                .iter()
+                .any(|word| said.contains(word));
+        if said.is_empty() || said.contains("not found") {
+            self.known.removed(&name);
+        } else if !again && (holds || never_asked) {
+            self.known.stays(&name);
+        } else {
+            self.known.in_doubt(&name);
         }
         Ok(())
     }
@@ -159,7 +171,6 @@ impl<'a> Guest<'a> {
         self.tally("mount", &mounted);
         self.not_denied(name, true, &mounted)?;
         let Ok(mounted) = mounted else {
-            self.rig.after(PAUSE);
             return Ok(());
         };
         let at = mounted["Mountpoint"].as_str().context("a mount point")?;
@@ -185,8 +196,15 @@ impl<'a> Guest<'a> {
         };
         // Printed is acknowledged, however it ended. The last may be torn.
         let whole = ran.stdout.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let last = whole.lines().next().and_then(|line| line.strip_prefix("last "));
-        let wrote = whole.lines().skip(1).filter_map(|line| line.parse().ok()).max();
+        let last = whole
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("last "));
+        let wrote = whole
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.parse().ok())
+            .max();
         if let (Some(last), Some(line)) = (last, wrote) {
             // The disk took a line after that, so it was readable before.
             must_be_there(name, last, before)?;
@@ -237,12 +255,18 @@ impl<'a> Guest<'a> {
         let how = match answer {
             Ok(_) => "done",
             Err(why) if said(why).contains("no answer") => "cut off",
-            Err(why) if said(why).contains("connect to") => "nobody there",
+            Err(why) if said(why).contains("connect to") || said(why).contains("is off") => {
+                "nobody there"
+            }
             Err(_) => "refused",
         };
         self.known.count_one(&format!("{verb} {how}"));
         if let (Err(why), "refused") = (answer, how) {
-            self.known.count_one(&format!("{verb} refused: {}", plain(&said(why))));
+            self.known
+                .count_one(&format!("{verb} refused: {}", plain(&said(why))));
+        }
+        if answer.is_err() {
+            self.rig.after(PAUSE);
         }
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Volume {
     pub(crate) acknowledged: u64,
     /// Somebody removes it, or was not told whether it is removed: nobody else uses it, nothing is promised of it.
     pub(crate) leaving: bool,
+    /// Nobody has the removal in hand any more, and how it ended is not known.
+    pub(crate) in_doubt: bool,
 }
 
 /// Shared by all guests.
@@ -80,6 +82,21 @@ impl Known {
         if let Some(volume) = self.state().volumes.get_mut(name) {
             volume.leaving = false;
         }
+    }
+
+    /// Whether it is gone was not told.
+    pub(crate) fn in_doubt(&self, name: &str) {
+        if let Some(volume) = self.state().volumes.get_mut(name) {
+            volume.in_doubt = true;
+        }
+    }
+
+    /// A volume whose removal ended in doubt, to be asked for again by whoever takes it.
+    pub(crate) fn take_doubt(&self) -> Option<String> {
+        let mut state = self.state();
+        let (name, volume) = state.volumes.iter_mut().find(|(_, v)| v.in_doubt)?;
+        volume.in_doubt = false;
+        Some(name.clone())
     }
 
     /// It was acknowledged to be gone.
