@@ -121,7 +121,9 @@ impl Inner {
         found: &Found,
     ) -> Result<(), Error> {
         match (&found.subject, found.kind) {
-            (Subject::Volume(place), kind) => self.repair_volume(user, call, kind, place).await,
+            (Subject::Volume(place), kind) => {
+                Box::pin(self.repair_volume(user, call, kind, place)).await
+            }
             (Subject::DiskOf(vm, disk), _) => self.repair_disk(vm, disk).await,
             (Subject::Name(ds, group, name), _) => self.sweep_claim(ds, *group, name).await,
             (Subject::Ledger(ds, group), _) => self.repair_ledger(ds, *group).await,
