@@ -36,7 +36,8 @@ impl FakeAgent {
             None => request.to_owned(),
         };
         self.asked.lock().unwrap().push(format!("{name} {request}"));
-        if request.contains(UNKNOWN) {
+        // As a value: a field may be called so.
+        if request.contains(&format!("\"{UNKNOWN}")) {
             return Err(from_error(&Error::VolumeNotFound {
                 address: UNKNOWN.to_owned(),
                 looked_on: "datastore1".to_owned(),
