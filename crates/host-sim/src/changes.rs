@@ -108,11 +108,16 @@ impl Change {
                 false => Detached::WasAbsent,
             });
         }
+        let pinned = state.pinned.contains(&(vm.clone(), disk.clone()));
         let found = state.vm_mut(vm).filter(|v| v.host == host);
         let found = found.ok_or_else(|| self.no_such_vm())?;
         let Some(device) = found.device(disk) else {
             return Ok(Detached::WasAbsent);
         };
+        if pinned {
+            let why = "a snapshot of the VM contains the disk".to_owned();
+            return Err(HostError::Failed { why });
+        }
         let force = matches!(self.what, What::Fence);
         let running = !device.dead && found.power != Power::Off;
         if !force && running && found.busy.contains(disk) {

@@ -44,7 +44,10 @@ pub async fn administer(
                 let vms = engine.admin_vms().await.is_ok();
                 format!("{}", status && volumes && vms)
             }
-            Admin::Take => format!("{:?}", engine.admin_take(&user, &call, &volume, false).await),
+            Admin::Take => format!(
+                "{:?}",
+                engine.admin_take(&user, &call, &volume, false).await
+            ),
             Admin::TakeByForce => {
                 checker.may_fence(&volume);
                 format!("{:?}", engine.admin_take(&user, &call, &volume, true).await)

@@ -163,9 +163,7 @@ impl Scheduler {
     pub fn is_idle(&self) -> bool {
         let state = self.state();
         let nowhere = |s: &Service| matches!(s.place, Place::Nowhere { .. });
-        state.services.iter().all(nowhere)
-            && state.orphans.is_empty()
-            && state.starting.is_empty()
+        state.services.iter().all(nowhere) && state.orphans.is_empty() && state.starting.is_empty()
     }
 
     fn tick(&self) {

@@ -60,7 +60,11 @@ impl Coverage {
                 )),
             }
         }
-        if self.newest.get(stem).is_none_or(|(newest, _)| *newest < seq) {
+        if self
+            .newest
+            .get(stem)
+            .is_none_or(|(newest, _)| *newest < seq)
+        {
             self.newest.insert(stem.to_owned(), (seq, record));
         }
     }
@@ -124,9 +128,10 @@ fn edge(before: &VolumeRecord, after: &VolumeRecord) -> Option<Edge> {
         .into_iter()
         .filter(|event| before.ownership.apply(event.clone()).as_ref() == Ok(&after.ownership));
     let first = fits.next()?;
-    let taken_away = before.operation.as_ref().is_some_and(|o| {
-        matches!(o.kind, OperationKind::Release | OperationKind::Fence)
-    });
+    let taken_away = before
+        .operation
+        .as_ref()
+        .is_some_and(|o| matches!(o.kind, OperationKind::Release | OperationKind::Fence));
     let event = match fits.next() {
         // Both ends are free; nothing but who did it differs.
         Some(second) if taken_away => second,

@@ -68,7 +68,11 @@ impl fmt::Display for Shape {
             self.lapse.as_secs(),
             self.services,
             self.fenced,
-            if self.driver_named { "named" } else { "not named" },
+            if self.driver_named {
+                "named"
+            } else {
+                "not named"
+            },
         )
     }
 }

@@ -62,7 +62,10 @@ fn better(best: &mut Shrunk, steps: Vec<super::Timed>, broken: &[Promise]) -> bo
     best.tries += 1;
     let plan = best.plan.with(steps);
     let report = run(&plan);
-    let same = report.violations.iter().any(|v| broken.contains(&v.promise));
+    let same = report
+        .violations
+        .iter()
+        .any(|v| broken.contains(&v.promise));
     if same {
         best.plan = plan;
         best.report = report;

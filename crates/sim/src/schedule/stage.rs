@@ -87,7 +87,9 @@ impl<'a> Stage<'a> {
         let datastores = self.universe.datastores();
         for (volume, fenced) in self.plan.shape.fenced.iter().enumerate() {
             let name = volume_name(volume);
-            let ds = self.universe.datastore(volume.checked_rem(datastores).unwrap_or(0));
+            let ds = self
+                .universe
+                .datastore(volume.checked_rem(datastores).unwrap_or(0));
             let failover = match fenced {
                 true => "fence",
                 false => "wait",
@@ -183,7 +185,10 @@ impl<'a> Stage<'a> {
     fn run_once(&mut self, vm: usize, volumes: Vec<String>, how_long: Duration) {
         self.containers += 1;
         let (vm, number) = (self.vm(vm), self.containers);
-        let run = self.universe.clone().run_once(vm, volumes, number, how_long);
+        let run = self
+            .universe
+            .clone()
+            .run_once(vm, volumes, number, how_long);
         self.universe.spawn(run);
     }
 
@@ -263,7 +268,9 @@ impl<'a> Stage<'a> {
             Step::Fault(host, later, fault) => universe.plan_fault(self.host(host), later, fault),
             Step::ClockJump(host, seconds) => {
                 let id = universe.host_id(self.host(host));
-                universe.world().jump_clock(id, seconds.saturating_mul(1000));
+                universe
+                    .world()
+                    .jump_clock(id, seconds.saturating_mul(1000));
             }
             Step::Admin(host, volume, what) => {
                 let (host, name) = (self.host(host), volume_name(volume));
@@ -320,7 +327,11 @@ impl<'a> Stage<'a> {
             }
         }
         for _ in 0..90 {
-            if (0..universe.vms()).filter(|vm| !universe.power_on(*vm)).count() == 0 {
+            if (0..universe.vms())
+                .filter(|vm| !universe.power_on(*vm))
+                .count()
+                == 0
+            {
                 return;
             }
             sleep(LOOK).await;
@@ -341,7 +352,8 @@ impl<'a> Stage<'a> {
             );
             self.universe.checker().broken(Promise::Liveness, text);
         }
-        self.universe.note(format_args!("==== everything is stopped"));
+        self.universe
+            .note(format_args!("==== everything is stopped"));
         self.scheduler.retire_all();
         self.within(ALL_FREE, |s| s.scheduler.is_idle()).await;
         let nothing = |s: &Self| {
@@ -381,7 +393,9 @@ impl<'a> Stage<'a> {
             let mut started = false;
             let task = format!("last.{volume}");
             for _ in 0..4 {
-                started = universe.start_task(vm, &task, std::slice::from_ref(&name)).await;
+                started = universe
+                    .start_task(vm, &task, std::slice::from_ref(&name))
+                    .await;
                 if started {
                     break;
                 }

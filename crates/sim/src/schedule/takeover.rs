@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::run::Takeover;
 use super::stage::{Stage, volume_name};
@@ -37,7 +37,10 @@ impl Stage<'_> {
             return;
         };
         let names = volumes.iter().map(|v| volume_name(*v));
-        if names.clone().any(|name| self.may_be_gone(&name) || self.is_open(&name)) {
+        if names
+            .clone()
+            .any(|name| self.may_be_gone(&name) || self.is_open(&name))
+        {
             return;
         }
         let fence = |v: &usize| self.plan.shape.fenced.get(*v).copied().unwrap_or_default();
@@ -78,7 +81,12 @@ impl Stage<'_> {
             }
             Death::Partitioned => universe.partition(node, true),
         }
-        let moved = |s: &Self| s.scheduler.node_of(service).is_some_and(|now| now != node);
+        // HA may have started the very node elsewhere; it counts too.
+        let ended = Instant::now();
+        let moved = |s: &Self| {
+            let began = s.scheduler.started(service).map(|(_, began)| began);
+            s.scheduler.node_of(service).is_some() && began.is_some_and(|began| began > ended)
+        };
         let ran = self.within(NEVER, moved).await;
         let times = self.scheduler.started(service).filter(|_| ran);
         let limit = limit(death, fenced, self.plan.shape.lapse) + NEXT_VOLUME * further;

@@ -67,7 +67,9 @@ impl Universe {
     fn site(&self, host: usize) -> &Site {
         let sites = &self.inner.sites;
         let at = host.checked_rem(sites.len()).unwrap_or(0);
-        sites.get(at).expect("a universe has hosts, and this is one of them")
+        sites
+            .get(at)
+            .expect("a universe has hosts, and this is one of them")
     }
 
     /// The identity of a host.
@@ -149,7 +151,10 @@ impl Universe {
             state.agent.take().map_or(0, |p| p.session.calls())
         };
         self.inner.board.silence(site.id);
-        self.note(format_args!("{}: agent died after {calls} calls", site.name));
+        self.note(format_args!(
+            "{}: agent died after {calls} calls",
+            site.name
+        ));
     }
 
     /// The agent of a host dies; nothing starts it for so long.
@@ -188,6 +193,7 @@ impl Universe {
                 self.guest_loses_power(vm, torn);
             }
         }
+        self.twins_lose_power(site.id, torn);
         self.inner.world.crash_host(site.id);
         self.kill_agent(host, Duration::ZERO);
         site.changes.ring();

@@ -19,7 +19,8 @@ impl Universe {
     pub fn datastore(&self, ds: usize) -> &DatastoreName {
         let all = &self.inner.datastores;
         let at = ds.checked_rem(all.len()).unwrap_or(0);
-        all.get(at).expect("a universe has datastores, and this is one of them")
+        all.get(at)
+            .expect("a universe has datastores, and this is one of them")
     }
 
     /// A host is cut off from all storage, or reaches it again.
@@ -33,7 +34,10 @@ impl Universe {
     /// Whether a host is cut off from all storage.
     #[must_use]
     pub fn is_isolated(&self, host: usize) -> bool {
-        locked(&self.inner.isolated).get(host).copied().unwrap_or_default()
+        locked(&self.inner.isolated)
+            .get(host)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// A host does not reach one datastore, or does again. `lapses`: its locks there end after their time.

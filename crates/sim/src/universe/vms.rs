@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use vdvs_domain::VmId;
+use vdvs_domain::{HostId, VmId};
 use vdvs_engine::ports::Power;
 
 use super::{Universe, locked};
@@ -61,7 +61,9 @@ impl Universe {
     fn machine(&self, vm: usize) -> &Machine {
         let machines = &self.inner.machines;
         let at = vm.checked_rem(machines.len()).unwrap_or(0);
-        machines.get(at).expect("a universe has VMs, and this is one of them")
+        machines
+            .get(at)
+            .expect("a universe has VMs, and this is one of them")
     }
 
     /// The identity of a VM.
@@ -275,6 +277,15 @@ impl Universe {
             sleep(SERVICE * 3).await;
             drop(guest.run("copy", &["data0".to_owned()], true).await);
         });
+    }
+
+    /// Copies of VMs on a host end with it.
+    pub(super) fn twins_lose_power(&self, host: HostId, torn: u64) {
+        for guest in locked(&self.inner.twins).iter() {
+            if self.inner.board.host_of(guest.vm()) == Some(host) {
+                guest.power_cut(torn);
+            }
+        }
     }
 
     /// Copies of VMs are removed.
