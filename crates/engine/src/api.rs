@@ -17,9 +17,7 @@ use vdvs_domain::{
 pub use crate::admin_groups::{GroupChange, GroupChanged, RemoveGroup};
 pub use crate::admin_groups_view::{AdminGroup, AdminMember, AdminUsage, GroupListing};
 pub use crate::doctor::{Checkup, Finding, Fixed, Kind, Remedy, Repaired, Risk, Row};
-pub use crate::fsck::{
-    FsckAsk, FsckFinding, FsckKind, FsckLooked, FsckReport, FsckState,
-};
+pub use crate::fsck::{FsckAsk, FsckFinding, FsckKind, FsckLooked, FsckReport, FsckState};
 pub use crate::hosts::{About, AdminHost, Guests, KnownVm};
 pub use crate::kept::Kept;
 pub use crate::settings::AdminSet;

@@ -10,8 +10,8 @@ use vdvs_domain::ownership::Locator;
 use vdvs_domain::policy::PolicyExpression;
 use vdvs_domain::{Capacity, DatastoreName, HostId, RequestId, VmId, VolumeId};
 use vdvs_engine::ports::{
-    AuditEntry, Autostart, DatastoreKind, DiskLock, DiskPath, DiskSpec, DsPath, Entry, KeptConfig, Power,
-    StorageError, VmDisk,
+    AuditEntry, Autostart, DatastoreKind, DiskLock, DiskPath, DiskSpec, DsPath, Entry, KeptConfig,
+    Power, StorageError, VmDisk,
 };
 
 use crate::changes::Change;

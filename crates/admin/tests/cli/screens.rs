@@ -92,7 +92,10 @@ fn findings_and_their_repair() {
         ("doctor_one", "doctor esx02"),
         ("doctor_risk", "doctor --filter risk=data"),
         ("doctor_fix", "doctor --fix powered-off-owner"),
-        ("doctor_fix_one", "doctor --fix=powered-off-owner ledger@vsanDatastore"),
+        (
+            "doctor_fix_one",
+            "doctor --fix=powered-off-owner ledger@vsanDatastore",
+        ),
         ("doctor_dry_run", "doctor --fix powered-off-owner --dry-run"),
         ("doctor_gone", "doctor --fix stale-claim"),
         ("doctor_nothing", "doctor --fix orphan"),
@@ -176,7 +179,10 @@ fn damage_and_its_repair() {
     let (world, empty) = (World::start(), World::empty());
     for (name, line) in [
         ("fsck", "fsck"),
-        ("fsck_repaired", "fsck --repair --yes --nobody-has wiki@vsanDatastore"),
+        (
+            "fsck_repaired",
+            "fsck --repair --yes --nobody-has wiki@vsanDatastore",
+        ),
         ("fsck_filtered", "fsck --filter state=left -o csv"),
         ("fsck_nobody_to_ask", "fsck --repair"),
         ("fsck_long", "fsck slow -o json"),

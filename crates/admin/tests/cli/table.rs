@@ -474,8 +474,18 @@ pub(crate) fn repaired(name: &str, dry_run: bool) -> Vec<v1::Repaired> {
     };
     match name {
         "powered-off-owner" => vec![
-            one("ledger@vsanDatastore", "repaired", "VM swarm02 is off, and the volume's disk is in its configuration", "data"),
-            one("wiki@vsanDatastore", "refused", "the device is still in use inside the VM", "data"),
+            one(
+                "ledger@vsanDatastore",
+                "repaired",
+                "VM swarm02 is off, and the volume's disk is in its configuration",
+                "data",
+            ),
+            one(
+                "wiki@vsanDatastore",
+                "refused",
+                "the device is still in use inside the VM",
+                "data",
+            ),
         ],
         "stale-claim" => vec![one("db@vsanDatastore", "gone", "it is gone", "warning")],
         _ => Vec::new(),
@@ -514,7 +524,10 @@ pub(crate) fn damage(repair: bool, empty: bool) -> v1::FsckReply {
             state: "left".into(),
         },
     ];
-    for finding in findings.iter_mut().filter(|f| repair && f.state == "repairable") {
+    for finding in findings
+        .iter_mut()
+        .filter(|f| repair && f.state == "repairable")
+    {
         finding.state = "repaired".into();
         finding.action = finding.action.replace("would be", "was");
     }
