@@ -12,7 +12,7 @@ use vdvs_api::v1;
 use vdvs_api::v1::admin_service_server::AdminService;
 use vdvs_domain::{Error, ErrorKind};
 
-use crate::table;
+use crate::{findings, table};
 
 /// A change, as it came: the request's id, and everything else.
 #[derive(Debug, Clone)]
@@ -312,7 +312,7 @@ impl AdminService for FakeAgent {
 
     async fn doctor(&self, _: Request<v1::DoctorRequest>) -> Answer<v1::DoctorReply> {
         Ok(Response::new(v1::DoctorReply {
-            findings: self.some(table::findings()),
+            findings: self.some(findings::findings()),
             host: "esx01".into(),
             volumes: if self.empty { 0 } else { 12 },
             vms: 3,
@@ -327,7 +327,7 @@ impl AdminService for FakeAgent {
             let text = "finding: there is none of that name; there are: powered-off-owner";
             return Err(refused(ErrorKind::InvalidArgument, text));
         }
-        let repaired = table::repaired(&ask.name, ask.dry_run);
+        let repaired = findings::repaired(&ask.name, ask.dry_run);
         let repaired = repaired.into_iter();
         let fits = |r: &v1::Repaired| ask.object.is_empty() || r.object == ask.object;
         Ok(Response::new(v1::RepairReply {

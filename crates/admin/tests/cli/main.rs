@@ -3,6 +3,7 @@
 
 mod changes;
 mod fake;
+mod findings;
 mod forms;
 mod long;
 mod questions;

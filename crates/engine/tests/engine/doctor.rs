@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::{advance, sleep};
 use vdvs_domain::{ErrorKind, GroupId};
 use vdvs_engine::Engine;
@@ -159,7 +160,7 @@ async fn a_vm_that_goes_on_in_the_middle_of_its_repair_never_loses_a_disk_it_has
         let power = async {
             // The slow call is the last one that was made.
             while lab.session.calls() <= before + at {
-                tokio::task::yield_now().await;
+                yield_now().await;
             }
             sleep(Duration::from_millis(1)).await;
             lab.world.power(&lab.vms[0], Power::On);
