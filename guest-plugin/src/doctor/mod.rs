@@ -27,6 +27,12 @@ use nix::unistd::geteuid;
 use crate::journal::peek;
 use crate::settings::Settings;
 
+/// What is looked at; `docs/doctor.md` has a row for each.
+pub const ABOUTS: &[&str] = &[
+    "settings", "user", "plugin", "agent", "clock", "versions", "docker", "swarm", "names", "used",
+    "images", "formats", "kernel", "journal", "mounts", "disks",
+];
+
 /// How bad a finding is; the worst is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -53,6 +59,10 @@ pub struct Finding {
 
 impl Finding {
     fn fine(about: &'static str, text: impl Into<String>) -> Self {
+        debug_assert!(
+            ABOUTS.contains(&about),
+            "{about} has no row in docs/doctor.md"
+        );
         Self {
             about,
             level: Level::Fine,
@@ -67,6 +77,10 @@ impl Finding {
         text: impl Into<String>,
         act: impl Into<String>,
     ) -> Self {
+        debug_assert!(
+            ABOUTS.contains(&about),
+            "{about} has no row in docs/doctor.md"
+        );
         Self {
             about,
             level,
@@ -155,5 +169,17 @@ mod tests {
             fs::read_dir(folder.path()).unwrap().next().is_none(),
             "it made something"
         );
+    }
+
+    #[test]
+    fn the_documentation_has_everything_that_is_looked_at() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/doctor.md");
+        let page = fs::read_to_string(page).unwrap();
+        let row = |line: &'_ str| {
+            let name = line.strip_prefix("| `guest:")?.split('`').next()?;
+            Some(name.to_owned())
+        };
+        let rows: Vec<String> = page.lines().filter_map(row).collect();
+        assert_eq!(rows, ABOUTS);
     }
 }
