@@ -15,7 +15,7 @@ pub struct Fsck {
     pub repair: bool,
     /// No VM of any host, running, off or suspended, has this volume (NAME@DATASTORE): its record may be made anew as
     /// nobody's
-    #[arg(long, value_name = "VOLUME", requires = "repair")]
+    #[arg(long, value_name = "VOLUME")]
     pub nobody_has: Vec<String>,
     /// Which rows
     #[command(flatten)]
