@@ -70,6 +70,11 @@ impl Faults {
         self.planned.insert(call, fault);
     }
 
+    pub(crate) fn forget(&mut self) {
+        self.planned.clear();
+        self.always = None;
+    }
+
     /// Counts a call and says what goes wrong with it.
     pub(crate) fn next(&mut self, verb: &'static str) -> Option<Fault> {
         self.calls += 1;

@@ -201,13 +201,19 @@ pub(crate) async fn check(a: &Arena, text: &str) {
 fn check_record(a: &Arena, record: &Lies, text: &str) {
     let name = record.text("name");
     let content = &record.content;
-    for field in ["operation", "claim", "moving", "making"] {
+    for field in ["operation", "moving", "making"] {
         assert!(
             content[field].is_null(),
             "{text}: {field} of {name}: {content:#}"
         );
     }
     let state = content["ownership"]["state"].as_str().unwrap();
+    // A dead claimant's claim on a volume that is nobody's lapsed: it binds nobody, and goes with the next change.
+    let claim = &content["claim"];
+    assert!(
+        claim.is_null() || state == "free",
+        "{text}: claim of {name}: {content:#}"
+    );
     assert!(
         ["free", "attached"].contains(&state),
         "{text}: {name} is {state}"
@@ -274,6 +280,10 @@ fn check_ledgers(a: &Arena, records: &[Lies], text: &str) {
             let ledger = read(a, datastore, &format!("{stem}.{seq}")).unwrap();
             let entries = ledger["entries"].as_object().cloned().unwrap_or_default();
             for (id, bytes) in entries {
+                // The original's volumes count from the day they are seen; nobody has used this one.
+                if id.ends_with("00000000") && !records.iter().any(|r| r.text("id") == id) {
+                    continue;
+                }
                 counted.insert((group.clone(), id), bytes.as_u64().unwrap());
             }
         }

@@ -62,6 +62,7 @@ fn every_operation_survives_being_stopped_at_every_call_and_every_call_that_is_m
                     let (begun, mut score) = (Instant::now(), Score::default());
                     (work.run)(&mut score);
                     let row = (work.name, score, begun.elapsed());
+                    show(&row);
                     done.lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .push(row);
@@ -74,14 +75,17 @@ fn every_operation_survives_being_stopped_at_every_call_and_every_call_that_is_m
     report(rows);
 }
 
+fn show((name, score, took): &(String, Score, Duration)) {
+    let (points, runs, broken) = (score.points, score.runs, score.failures.len());
+    let took = took.as_millis();
+    println!("{name:<60} {points:>5} points {runs:>6} runs {took:>7} ms  {broken} broken");
+}
+
 fn report(rows: Vec<(String, Score, Duration)>) {
     let operations = rows.len();
     assert!(operations > 0, "there is no such operation");
     let mut all = Score::default();
-    for (name, score, took) in rows {
-        let (points, runs, broken) = (score.points, score.runs, score.failures.len());
-        let took = took.as_millis();
-        println!("{name:<60} {points:>5} points {runs:>6} runs {took:>7} ms  {broken} broken");
+    for (_, score, _) in rows {
         all.add(score);
     }
     let (points, runs) = (all.points, all.runs);

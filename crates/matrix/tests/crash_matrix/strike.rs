@@ -130,11 +130,12 @@ impl Case<'_> {
             None => session.plan_always(Some(self.strike.fault())),
         }
         let mut first = self.struck(&arena).await;
-        session.plan_always(None);
+        session.plan_nothing();
         if let Then::Again(later) = self.then {
             let next = arena.session(self.side);
             next.plan(later, self.strike.fault());
             first = self.struck(&arena).await;
+            next.plan_nothing();
         }
         if self.then == Then::Later {
             settle(&arena).await;
@@ -153,6 +154,7 @@ impl Case<'_> {
         (self.op.holds)(&arena).await;
         let third = self.again(&arena, &text).await;
         assert_eq!(third, second, "{text}: another answer");
+        arena.pass(5).await;
         agree::check(&arena, &text).await;
     }
 
@@ -257,7 +259,8 @@ pub(crate) fn matrix(op: &'static Operation, score: &mut Score) {
             strikes.map(move |(strike, then)| (Some((at, call)), strike, then))
         });
         let twice = [(None, Strike::Twice, Then::Repeat)];
-        for (at, strike, then) in struck.chain(twice) {
+        let fits = |then: Then| op.later || then != Then::Later;
+        for (at, strike, then) in struck.chain(twice).filter(|(.., then)| fits(*then)) {
             let case = Case {
                 op,
                 side,

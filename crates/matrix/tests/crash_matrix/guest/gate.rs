@@ -160,7 +160,8 @@ impl Gate {
 pub(crate) struct GatedJournal {
     gate: Arc<Gate>,
     folder: PathBuf,
-    journal: FileJournal,
+    /// None: its process is dead, and the folder's lock is free.
+    journal: Mutex<Option<FileJournal>>,
 }
 
 impl fmt::Debug for GatedJournal {
@@ -193,8 +194,18 @@ impl GatedJournal {
         Ok(Self {
             gate: Arc::clone(gate),
             folder: folder.to_owned(),
-            journal: FileJournal::open(folder)?,
+            journal: Mutex::new(Some(FileJournal::open(folder)?)),
         })
+    }
+
+    /// The process ended.
+    pub(crate) fn close(&self) {
+        drop(
+            self.journal
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
     }
 
     /// One call. What a death in its middle leaves follows from what the whole call changed: a file that grew may have
@@ -213,8 +224,12 @@ impl GatedJournal {
             self.gate.kill();
             return Err(dead());
         }
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(journal) = journal.as_ref() else {
+            return Err(dead());
+        };
         let before = files(&self.folder)?;
-        let done = effect(&self.journal);
+        let done = effect(journal);
         let after = files(&self.folder)?;
         let changed: Vec<_> = after
             .iter()
@@ -225,7 +240,7 @@ impl GatedJournal {
         }
         match wrong {
             None => return done,
-            Some(Wrong::Twice) => return effect(&self.journal),
+            Some(Wrong::Twice) => return effect(journal),
             Some(Wrong::DiesBefore | Wrong::DiesAfter) => {}
             Some(wrong) => {
                 for (path, bytes) in changed {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use vdvs_blockdev::fake::{FakeContent, FakeDevices};
 use vdvs_blockdev::{Devices, Locator};
@@ -30,6 +30,7 @@ pub(crate) const ROOT: &str = "/mnt/vdvs";
 struct Life {
     gate: Arc<Gate>,
     volumes: Option<Volumes>,
+    journal: Option<Arc<GatedJournal>>,
     stop: CancellationToken,
 }
 
@@ -52,6 +53,7 @@ impl Guest {
             life: RefCell::new(Life {
                 gate: Gate::new(),
                 volumes: None,
+                journal: None,
                 stop: CancellationToken::new(),
             }),
         }
@@ -71,6 +73,9 @@ impl Guest {
         life.gate.kill();
         life.stop.cancel();
         life.volumes = None;
+        if let Some(journal) = life.journal.take() {
+            journal.close();
+        }
     }
 
     /// A gate for the next life; its first call is not made yet.
@@ -80,6 +85,7 @@ impl Guest {
         *self.life.borrow_mut() = Life {
             gate: Arc::clone(&gate),
             volumes: None,
+            journal: None,
             stop: CancellationToken::new(),
         };
         gate
@@ -89,6 +95,8 @@ impl Guest {
     pub(crate) async fn start(&self) -> io::Result<()> {
         let life = self.life.borrow().clone();
         let gate = life.gate;
+        let journal = Arc::new(GatedJournal::open(&gate, self.folder.path())?);
+        self.life.borrow_mut().journal = Some(Arc::clone(&journal));
         let ports = Ports {
             agent: Arc::new(GatedAgent {
                 gate: Arc::clone(&gate),
@@ -98,7 +106,7 @@ impl Guest {
                 gate: Arc::clone(&gate),
                 devices: self.devices.clone(),
             }),
-            journal: Arc::new(self.open(&gate).await?),
+            journal,
             clock: Arc::clone(&self.clock) as _,
         };
         let started = Volumes::start_up(ports, Path::new(ROOT), Limits::default(), life.stop);
@@ -106,17 +114,6 @@ impl Guest {
         volumes.follow();
         self.life.borrow_mut().volumes = Some(volumes);
         Ok(())
-    }
-
-    /// The former plugin lets go of the folder when its last task has ended.
-    async fn open(&self, gate: &Arc<Gate>) -> io::Result<GatedJournal> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            match GatedJournal::open(gate, self.folder.path()) {
-                Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(10)).await,
-                opened => return opened,
-            }
-        }
     }
 
     pub(crate) async fn restart(&self) {

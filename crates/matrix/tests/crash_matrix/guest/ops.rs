@@ -25,6 +25,8 @@ pub(crate) struct GuestOperation {
     pub(crate) once: bool,
     /// Whether `db` is in use by a container afterwards: then it must be mounted.
     pub(crate) used: bool,
+    /// Nothing stays mounted, whatever used it.
+    pub(crate) unmounts: bool,
     pub(crate) holds: Step<()>,
 }
 
@@ -35,6 +37,7 @@ const PLAIN: GuestOperation = GuestOperation {
     starts: false,
     once: false,
     used: false,
+    unmounts: false,
     holds: |_| Box::pin(async {}),
 };
 
@@ -263,6 +266,7 @@ pub(crate) const ALL: &[GuestOperation] = &[
         },
         act: |g| starts(g),
         starts: true,
+        unmounts: true,
         holds: |g| is_free(g),
         ..PLAIN
     },

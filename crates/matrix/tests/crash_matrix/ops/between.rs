@@ -112,6 +112,7 @@ pub(crate) const ALL: &[Operation] = &[
     Operation {
         name: "takeover from a dead host",
         struck: &[Side::Far],
+        touches: &["db", "used"],
         prepare: |a| {
             Box::pin(async move {
                 held(a, &[]).await;
@@ -124,6 +125,8 @@ pub(crate) const ALL: &[Operation] = &[
     Operation {
         name: "takeover from a host that is cut off",
         struck: &[Side::Far],
+        touches: &["db", "used"],
+        later: false,
         prepare: |a| {
             Box::pin(async move {
                 held(a, &[]).await;
@@ -134,11 +137,13 @@ pub(crate) const ALL: &[Operation] = &[
     },
     Operation {
         name: "a VM is started on another host",
+        struck: &[Side::Far],
         actor: None,
         prepare: |a| {
             Box::pin(async move {
                 held(a, &[]).await;
                 a.world.crash_host(a.host(Side::Near));
+                a.kill(Side::Near);
                 a.world.register(a.vm(1), a.host(Side::Far));
                 a.pass(6).await;
                 assert!(a.world.power(a.vm(1), Power::On));
@@ -152,7 +157,7 @@ pub(crate) const ALL: &[Operation] = &[
                 Ok("followed".to_owned())
             })
         },
-        touches: &[],
+        touches: &["used"],
         holds: |a| {
             Box::pin(async move {
                 assert_eq!(agree::owner_of(a, "db").as_deref(), Some("vm1"));

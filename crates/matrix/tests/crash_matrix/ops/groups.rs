@@ -4,13 +4,14 @@ use vdvs_domain::access::{ChangeMembers, ChangePrivilege, CreateGroup, Leaving, 
 use vdvs_domain::{Error, ErrorKind};
 use vdvs_engine::api::{AdminVolume, GroupChange, RemoveGroup, Teller};
 
-use super::{Doing, Operation, PLAIN};
+use super::{Doing, NOTHING_LEFT, Operation, PLAIN};
 use crate::arena::{Arena, Side, root};
 
 type Said = Result<String, Error>;
 
 /// A vmgroup change is no change of any volume.
 const GROUP: Operation = Operation {
+    done: NOTHING_LEFT,
     touches: &[],
     prepare: |a| Box::pin(with_dev(a)),
     ..PLAIN
@@ -93,7 +94,6 @@ pub(crate) const ALL: &[Operation] = &[
         name: "vmgroup create",
         prepare: |_| Box::pin(async {}),
         act: |a| Box::pin(change(a, group("dev", &["vm3"], Leaving::Ask))),
-        done: &[ErrorKind::AlreadyExists],
         holds: |a| has(a, "dev", &["vm3"]),
         ..GROUP
     },
@@ -111,7 +111,6 @@ pub(crate) const ALL: &[Operation] = &[
                 change(a, GroupChange::Update(update)).await
             })
         },
-        done: &[ErrorKind::NotFound],
         holds: |a| {
             Box::pin(async move {
                 has(a, "team", &["vm3"]).await;
@@ -134,7 +133,6 @@ pub(crate) const ALL: &[Operation] = &[
             };
             Box::pin(change(a, GroupChange::Remove(remove)))
         },
-        done: &[ErrorKind::NotFound],
         holds: |a| Box::pin(async move { assert!(described(a, "dev").await.is_none()) }),
         ..GROUP
     },
@@ -155,7 +153,6 @@ pub(crate) const ALL: &[Operation] = &[
             };
             Box::pin(change(a, GroupChange::Remove(remove)))
         },
-        done: &[ErrorKind::NotFound],
         touches: &["db", "db2"],
         holds: |a| {
             Box::pin(async move {
@@ -175,7 +172,6 @@ pub(crate) const ALL: &[Operation] = &[
                 GroupChange::AddMembers(members("vm1", Leaving::Leave), Vec::new()),
             ))
         },
-        done: &[ErrorKind::AlreadyExists, ErrorKind::Conflict],
         holds: |a| has(a, "dev", &["vm3", "vm1"]),
         ..GROUP
     },
@@ -187,7 +183,6 @@ pub(crate) const ALL: &[Operation] = &[
                 GroupChange::RemoveMembers(members("vm3", Leaving::Leave), Vec::new()),
             ))
         },
-        done: &[ErrorKind::NotFound],
         holds: |a| has(a, "dev", &[]),
         ..GROUP
     },
@@ -199,7 +194,6 @@ pub(crate) const ALL: &[Operation] = &[
                 GroupChange::ReplaceMembers(members("vm1", Leaving::Leave), Vec::new()),
             ))
         },
-        done: &[ErrorKind::AlreadyExists],
         holds: |a| has(a, "dev", &["vm1"]),
         ..GROUP
     },
@@ -211,7 +205,6 @@ pub(crate) const ALL: &[Operation] = &[
                 GroupChange::AddPrivilege(privilege("ds2", "5GB")),
             ))
         },
-        done: &[ErrorKind::AlreadyExists],
         holds: |a| limited(a, "5368709120"),
         ..GROUP
     },
@@ -236,7 +229,6 @@ pub(crate) const ALL: &[Operation] = &[
                 GroupChange::RemovePrivilege(privilege("ds2", "5GB")),
             ))
         },
-        done: &[ErrorKind::NotFound],
         holds: |a| {
             Box::pin(async move {
                 let (_, rows) = described(a, "dev").await.expect("the vmgroup exists");

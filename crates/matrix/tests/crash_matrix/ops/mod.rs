@@ -26,6 +26,8 @@ pub(crate) struct Operation {
     pub(crate) actor: Option<Side>,
     /// The agents' own work goes on during it.
     pub(crate) running: bool,
+    /// The request may come minutes later all the same: what stood before it then has not changed by itself.
+    pub(crate) later: bool,
     /// Nobody has used any datastore before.
     pub(crate) untouched: bool,
     /// What stands before.
@@ -40,12 +42,22 @@ pub(crate) struct Operation {
     pub(crate) holds: Step<()>,
 }
 
+/// What administrators are told who ask for what is so already: their requests carry no id. That it is so is looked at.
+const NOTHING_LEFT: &[ErrorKind] = &[
+    ErrorKind::AlreadyExists,
+    ErrorKind::Conflict,
+    ErrorKind::InvalidArgument,
+    ErrorKind::NotConfigured,
+    ErrorKind::NotFound,
+];
+
 /// What most of them are.
 const PLAIN: Operation = Operation {
     name: "",
     struck: &[Side::Near],
     actor: Some(Side::Near),
     running: false,
+    later: true,
     untouched: false,
     prepare: |_| Box::pin(async {}),
     act: |_| Box::pin(async { Ok(String::new()) }),

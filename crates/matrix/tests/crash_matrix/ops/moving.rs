@@ -5,13 +5,13 @@ use vdvs_domain::{Error, ErrorKind};
 use vdvs_engine::api::{AdminSet, GroupChange};
 
 use super::groups::{change, group, members, with_dev};
-use super::{Doing, Operation, PLAIN};
+use super::{Doing, NOTHING_LEFT, Operation, PLAIN};
 use crate::arena::{Arena, REQUEST, Side, call, root};
 
 type Said = Result<String, Error>;
 
 const MOVE: Operation = Operation {
-    done: &[ErrorKind::AlreadyExists],
+    done: NOTHING_LEFT,
     // Its owner stays whatever happens.
     touches: &[],
     ..PLAIN
@@ -119,19 +119,18 @@ pub(crate) const ALL: &[Operation] = &[
                 GroupChange::RemoveMembers(members("vm3", Leaving::Move), Vec::new()),
             ))
         },
-        done: &[ErrorKind::NotFound],
         holds: |a| is_in(a, "_DEFAULT"),
         ..MOVE
     },
     Operation {
         name: "volume set",
         prepare: |a| Box::pin(attached(a)),
-        act: |a| Box::pin(set(a, &[("failover", "fence")], None)),
+        act: |a| Box::pin(set(a, &[("access", "read-only")], None)),
         holds: |a| {
             Box::pin(async move {
                 let view = a.get(1, "db").await.unwrap();
                 let options = format!("{:?}", view.options);
-                assert!(options.contains("Fence"), "{options}");
+                assert!(options.contains("ReadOnly"), "{options}");
             })
         },
         ..MOVE
@@ -159,7 +158,6 @@ pub(crate) const ALL: &[Operation] = &[
                 Ok("removed".to_owned())
             })
         },
-        done: &[ErrorKind::NotFound],
         touches: &["db"],
         holds: |a| {
             Box::pin(async move {

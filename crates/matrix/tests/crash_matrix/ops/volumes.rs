@@ -294,12 +294,8 @@ pub(crate) const ALL: &[Operation] = &[
                 };
                 let caller = a.caller(1);
                 let told = a.engine_of(1).report_inventory(&caller, &[item]).await?;
-                let names = told.attached.iter().map(|v| v.name.to_string());
-                Ok(format!(
-                    "{:?} {:?}",
-                    names.collect::<Vec<_>>(),
-                    told.superseded
-                ))
+                // What it does not mention is unknown, never gone.
+                Ok(format!("superseded: {:?}", told.superseded))
             })
         },
         touches: &[],
