@@ -241,17 +241,19 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_the_mistakes_and_the_switch_and_nothing_else() {
-        let to = tempfile::tempdir().unwrap();
-        fs::write(to.path().join("left.rs"), "x").unwrap();
-        plant(root(), to.path()).unwrap();
-        assert!(!to.path().join("left.rs").exists());
-        let switch = read(to.path(), SWITCH_HOME).unwrap();
-        assert!(switch.ends_with(SWITCH));
+    fn each_mistake_is_written_once_under_its_number() {
         for (number, mistake) in (1..).zip(MISTAKES) {
-            let text = read(to.path(), mistake.file).unwrap();
+            let text = mistaken(root(), mistake.file).unwrap();
             let condition = format!("planted_mistakes::is({number})");
             assert_eq!(text.matches(&condition).count(), 1, "{}", mistake.name);
+        }
+    }
+
+    #[test]
+    fn the_copy_has_a_hold_on_its_switch() {
+        let handles = read(root(), HANDLES_HOME).unwrap();
+        for (original, _) in HANDLES {
+            assert_eq!(handles.matches(original).count(), 1, "{original}");
         }
     }
 }

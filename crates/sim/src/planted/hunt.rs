@@ -61,15 +61,12 @@ impl Hunt {
         // Until a schedule counts: what it says may be ours, and then the next ones are tried.
         while from < end && begun.elapsed() < self.budget {
             wake(number);
-            let failed = self.first_failing(from, end, begun);
+            let (failed, ran) = self.first_failing(from, end, begun);
+            caught.schedules = caught.schedules.saturating_add(ran);
             caught.passed = caught.passed.saturating_add(passed());
             wake(0);
-            let Some(report) = failed else {
-                caught.schedules = end.saturating_sub(self.first);
-                break;
-            };
+            let Some(report) = failed else { break };
             from = report.seed.saturating_add(1);
-            caught.schedules = from.saturating_sub(self.first);
             if self.is_sound(report.seed) {
                 caught.by = Some((report.seed, what(&report)));
                 break;
@@ -88,8 +85,9 @@ impl Hunt {
         sound
     }
 
-    /// The first schedule that fails, of those that were begun in time.
-    fn first_failing(&self, from: u64, end: u64, begun: Instant) -> Option<Report> {
+    /// The first schedule that fails, of those that were begun in time; and how many ended.
+    fn first_failing(&self, from: u64, end: u64, begun: Instant) -> (Option<Report>, u64) {
+        let ran = AtomicU64::new(0);
         let next = AtomicU64::new(from);
         let found: Mutex<Option<Report>> = Mutex::default();
         let look = || found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,6 +101,7 @@ impl Hunt {
                             return;
                         }
                         let report = run(&Plan::of(seed));
+                        ran.fetch_add(1, Ordering::Relaxed);
                         let mut found = look();
                         let earlier = found.as_ref().is_none_or(|r| seed < r.seed);
                         if !report.is_well() && earlier {
@@ -112,7 +111,8 @@ impl Hunt {
                 });
             }
         });
-        found.into_inner().unwrap_or_else(PoisonError::into_inner)
+        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (found, ran.into_inner())
     }
 }
 
