@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::owner::{Ask, Happening, Mistake, Prepared, Scene, Voice};
-use crate::search::{Broken, Explored, search, straight};
+use crate::search::{Broken, Explored, Limit, search, straight};
 use crate::swap_case::{Blind, Writers};
 
-/// More states than any case has: a search that does not end is a failure, not a hang.
-const MOST: u64 = 3_000_000;
+/// More states than a machine of a CI holds.
+pub const MOST: u64 = 3_000_000;
 /// A wait of several polls.
 const WAIT: Duration = Duration::from_secs(1);
 const NO_WAIT: Duration = Duration::ZERO;
@@ -60,19 +60,19 @@ impl Case {
         }
     }
 
-    /// Searches all of it.
+    /// Searches it, up to the limit.
     ///
     /// # Errors
     /// The schedule that breaks a promise.
-    pub fn run(&self) -> Result<Finished, Broken> {
+    pub fn run(&self, limit: Limit) -> Result<Finished, Broken> {
         match &self.subject {
             Subject::Swap(writers) => Ok(Finished {
-                explored: search(writers, MOST)?,
+                explored: search(writers, limit)?,
                 edges: BTreeSet::new(),
             }),
             Subject::Owner(scene) => {
                 let prepared = Prepared::new(scene.clone());
-                let explored = search(&prepared, MOST)?;
+                let explored = search(&prepared, limit)?;
                 let edges = prepared.edges();
                 Ok(Finished { explored, edges })
             }

@@ -55,6 +55,8 @@ pub struct Explored {
     pub longest: u64,
     /// How long it took.
     pub took: Duration,
+    /// It was stopped at its limit, with more to search: nothing is broken in what was seen.
+    pub cut: bool,
 }
 
 /// A schedule that breaks a promise.
@@ -87,9 +89,20 @@ struct Work {
     busy: usize,
 }
 
+/// How far a search goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// States.
+    pub states: u64,
+    /// Time.
+    pub time: Duration,
+}
+
 struct Search<'a, C> {
     case: &'a C,
-    most: u64,
+    limit: Limit,
+    begun: Instant,
+    cut: AtomicBool,
     work: Mutex<Work>,
     more: Condvar,
     seen: Mutex<HashSet<u64>>,
@@ -104,16 +117,17 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Searches all of `case`.
+/// Searches all of `case`, or as much as the limit allows, which [`Explored::cut`] says.
 ///
 /// # Errors
-/// The schedule that breaks a promise; also when there are more than `most` states: a search that is not finished
-/// shows nothing.
-pub fn search<C: Case>(case: &C, most: u64) -> Result<Explored, Broken> {
+/// The schedule that breaks a promise.
+pub fn search<C: Case>(case: &C, limit: Limit) -> Result<Explored, Broken> {
     let begun = Instant::now();
     let search = Search {
         case,
-        most,
+        limit,
+        begun,
+        cut: AtomicBool::new(false),
         work: Mutex::new(Work {
             open: [Vec::new()].into(),
             busy: 0,
@@ -141,6 +155,7 @@ pub fn search<C: Case>(case: &C, most: u64) -> Result<Explored, Broken> {
         ends: search.ends.load(Ordering::Relaxed),
         longest: search.longest.load(Ordering::Relaxed),
         took: begun.elapsed(),
+        cut: search.cut.load(Ordering::Relaxed),
     })
 }
 
@@ -211,10 +226,10 @@ impl<C: Case> Search<'_, C> {
             let new = {
                 let mut seen = locked(&self.seen);
                 let new = seen.insert(run.state());
-                if u64::try_from(seen.len()).unwrap_or(u64::MAX) > self.most {
-                    drop(seen);
-                    let why = format!("not finished: more than {} states", self.most);
-                    return self.report(why, path);
+                let states = u64::try_from(seen.len()).unwrap_or(u64::MAX);
+                if states >= self.limit.states || self.begun.elapsed() > self.limit.time {
+                    self.cut.store(true, Ordering::Relaxed);
+                    self.stop.store(true, Ordering::Relaxed);
                 }
                 new
             };

@@ -2,14 +2,22 @@
 //!
 //! The search of all cases is a program of its own (`cargo xtask sim --exhaustive`): it takes longer than a test may.
 
-use vdvs_explore::cases::{Case, cases, mistakes};
-use vdvs_explore::search::Broken;
+use std::time::Duration;
+
+use vdvs_explore::cases::{Case, MOST, cases, mistakes};
+use vdvs_explore::search::{Broken, Limit};
+
+/// Each mistake is found within seconds; a machine may be busy.
+const LIMIT: Limit = Limit {
+    states: MOST,
+    time: Duration::from_secs(120),
+};
 
 fn found(name: &str) -> Broken {
     let all = mistakes();
     let case = all.iter().find(|c| c.name == name);
     let case = case.unwrap_or_else(|| panic!("there is no case {name}"));
-    case.run().expect_err("the mistake is found")
+    case.run(LIMIT).expect_err("the mistake is found")
 }
 
 #[test]

@@ -2,11 +2,12 @@
 #![expect(clippy::print_stdout, reason = "a program's output")]
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Parser;
-use vdvs_explore::cases::{Case, cases, mistakes};
+use vdvs_explore::cases::{Case, MOST, cases, mistakes};
+use vdvs_explore::search::Limit;
 
 /// Every order of events in small configurations, over the code that ships.
 #[derive(Debug, Parser)]
@@ -14,6 +15,12 @@ struct Args {
     /// Only cases whose names contain this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Give a case up that has more states.
+    #[arg(long, default_value_t = MOST)]
+    most: u64,
+    /// Cut a case off after so many seconds.
+    #[arg(long, default_value_t = 12)]
+    seconds: u64,
     /// Only tells each case's schedule that turns nowhere.
     #[arg(long)]
     straight: bool,
@@ -43,19 +50,29 @@ fn main() -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let (mut states, mut failed) = (0, 0);
+    let limit = Limit {
+        states: args.most,
+        time: Duration::from_secs(args.seconds),
+    };
+    let (mut states, mut cut, mut failed) = (0, 0, 0);
     let mut edges = BTreeSet::new();
     println!(
         "{:>9} {:>9} {:>6} {:>7}  case",
         "states", "steps", "ends", "seconds"
     );
     for case in chosen(cases(), &args.only) {
-        match case.run() {
+        match case.run(limit) {
             Ok(finished) => {
                 let found = finished.explored;
                 let (seconds, name) = (found.took.as_secs_f32(), case.name);
+                let how = if found.cut {
+                    "CUT OFF, not all of: "
+                } else {
+                    ""
+                };
+                cut += u32::from(found.cut);
                 println!(
-                    "{:>9} {:>9} {:>6} {seconds:>7.1}  {name}",
+                    "{:>9} {:>9} {:>6} {seconds:>7.1}  {how}{name}",
                     found.states, found.steps, found.ends
                 );
                 states += found.states;
@@ -68,7 +85,7 @@ fn main() -> anyhow::Result<()> {
         }
     }
     for case in chosen(mistakes(), &args.only) {
-        match case.run() {
+        match case.run(limit) {
             Err(broken) => println!(
                 "   found in {:>7} states: {}: {}",
                 broken.states, case.name, broken.why
@@ -85,7 +102,9 @@ fn main() -> anyhow::Result<()> {
         println!("            {edge}");
     }
     let seconds = begun.elapsed().as_secs_f32();
-    println!("explored {states} states in {seconds:.1} s");
+    println!(
+        "explored {states} states in {seconds:.1} s; {cut} cases were cut off and are searched in part"
+    );
     if failed > 0 {
         bail!("{failed} searches did not end as they must");
     }

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use vdvs_engine::Engine;
 
+use super::Voice;
 use super::call::{Answer, Op};
 use super::promises::Promises;
 use super::world::{State, World};
@@ -39,6 +40,7 @@ pub(crate) struct AgentNow {
 /// One sequence of requests of a guest.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct VoiceNow {
+    pub(crate) vm: usize,
     /// Which of its requests it is at.
     pub(crate) at: usize,
     /// An agent is at it.
@@ -78,11 +80,15 @@ impl Shared {
     pub(crate) fn new(
         world: World,
         told: Vec<Option<u64>>,
-        voices: usize,
+        voices: &[Voice],
         free: bool,
     ) -> Arc<Self> {
         let (hosts, vms) = (world.fixed.hosts.len(), world.vms.len());
         let promises = Promises::new(&world);
+        let of = |voice: &Voice| VoiceNow {
+            vm: voice.vm,
+            ..VoiceNow::default()
+        };
         let core = Core {
             world,
             waiting: BTreeMap::new(),
@@ -90,7 +96,7 @@ impl Shared {
             stirred: 0,
             free,
             agents: (0..hosts).map(|_| AgentNow::default()).collect(),
-            voices: vec![VoiceNow::default(); voices],
+            voices: voices.iter().map(of).collect(),
             told,
             unsure: vec![false; vms],
             promises,
@@ -220,13 +226,31 @@ impl Core {
         self.promises.look(&self.world, &self.told);
     }
 
-    pub(crate) fn number(&self, more: impl Hash) -> u64 {
+    /// All that the future depends on. `quiet`: nothing happens any more that brings a VM to another host.
+    pub(crate) fn number(&self, quiet: bool, more: impl Hash) -> u64 {
         let mut digest = DefaultHasher::new();
-        self.world.hash(&mut digest);
-        for agent in &self.agents {
-            (agent.life, agent.alive, agent.history).hash(&mut digest);
+        for (host, agent) in self.agents.iter().enumerate() {
+            // What an agent remembers whom nobody asks any more makes no difference.
+            let done = quiet && self.is_done(host);
+            let history = if done { 0 } else { agent.history };
+            (agent.life, agent.alive, history).hash(&mut digest);
         }
-        (&self.voices, &self.told, &self.unsure, more).hash(&mut digest);
+        (self.outside(), more).hash(&mut digest);
         digest.finish()
+    }
+
+    /// All that can be seen from outside of the agents.
+    pub(crate) fn outside(&self) -> u64 {
+        let mut digest = DefaultHasher::new();
+        (&self.world, &self.voices, &self.told, &self.unsure).hash(&mut digest);
+        digest.finish()
+    }
+
+    /// No guest of this host has anything to ask, and its agent does nothing.
+    fn is_done(&self, host: usize) -> bool {
+        let busy = self.waiting.values().any(|w| w.host == host);
+        let mut asks = self.voices.iter().filter(|v| !v.ended);
+        let here = |vm: usize| self.world.vms.get(vm).is_some_and(|v| v.host == host);
+        !busy && !asks.any(|v| here(v.vm))
     }
 }

@@ -17,11 +17,15 @@ fn number(path: &str) -> u64 {
     slot_of(name, stem).unwrap_or(0)
 }
 
-/// The record as it stands: the newest whole slot.
-pub(crate) fn record(world: &World) -> Option<VolumeRecord> {
+/// The newest whole slot.
+fn newest(world: &World) -> Option<&Vec<u8>> {
     let whole = world.slots.iter().filter(|(_, b)| frame::is_whole(b));
-    let (_, bytes) = whole.max_by_key(|(path, _)| number(path))?;
-    decode(bytes)
+    whole.max_by_key(|(path, _)| number(path)).map(|(_, b)| b)
+}
+
+/// The record as it stands.
+pub(crate) fn record(world: &World) -> Option<VolumeRecord> {
+    decode(newest(world)?)
 }
 
 fn decode(bytes: &[u8]) -> Option<VolumeRecord> {
@@ -33,6 +37,7 @@ fn decode(bytes: &[u8]) -> Option<VolumeRecord> {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Promises {
     slots: BTreeMap<String, Vec<u8>>,
+    newest: Option<Vec<u8>>,
     record: Option<VolumeRecord>,
     /// The promise that is broken.
     pub(crate) broken: Option<String>,
@@ -66,6 +71,7 @@ impl Promises {
     pub(crate) fn new(world: &World) -> Self {
         Self {
             slots: world.slots.clone(),
+            newest: newest(world).cloned(),
             record: record(world),
             ..Self::default()
         }
@@ -90,8 +96,11 @@ impl Promises {
         }
         if world.slots != self.slots {
             self.slots.clone_from(&world.slots);
-            let now = record(world);
-            self.changed(now);
+            let now = newest(world);
+            if now != self.newest.as_ref() {
+                self.newest = now.cloned();
+                self.changed(now.and_then(|bytes| decode(bytes)));
+            }
         }
         for (vm, epoch) in told.iter().enumerate() {
             if let Some(epoch) = epoch {

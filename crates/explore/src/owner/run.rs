@@ -61,6 +61,7 @@ pub struct OwnerRun {
     told: String,
     open: Vec<Choice>,
     edges: Arc<Mutex<BTreeSet<String>>>,
+    judged: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl fmt::Debug for OwnerRun {
@@ -78,7 +79,7 @@ impl OwnerRun {
         let (world, told) = (prepared.world.clone(), prepared.told.clone());
         let shared = {
             let _entered = runtime.enter();
-            Shared::new(world, told, scene.voices.len(), false)
+            Shared::new(world, told, &scene.voices, false)
         };
         let mut run = Self {
             runtime,
@@ -93,6 +94,7 @@ impl OwnerRun {
             told: String::new(),
             open: Vec::new(),
             edges: Arc::clone(&prepared.edges),
+            judged: Arc::clone(&prepared.judged),
             scene,
         };
         run.warm_up();
@@ -384,7 +386,9 @@ impl Run for OwnerRun {
 
     fn state(&self) -> u64 {
         let left = (self.happened, self.deaths, self.losses, self.delays);
-        self.shared.core().number((left, self.now()))
+        let quiet = self.happened == self.scene.happenings.len();
+        let now = self.now();
+        self.shared.core().number(quiet, (left, now))
     }
 
     fn broken(&mut self) -> Option<String> {
@@ -392,6 +396,12 @@ impl Run for OwnerRun {
     }
 
     fn broken_at_the_end(&mut self) -> Option<String> {
+        let outside = self.shared.core().outside();
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        if !judged.insert(outside) {
+            return None;
+        }
+        drop(judged);
         self.heal()
     }
 }

@@ -75,6 +75,8 @@ pub struct Prepared {
     pub(super) volume: VolumeId,
     pub(super) told: Vec<Option<u64>>,
     pub(super) edges: Arc<Mutex<BTreeSet<String>>>,
+    /// Ends that were judged, as they look from outside.
+    pub(super) judged: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl Prepared {
@@ -101,7 +103,7 @@ impl Prepared {
         let mut told = vec![None; scene.vms.len()];
         let runtime = runtime();
         let (mut world, volume) = runtime.block_on(async {
-            let shared = Shared::new(world, told.clone(), 0, true);
+            let shared = Shared::new(world, told.clone(), &[], true);
             let maker = scene.owner.unwrap_or(0);
             let home = scene.vms.get(maker).copied().unwrap_or(0);
             let engine = start(&shared, home).expect("there is that host");
@@ -146,6 +148,7 @@ impl Prepared {
             volume,
             told,
             edges: Arc::default(),
+            judged: Arc::default(),
         }
     }
 
