@@ -25,6 +25,7 @@ mod space;
 #[path = "faults_disks/tools.rs"]
 mod tools;
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -65,7 +66,7 @@ fn wait_free(bare: &Bare, name: &str) -> Result<()> {
 }
 
 /// What cannot be done now says why in words a person finds in a search, and names what it is about.
-fn must_fail<T: std::fmt::Debug>(answer: Result<T>, words: &[&str]) -> Result<String> {
+fn must_fail<T: Debug>(answer: Result<T>, words: &[&str]) -> Result<String> {
     let said = bare::team::said(answer)?;
     let lower = said.to_lowercase();
     let found = words

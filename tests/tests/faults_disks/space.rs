@@ -1,6 +1,7 @@
 //! No space: on a datastore under thin disks and records, and on the guest's own disk under the journal.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -50,7 +51,7 @@ impl Small {
         // In ever smaller pieces, to the last block.
         while size >= 1024 {
             let piece = vec![7; size];
-            if std::io::Write::write_all(&mut file, &piece).is_err() || file.sync_all().is_err() {
+            if file.write_all(&piece).is_err() || file.sync_all().is_err() {
                 size /= 2;
             }
         }

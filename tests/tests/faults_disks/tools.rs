@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use vdvs_testkit::lab::ensure_packages;
 use vdvs_testkit::process::{Cmd, ProcId, tool};
 use vdvs_testkit::wait::{until, until_true};
@@ -162,7 +162,7 @@ fn extent(datastore: &Path, volume: &str) -> Result<PathBuf> {
             }
         }
     }
-    anyhow::bail!("no extent of {volume} in {}", datastore.display())
+    bail!("no extent of {volume} in {}", datastore.display())
 }
 
 /// Every flush of a process fails with EIO, until dropped.

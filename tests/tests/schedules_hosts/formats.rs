@@ -1,6 +1,7 @@
 //! A format that is cut off when `mkfs` has ended and nobody has been told yet: the next one finds a file system that no
 //! record calls ready, with the very UUID that was stored, and nothing on it that anybody was promised.
 
+use std::fs;
 use std::thread;
 
 use anyhow::{Result, anyhow, ensure};
@@ -51,9 +52,9 @@ fn formatted_and_cut(
     stage.create(volume, &[])?;
     let slow = stage.rig.scratch("mkfs", SLOW)?;
     let folder = on.notes_dir().join("mkfs");
-    std::fs::create_dir_all(&folder)?;
-    std::fs::copy(slow, folder.join("slow"))?;
-    std::fs::remove_file(folder.join("done")).ok();
+    fs::create_dir_all(&folder)?;
+    fs::copy(slow, folder.join("slow"))?;
+    fs::remove_file(folder.join("done")).ok();
     on.sh(&format!(
         "set -e; cd {NOTES}/mkfs; cp {MKFS} mkfs.ext4; chmod 755 slow; touch hold; \
          mount --bind slow {MKFS}"

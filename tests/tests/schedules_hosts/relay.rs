@@ -9,15 +9,16 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use vdvs_testkit::lab::{NOTES, Service};
+use vdvs_testkit::wait::until_true;
 use vdvs_tests::rig::Rig;
 
 /// The port of the agent, which is the socket's name.
@@ -88,14 +89,14 @@ fn reconnect(rig: &Rig, node: &str) -> Result<()> {
     let on = rig.node(node)?;
     let before = on.service_pid(Service::Plugin)?;
     on.signal_service(Service::Plugin, Signal::SIGTERM)?;
-    vdvs_testkit::wait::until_true(Duration::from_secs(60), "the plugin ends", || {
+    until_true(Duration::from_secs(60), "the plugin ends", || {
         Ok(on.service_pid(Service::Plugin)? != before)
     })?;
     rig.wait_plugin(node)
 }
 
 impl Wire {
-    fn serve(self: &Arc<Self>, listener: &UnixListener, agent: &Path, socket: &PathBuf) {
+    fn serve(self: &Arc<Self>, listener: &UnixListener, agent: &Path, socket: &Path) {
         while !self.over.load(Ordering::SeqCst) {
             match listener.accept() {
                 Ok((guest, _)) => {
@@ -146,7 +147,7 @@ impl Wire {
         }
     }
 
-    fn open(&self) -> std::sync::MutexGuard<'_, Vec<UnixStream>> {
+    fn open(&self) -> MutexGuard<'_, Vec<UnixStream>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use vdvs_testkit::lab::{DEFAULT_DATASTORE, Daemon, Datastore, Docker, LabConfig};
 use vdvs_testkit::wait::until_true;
-use vdvs_tests::rig::{Program, Rig, Setup, refusal};
+use vdvs_tests::rig::{Program, Rig, Setup, refusal, run_in};
 
 /// Locks of a dead host are held so long.
 pub(crate) const LAPSE: Duration = Duration::from_secs(3);
@@ -73,10 +73,7 @@ impl Stage {
 
     /// A container on this node is refused the volume; returns the words.
     pub(crate) fn refused(&self, node: &str, volume: &str) -> Result<String> {
-        refusal(
-            self.docker(node)
-                .run(&vdvs_tests::rig::run_in(volume, "true")),
-        )
+        refusal(self.docker(node).run(&run_in(volume, "true")))
     }
 
     /// Ends the containers of a volume on both nodes and removes it.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use vdvs_testkit::lab::{Daemon, Service};
 use vdvs_tests::rig::Rig;
 
@@ -102,7 +103,6 @@ fn kill(rig: &Rig, dice: &mut Dice, death: Death, host: &str, node: &str) -> Res
             rig.wait_plugin(node)
         }
         Death::PluginHangs => {
-            use nix::sys::signal::Signal;
             let on = rig.node(node)?;
             on.signal_service(Service::Plugin, Signal::SIGSTOP)?;
             pause(rig, dice, DEAD)?;

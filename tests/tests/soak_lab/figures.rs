@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use vdvs_testkit::lab::{Daemon, Node};
 use vdvs_testkit::process::ProcId;
 use vdvs_tests::rig::Rig;
@@ -126,7 +127,7 @@ fn plugin(node: &Node) -> Result<ProcId> {
                 .filter_map(|c| c.parse::<u32>().ok()),
         );
     }
-    anyhow::bail!("no plugin runs in {}", node.name())
+    bail!("no plugin runs in {}", node.name())
 }
 
 fn name_of(pid: u32) -> Option<String> {
@@ -182,7 +183,7 @@ pub(crate) fn open(rig: &Rig) -> Result<Vec<String>> {
         }
         let status = rig.status(host.name())?;
         for count in ["attached", "unresolved_operations"] {
-            let number = status.get(count).and_then(serde_json::Value::as_u64);
+            let number = status.get(count).and_then(Value::as_u64);
             if number != Some(0) {
                 open.push(format!("{count} of {}: {number:?}", host.name()));
             }
