@@ -501,9 +501,7 @@ async fn other_hosts_go_on_while_fsck_repairs_nothing_that_is_not_damaged() {
 #[tokio::test(start_paused = true)]
 async fn two_hosts_repair_the_same_damage_at_once_and_agree() {
     let scene = Scene::new().await;
-    for name in ["cache"] {
-        spoil_record(&scene, name);
-    }
+    spoil_record(&scene, "cache");
     let (_, far) = scene.lab.second_host();
     let near = Engine::new(scene.lab.session.ports(), Settings::default());
     let (one, other) = tokio::join!(fsck(&near, true, &[]), fsck(&far, true, &[]));
