@@ -1,5 +1,6 @@
 //! One execution: which choices there are, and taking them.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::future::ready;
@@ -161,7 +162,8 @@ impl OwnerRun {
         if tickets.is_empty() && !speaking {
             return Vec::new();
         }
-        tickets.sort_by_key(|(ticket, host)| (*host != self.last, *ticket));
+        // Who was answered last goes on first: so schedules that turn seldom come first.
+        tickets.sort_by_key(|(ticket, host)| (*host != self.last, Reverse(*ticket)));
         let still = tickets.is_empty();
         let calling = core.voices.iter().any(|v| v.calling);
         let mut open: Vec<Choice> = tickets.iter().map(|(t, _)| Choice::Go(*t)).collect();
