@@ -8,7 +8,7 @@ use vdvs_domain::{Capacity, DatastoreName, DiskFormat, HostId, VmId};
 use vdvs_engine::ports::{
     DatastoreKind, Datastores, DiskPath, DiskSpec, DsPath, Host, Power, Progress,
 };
-use vdvs_host_sim::World;
+use vdvs_host_sim::{Event, World};
 
 use super::{Checker, Found, Promise};
 
@@ -168,7 +168,7 @@ async fn a_second_writer_is_seen() {
     let lab = Lab::new().await;
     lab.mount(&lab.a).await;
     // The world refuses a second one, so the world lies here.
-    let event = |vm: &VmId| vdvs_host_sim::Event::Attached {
+    let event = |vm: &VmId| Event::Attached {
         vm: vm.clone(),
         host: lab.host,
         disk: lab.disk.clone(),
@@ -182,7 +182,7 @@ async fn a_second_writer_is_seen() {
 async fn a_write_from_a_vm_that_lost_the_disk_is_seen() {
     let lab = Lab::new().await;
     lab.mount(&lab.a).await;
-    let wrote = vdvs_host_sim::Event::Wrote {
+    let wrote = Event::Wrote {
         vm: lab.b.clone(),
         disk: lab.disk.clone(),
         block: 7,
@@ -264,7 +264,7 @@ async fn a_created_volume_without_record_or_disk_is_seen_at_the_end() {
 async fn a_copy_of_a_disk_that_is_written_is_seen() {
     let lab = Lab::new().await;
     lab.mount(&lab.a).await;
-    let made = vdvs_host_sim::Event::Made {
+    let made = Event::Made {
         disk: DiskPath {
             datastore: ds(),
             path: path(&format!("{FOLDER}/w.00000002.vmdk")),
