@@ -127,7 +127,8 @@ async fn giant_metadata_is_refused_and_hurts_nobody() {
     }
     for vm in ["a", "b"] {
         let name = format!("after-{vm}");
-        let made = timeout(LONG, agent.guest(vm).create_volume(create(&name)));
+        let mut guest = agent.guest(vm);
+        let made = timeout(LONG, guest.create_volume(create(&name)));
         made.await.unwrap().unwrap();
     }
     agent.assert_quiet();
@@ -185,9 +186,10 @@ async fn a_guest_that_never_reads_its_answers_costs_nobody_else_anything() {
         deaf.push(stream);
     }
     let began = Instant::now();
+    let mut neighbour = agent.guest("b");
     for n in 0..20 {
         let name = format!("w{n}");
-        let made = timeout(LONG, agent.guest("b").create_volume(create(&name)));
+        let made = timeout(LONG, neighbour.create_volume(create(&name)));
         made.await.unwrap().unwrap();
     }
     assert!(began.elapsed() < LONG, "the neighbour was kept waiting");
