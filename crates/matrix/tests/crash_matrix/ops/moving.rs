@@ -35,6 +35,14 @@ fn is_in<'a>(a: &'a Arena, group: &'static str) -> Doing<'a, ()> {
     })
 }
 
+/// The VM and its volume are in one vmgroup, whichever.
+async fn together(a: &Arena) {
+    let vms = a.engine(Side::Near).admin_vms().await.unwrap();
+    let vm = vms.iter().find(|v| v.vm.name == "vm1").unwrap();
+    let found = a.engine(Side::Near).admin_inspect("db").await.unwrap();
+    assert_eq!(vm.group.as_ref(), Some(&found.volume.view.group));
+}
+
 async fn set(a: &Arena, options: &[(&str, &str)], protect: Option<bool>) -> Said {
     let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
     let set = AdminSet {
@@ -82,7 +90,7 @@ pub(crate) const ALL: &[Operation] = &[
         running: true,
         prepare: |a| Box::pin(attached(a)),
         act: |a| Box::pin(change(a, group("dev", &["vm1"], Leaving::Move))),
-        holds: |a| is_in(a, "dev"),
+        holds: |a| Box::pin(together(a)),
         ..MOVE
     },
     Operation {
