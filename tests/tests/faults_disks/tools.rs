@@ -29,8 +29,8 @@ pub(crate) struct FaultyDisk {
     extent: PathBuf,
     folder: PathBuf,
     server: ProcId,
-    fuse: ProcId,
-    mounted: bool,
+    /// While it is in the extent's place.
+    fuse: Option<ProcId>,
 }
 
 /// What fails.
@@ -77,24 +77,24 @@ impl FaultyDisk {
                 ])
                 .arg(format!("error-{what}-file={}", flag.display()));
         }
-        let server = server.daemon(&log)?;
-        written(&pid, server, &log)?;
-        let pid = folder.join("fuse.pid");
+        let mut disk = Self {
+            server: server.daemon(&log)?,
+            extent,
+            folder,
+            fuse: None,
+        };
+        written(&pid, disk.server, &log)?;
+        let pid = disk.folder.join("fuse.pid");
         let fuse = Cmd::new(NBDFUSE)
             .arg("--pidfile")
             .arg(&pid)
-            .arg(&extent)
+            .arg(&disk.extent)
             .arg("--unix")
             .arg(&socket)
             .daemon(&log)?;
+        disk.fuse = Some(fuse);
         written(&pid, fuse, &log)?;
-        Ok(Self {
-            extent,
-            folder,
-            server,
-            fuse,
-            mounted: true,
-        })
+        Ok(disk)
     }
 
     /// From now on these fail, or not any more.
@@ -119,18 +119,19 @@ impl FaultyDisk {
             let done = Cmd::new(tool::UMOUNT).arg(&self.extent).output()?;
             Ok(done.success())
         })?;
-        self.mounted = false;
+        // It ends with its mount.
+        self.fuse = None;
         Ok(())
     }
 }
 
 impl Drop for FaultyDisk {
     fn drop(&mut self) {
-        if self.mounted {
+        if let Some(fuse) = self.fuse {
             let lazily = Cmd::new(tool::UMOUNT).arg("--lazy").arg(&self.extent);
             lazily.output().ok();
+            fuse.kill().ok();
         }
-        self.fuse.kill().ok();
         self.server.kill().ok();
     }
 }
