@@ -263,9 +263,5 @@ pub fn mistakes() -> Vec<Case> {
             "a lock that always reads free",
             with(live_owner(), Mistake::LockReadsFree),
         ),
-        Case::owner(
-            "a lock that always reads free and keeps nobody out",
-            with(race(), Mistake::NoLock),
-        ),
     ]
 }

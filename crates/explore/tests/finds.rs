@@ -47,12 +47,6 @@ fn without_the_comparison_of_epochs_a_late_detach_takes_what_was_just_given() {
 }
 
 #[test]
-fn a_hypervisor_that_opens_a_disk_twice_breaks_the_first_promise() {
-    let broken = found("a lock that always reads free and keeps nobody out");
-    assert!(broken.why.starts_with("P1"), "{broken}");
-}
-
-#[test]
 fn a_lock_that_reads_free_though_it_is_held_lets_a_live_owner_be_robbed() {
     let broken = found("a lock that always reads free");
     assert!(broken.why.starts_with("P2"), "{broken}");

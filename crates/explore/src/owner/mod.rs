@@ -118,8 +118,6 @@ pub enum Mistake {
     EpochNotCompared,
     /// A look at the lock always says *free*.
     LockReadsFree,
-    /// The hypervisor opens a disk that another VM has open.
-    NoLock,
 }
 
 /// A case.

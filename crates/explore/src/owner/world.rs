@@ -217,9 +217,6 @@ impl World {
 
     /// Whether the lock keeps `vm` from opening the disk.
     pub(crate) fn refuses(&self, vm: usize, read_only: bool, now: u64) -> Option<String> {
-        if self.fixed.mistake == Some(Mistake::NoLock) {
-            return None;
-        }
         let other = self
             .openers()
             .find(|(n, ro)| *n != vm && !(*ro && read_only));
