@@ -120,7 +120,7 @@ pub const MISTAKES: &[Mistake] = &[
         name: "a VM that is off here counts as off everywhere",
         breaks: "P8",
         file: engine!("proof.rs"),
-        before: "&& ",
+        before: "&& (",
         original: "self.ports.host.lock(&stored.place.disk()).await != DiskLock::Free",
         after: "",
         instead: Expression("false"),
