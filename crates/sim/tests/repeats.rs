@@ -20,7 +20,7 @@ fn a_seed_repeats_to_the_byte() {
                 &other[from..other.len().min(at + 3)],
             );
         }
-        assert!(first.events > 1000, "seed {seed}: hardly anything happened");
+        assert!(first.events > 100, "seed {seed}: hardly anything happened");
     }
 }
 

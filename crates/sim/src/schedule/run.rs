@@ -90,18 +90,20 @@ impl Report {
 
 thread_local! {
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
     static BEGUN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Panics of this thread are kept for its report; other threads' are shown as always.
+/// Panics of a plan are kept for its report; others are shown as always.
 fn keep_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let shown = take_hook();
         set_hook(Box::new(move |info| {
+            let running = RUNNING.try_with(Cell::get).unwrap_or_default();
             let text = info.to_string();
-            let kept = PANICS.try_with(|kept| kept.borrow_mut().push(text));
-            if kept.is_err() {
+            let keep = |kept: &RefCell<Vec<String>>| kept.borrow_mut().push(text);
+            if !running || PANICS.try_with(keep).is_err() {
                 shown(info);
             }
         }));
@@ -123,6 +125,7 @@ pub fn run_told(plan: &Plan) -> Report {
 fn run_as(plan: &Plan, told: bool) -> Report {
     keep_panics();
     PANICS.with(|kept| kept.borrow_mut().clear());
+    RUNNING.with(|running| running.set(true));
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -132,6 +135,7 @@ fn run_as(plan: &Plan, told: bool) -> Report {
         runtime.block_on(Box::pin(play(plan, told)))
     }));
     drop(runtime);
+    RUNNING.with(|running| running.set(false));
     let mut report = done.unwrap_or_default();
     report.seed = plan.seed;
     report.panics = PANICS.with(RefCell::take);
