@@ -110,7 +110,7 @@ fn record_slot(path: &str) -> Option<(&str, u64)> {
 /// A record as it lies on a datastore: a header line with length and checksum, then JSON.
 fn whole_record(bytes: &[u8]) -> Option<VolumeRecord> {
     let end = bytes.iter().position(|b| *b == b'\n')?;
-    let header = std::str::from_utf8(bytes.get(..end)?).ok()?;
+    let header = str::from_utf8(bytes.get(..end)?).ok()?;
     let body = bytes.get(end.checked_add(1)?..)?;
     let mut words = header.split(' ');
     let kind = (words.next()?, words.next()?);

@@ -1,6 +1,7 @@
 //! Where steps are carried out, and what must hold after the last one.
 
 use std::collections::BTreeSet;
+use std::slice::from_ref;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -393,9 +394,7 @@ impl<'a> Stage<'a> {
             let mut started = false;
             let task = format!("last.{volume}");
             for _ in 0..4 {
-                started = universe
-                    .start_task(vm, &task, std::slice::from_ref(&name))
-                    .await;
+                started = universe.start_task(vm, &task, from_ref(&name)).await;
                 if started {
                     break;
                 }

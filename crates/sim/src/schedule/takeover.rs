@@ -61,6 +61,11 @@ impl Stage<'_> {
             return;
         };
         let host = universe.host_of(node).unwrap_or(0);
+        let elsewhere = |vm: usize| vm != node && universe.host_of(vm) != Some(host);
+        if !(0..universe.vms()).any(elsewhere) {
+            // HA and moves have gathered all VMs on one host: there is nowhere to go.
+            return;
+        }
         universe.note(format_args!(
             "==== takeover of service {service} from vm{} by {death:?}",
             node + 1
