@@ -53,12 +53,9 @@ impl State {
                 vm,
                 disk,
                 block,
-                outcome,
-            } => {
-                if outcome.is_ok() {
-                    self.wrote(vm, disk, *block);
-                }
-            }
+                outcome: Ok(()),
+            } => self.wrote(vm, disk, *block),
+            Event::Wrote { .. } => {}
             Event::Made { disk, source } => self.made(disk, source.as_ref()),
             Event::Unmade { disk } => self.unmade(disk),
             Event::Renamed { from, to } => self.renamed(from, to),
