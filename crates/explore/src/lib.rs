@@ -19,6 +19,9 @@
 //! broken.
 //!
 //! **A promise that breaks** is told with the schedule that leads there.
+// As a crate of tests it has none of its own, and the source that is compiled here once more brings its tests along,
+// which run where they live.
+#![cfg(not(test))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

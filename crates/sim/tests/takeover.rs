@@ -1,4 +1,5 @@
 //! Takeovers between hosts, each case by itself: who has the volume in the end, what was read there, and how soon.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::time::Duration;
 

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use vdvs_sim::planted;
-use vdvs_sim::schedule::{Coverage, Plan, Report, Sum, Wanted, many, run, run_told, shrink};
+use vdvs_sim::schedule::{
+    Coverage, Plan, Report, Sum, Wanted, many, run, run_told, shrink, tell_logs,
+};
 
 /// How many schedules a failure may cost while it is made smaller.
 const SHRINKS: usize = 400;
@@ -148,7 +150,7 @@ fn hunt_all(args: &Args) -> bool {
 
 fn replay(seed: u64, logs: bool) -> bool {
     if logs {
-        vdvs_sim::schedule::tell_logs();
+        tell_logs();
     }
     let plan = Plan::of(seed);
     print!("{plan}");

@@ -371,7 +371,8 @@ async fn a_fence_that_nobody_allowed_is_seen() {
 
 #[tokio::test(start_paused = true)]
 async fn every_trace_is_seen_at_the_end() {
-    let wrong: [(&str, fn(&Lab)); 8] = [
+    type Wrong = (&'static str, fn(&Lab));
+    let wrong: [Wrong; 8] = [
         ("under way", |lab| {
             lab.record(r#"{"state":"free"}"#, r#"{"kind":"detach"}"#);
         }),

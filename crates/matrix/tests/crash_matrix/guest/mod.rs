@@ -186,7 +186,7 @@ pub(crate) fn matrix(op: &'static GuestOperation, score: &mut Score) {
         return;
     };
     score.attempt(op.name, || {
-        assert!(!calls.is_empty(), "{} does nothing", op.name)
+        assert!(!calls.is_empty(), "{} does nothing", op.name);
     });
     score.points += calls.len();
     let each = (0u64..).zip(calls);
