@@ -57,6 +57,8 @@ impl Called {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Faults {
     planned: BTreeMap<u64, Fault>,
+    /// What goes wrong with the next call of a verb.
+    aimed: Vec<(&'static str, Fault)>,
     /// What goes wrong with every call that nothing else is planned for.
     pub(crate) always: Option<Fault>,
     /// The calls since somebody wanted to know them.
@@ -70,8 +72,13 @@ impl Faults {
         self.planned.insert(call, fault);
     }
 
+    pub(crate) fn aim(&mut self, verb: &'static str, fault: Fault) {
+        self.aimed.push((verb, fault));
+    }
+
     pub(crate) fn forget(&mut self) {
         self.planned.clear();
+        self.aimed.clear();
         self.always = None;
     }
 
@@ -81,6 +88,10 @@ impl Faults {
         if let Some(traced) = &mut self.traced {
             traced.push(Called::of(verb));
         }
-        self.planned.remove(&self.calls).or(self.always)
+        let aimed = self.aimed.iter().position(|(at, _)| *at == verb);
+        let aimed = aimed.map(|at| self.aimed.remove(at).1);
+        aimed
+            .or_else(|| self.planned.remove(&self.calls))
+            .or(self.always)
     }
 }

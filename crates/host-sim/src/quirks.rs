@@ -19,6 +19,18 @@ impl World {
         }
     }
 
+    /// No snapshot of any VM contains a disk any more.
+    pub fn pin_nothing(&self) {
+        self.state().pinned.clear();
+    }
+
+    /// Calls take up to so many milliseconds from now on, each as luck has it.
+    pub fn set_pace(&self, luck: u64, most: u64) {
+        // Never zero, and seeds that are neighbours are none here.
+        let luck = luck.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        self.state().pace = (luck, most);
+    }
+
     /// A host starts a VM by itself, so long after its own start; `None`: it does not any more.
     pub fn set_autostart(&self, host: HostId, vm: &VmId, after: Option<Duration>) {
         let mut state = self.state();

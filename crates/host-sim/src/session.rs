@@ -81,6 +81,11 @@ impl Session {
         faults.plan(at, fault);
     }
 
+    /// Something goes wrong at the next call of this verb, as [`Called::verb`] names it.
+    pub fn plan_at(&self, verb: &'static str, fault: Fault) {
+        self.faults().aim(verb, fault);
+    }
+
     /// The same goes wrong at every call from now on, or nothing does.
     pub fn plan_always(&self, fault: Option<Fault>) {
         self.faults().always = fault;
@@ -142,7 +147,11 @@ impl Session {
     where
         T: Send,
     {
-        yield_now().await;
+        let time = self.world.state().time_of_call();
+        match time {
+            Some(time) => sleep(time).await,
+            None => yield_now().await,
+        }
         let fault = {
             let mut faults = self.faults();
             if faults.crashed {

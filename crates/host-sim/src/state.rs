@@ -129,6 +129,8 @@ pub(crate) struct State {
     pub(crate) ids: u64,
     /// Changes that hosts still make, for which nobody waits.
     pub(crate) late: Vec<(Instant, Change)>,
+    /// What calls take: luck, and the most in milliseconds.
+    pub(crate) pace: (u64, u64),
     pub(crate) observers: Observers,
 }
 
@@ -210,6 +212,22 @@ impl State {
         self.hosts.get(&host).is_some_and(|h| {
             h.cut_off.is_none() && !h.unreachable.contains(ds) && !h.cut_from.contains_key(ds)
         })
+    }
+
+    /// What the next call takes; none: it is as good as nothing.
+    pub(crate) fn time_of_call(&mut self) -> Option<Duration> {
+        let (luck, most) = &mut self.pace;
+        if *most == 0 {
+            return None;
+        }
+        // Xorshift: its last bits are no luck, its first ones are.
+        *luck ^= *luck << 13;
+        *luck ^= *luck >> 7;
+        *luck ^= *luck << 17;
+        let millis = (*luck >> 20).checked_rem(*most * 2 + 1).unwrap_or(0);
+        // About half of them take no time.
+        let millis = millis.checked_sub(*most).filter(|millis| *millis > 0)?;
+        Some(Duration::from_millis(millis))
     }
 
     pub(crate) fn tell(&self, event: &Event) {

@@ -84,9 +84,15 @@ pub(crate) struct State {
     pub(crate) last_place: u32,
 }
 
-/// How often each disk was plugged into a VM.
+/// How often each disk was plugged into a VM, and where those are now that were moved under it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Plugs(Arc<Mutex<BTreeMap<DiskPath, u64>>>);
+pub(crate) struct Plugs(Arc<Mutex<Plugged>>);
+
+#[derive(Debug, Default)]
+struct Plugged {
+    counts: BTreeMap<DiskPath, u64>,
+    moved: BTreeMap<DiskPath, DiskPath>,
+}
 
 impl Plugs {
     /// Counts from now on.
@@ -95,19 +101,39 @@ impl Plugs {
         let (counted, vm) = (plugs.clone(), vm.clone());
         world.observe(move |_, event| match event {
             Event::Attached { vm: to, disk, .. } if *to == vm => counted.one_more(disk),
+            Event::Renamed { from, to } => counted.moves(from, to),
             _ => {}
         });
         plugs
     }
 
     fn one_more(&self, disk: &DiskPath) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry(disk.clone()).or_default() += 1;
+        *self.plugged().counts.entry(disk.clone()).or_default() += 1;
     }
 
     fn count(&self, disk: &DiskPath) -> u64 {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.get(disk).copied().unwrap_or(0)
+        self.plugged().counts.get(disk).copied().unwrap_or(0)
+    }
+
+    fn moves(&self, from: &DiskPath, to: &DiskPath) {
+        let mut plugged = self.plugged();
+        if let Some(count) = plugged.counts.remove(from) {
+            plugged.counts.insert(to.clone(), count);
+        }
+        plugged.moved.remove(to);
+        plugged.moved.insert(from.clone(), to.clone());
+    }
+
+    /// Where a disk is now. A guest does not notice that its file moved.
+    fn follow(&self, disk: &mut DiskPath) {
+        let plugged = self.plugged();
+        while let Some(to) = plugged.moved.get(disk) {
+            disk.clone_from(to);
+        }
+    }
+
+    fn plugged(&self) -> MutexGuard<'_, Plugged> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -160,6 +186,11 @@ impl Kernel {
         let listed = self.world.devices(&self.vm);
         let mut state = self.state();
         let mut before = mem::take(&mut state.nodes);
+        let nodes = before.values_mut().map(|node| &mut node.disk);
+        let mounted = state.mounted.values_mut().map(|fs| &mut fs.disk);
+        nodes
+            .chain(mounted)
+            .for_each(|disk| self.plugs.follow(disk));
         for found in listed {
             let Some(Locator::Scsi { target, .. }) = found.locator else {
                 continue;

@@ -15,6 +15,8 @@ use super::step::{Admin, Death, Link, Step, Timed};
 const STEPS: (u64, u64) = (6, 26);
 /// Longest pause between two steps, in milliseconds: longer than everything but mount budgets.
 const LONG_PAUSE: u64 = 45_000;
+/// By then a plugin has doubted the counts it had at the beginning.
+const DOUBTED: u64 = 200_000;
 
 pub(super) fn shape(dice: &mut Dice) -> Shape {
     let hosts = 2 + dice.index(2);
@@ -37,6 +39,7 @@ pub(super) fn shape(dice: &mut Dice) -> Shape {
         services,
         lapse: dice.millis(4, 20) * 1000,
         driver_named: !dice.once_in(3),
+        pace: dice.pick(&[0, 2, 20]).copied().unwrap_or(0),
     }
 }
 
@@ -55,7 +58,8 @@ const WORK: &[Kind] = &[
     kind(4, |d, s| Step::Deploy(d.index(s.services.len()))),
     kind(2, |d, s| Step::Retire(d.index(s.services.len()))),
     kind(2, |d, s| Step::Create(d.index(s.vms), d.index(4))),
-    kind(1, |d, s| Step::Remove(d.index(s.vms), d.index(4))),
+    kind(2, |d, s| Step::Remove(d.index(s.vms), d.index(4))),
+    kind(1, |d, _| Step::Rush(d.index(4))),
     kind(1, |d, s| Step::List(d.index(s.vms))),
     kind(2, |d, s| {
         let secs = d.millis(500, 40_000);
@@ -124,17 +128,77 @@ const TROUBLE: &[Kind] = &[
     }),
     kind(1, |d, s| Step::Clone(d.index(s.vms), d.index(4))),
     kind(1, |d, s| Step::Embrace(d.index(s.vms), d.index(s.vms))),
+    kind(2, |d, s| {
+        let down = d.millis(100, 20_000);
+        match d.once_in(3) {
+            true => Step::StopPlugin(d.index(s.vms), down),
+            false => Step::KillDockerd(d.index(s.vms), down),
+        }
+    }),
+    kind(2, |d, s| {
+        let vm = d.index(s.vms);
+        match d.once_in(2) {
+            true => Step::LoseUnmounts(vm, few(d)),
+            false => Step::DelayUnmount(vm, d.millis(1000, 20_000)),
+        }
+    }),
+    kind(2, |d, s| Step::CopyFrom(d.index(s.vms))),
+    kind(1, |d, s| {
+        let jumps = [-86_400, -3_600, -130, 130, 3_600, 86_400];
+        let vm = d.index(s.vms);
+        Step::Skew(vm, d.pick(&jumps).copied().unwrap_or(130))
+    }),
+    kind(1, |d, s| {
+        let how_long = d.millis(1000, 60_000);
+        Step::Pin(d.index(s.vms), how_long)
+    }),
+    kind(5, |d, s| {
+        let (host, verb) = (d.index(s.hosts), verb(d));
+        Step::FaultAt(host, verb, fault(d), few(d))
+    }),
+    kind(3, |d, s| {
+        let (host, down) = (d.index(s.hosts), d.millis(20_000, 120_000));
+        let verb = d.pick(&["attach", "detach"]).copied().unwrap_or("attach");
+        Step::Strike(host, verb, when(d), down)
+    }),
 ];
 
 fn link(dice: &mut Dice) -> Link {
-    let few = u32::try_from(1 + dice.below(3)).unwrap_or(1);
-    match dice.below(6) {
+    let few = few(dice);
+    match dice.below(7) {
         0 | 1 => Link::LoseReplies(few),
+        6 => Link::LoseRequests(few),
         2 => Link::Duplicate(few),
         3 => Link::Delay(few, dice.millis(100, 30_000)),
         4 => Link::Cut,
         _ => Link::Mend,
     }
+}
+
+fn few(dice: &mut Dice) -> u32 {
+    u32::try_from(1 + dice.below(3)).unwrap_or(1)
+}
+
+/// Calls that matter most: those that change VMs and disks, and those whose answers decide.
+fn verb(dice: &mut Dice) -> &'static str {
+    let verbs = [
+        "attach",
+        "attach",
+        "detach",
+        "detach",
+        "fence",
+        "disks",
+        "lock",
+        "create_new",
+        "write",
+        "write",
+        "create_disk",
+        "clone_disk",
+        "delete_disk",
+        "remove",
+        "read_dir",
+    ];
+    dice.pick(&verbs).copied().unwrap_or("attach")
 }
 
 fn when(dice: &mut Dice) -> When {
@@ -194,6 +258,7 @@ fn pause(dice: &mut Dice) -> Duration {
         0 => dice.millis(0, 40),
         1 => dice.millis(0, 1500),
         2 => dice.millis(1000, 12_000),
+        3 if dice.once_in(6) => dice.millis(LONG_PAUSE, DOUBTED),
         _ => dice.millis(5000, LONG_PAUSE),
     }
 }
@@ -211,6 +276,11 @@ pub(super) fn steps(dice: &mut Dice, shape: &Shape) -> Vec<Timed> {
         let step = draw(dice, &kinds, shape).unwrap_or(Step::Pause);
         steps.push(Timed { after, step });
     }
+    // The last one has time to have its effect.
+    steps.push(Timed {
+        after: pause(dice),
+        step: Step::Pause,
+    });
     // Measured last, when everything was healed.
     if dice.once_in(3) {
         steps.push(Timed {

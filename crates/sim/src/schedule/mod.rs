@@ -14,6 +14,7 @@
 mod coverage;
 mod dice;
 mod draw;
+mod guests;
 mod many;
 mod plan;
 mod run;

@@ -22,6 +22,8 @@ pub struct Shape {
     pub services: Vec<Vec<usize>>,
     /// How long a lock lasts after its host is gone.
     pub lapse: Duration,
+    /// What a call of an agent takes at most, in milliseconds.
+    pub pace: u64,
     /// Docker is told the driver with every use of a volume (`driver:` in the stack).
     pub driver_named: bool,
 }
@@ -61,11 +63,12 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} hosts, {} VMs, {} datastores, locks lapse after {} s, services with volumes {:?} (fence: {:?}), driver {}",
+            "{} hosts, {} VMs, {} datastores, locks lapse after {} s, calls take up to {} ms, services with volumes {:?} (fence: {:?}), driver {}",
             self.hosts,
             self.vms,
             self.datastores,
             self.lapse.as_secs(),
+            self.pace,
             self.services,
             self.fenced,
             if self.driver_named {

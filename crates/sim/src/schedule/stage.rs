@@ -10,10 +10,10 @@ use vdvs_engine::ports::Power;
 use super::dice::Dice;
 use super::plan::Plan;
 use super::run::Takeover;
-use super::step::{Admin, Link, Step, Timed};
+use super::step::{Admin, Step, Timed};
 use crate::check::Promise;
 use crate::fleet::{Scheduler, administer, come_back, restart_elsewhere};
-use crate::guest::{JournalFault, LinkFault};
+use crate::guest::JournalFault;
 use crate::universe::Universe;
 
 /// After the faults have stopped every wanted service must run within this time: one Mount may have to end in vain
@@ -133,7 +133,7 @@ impl<'a> Stage<'a> {
         host.checked_rem(self.universe.hosts()).unwrap_or(0)
     }
 
-    fn vm(&self, vm: usize) -> usize {
+    pub(super) fn vm(&self, vm: usize) -> usize {
         vm.checked_rem(self.universe.vms()).unwrap_or(0)
     }
 
@@ -143,11 +143,8 @@ impl<'a> Stage<'a> {
             Step::Pause => {}
             Step::Deploy(service) => self.scheduler.deploy(service),
             Step::Retire(service) => self.scheduler.retire(service),
-            Step::Create(vm, volume) => {
-                let guest = universe.guest(vm).clone();
-                let name = any_name(volume);
-                universe.spawn(async move { drop(guest.create(&name, &[]).await) });
-            }
+            Step::Create(vm, volume) => self.create(vm, volume),
+            Step::Rush(volume) => (0..universe.vms()).for_each(|vm| self.create(vm, volume)),
             Step::Clone(vm, volume) => {
                 let guest = universe.guest(vm).clone();
                 let name = any_name(volume);
@@ -181,6 +178,12 @@ impl<'a> Stage<'a> {
             }
             _ => self.trouble(step).await,
         }
+    }
+
+    fn create(&self, vm: usize, volume: usize) {
+        let (guest, name) = (self.universe.guest(vm).clone(), any_name(volume));
+        let made = async move { drop(guest.create(&name, &[]).await) };
+        self.universe.spawn(made);
     }
 
     fn run_once(&mut self, vm: usize, volumes: Vec<String>, how_long: Duration) {
@@ -217,19 +220,11 @@ impl<'a> Stage<'a> {
                 universe.revert(vm, torn);
                 universe.power_on(vm);
             }
-            Step::KillPlugin(vm, down) => universe.kill_plugin(self.vm(vm), down),
-            Step::GuestFull(vm, full) => {
-                universe.guest(vm).journal(JournalFault::Full(full));
-            }
-            Step::TearJournal(vm) => {
-                let after = self.dice.below(4);
-                universe.guest(vm).journal(JournalFault::Tear(after));
-            }
-            Step::Link(vm, link) => self.link(self.vm(vm), link),
             Step::Partition(vm, partitioned) => universe.partition(self.vm(vm), partitioned),
             Step::VMotion(vm, host) => universe.vmotion(self.vm(vm), self.host(host)),
             Step::Twin(vm, host) => universe.twin(self.vm(vm), self.host(host)),
             Step::Takeover(service, death) => Box::pin(self.takeover(service, death)).await,
+            _ if self.guest_trouble(step) => {}
             _ => self.host_trouble(step),
         }
     }
@@ -267,6 +262,22 @@ impl<'a> Stage<'a> {
                 universe.world().fill(universe.datastore(ds), room);
             }
             Step::Fault(host, later, fault) => universe.plan_fault(self.host(host), later, fault),
+            Step::FaultAt(host, verb, fault, times) => {
+                for _ in 0..times {
+                    universe.plan_fault_at(self.host(host), verb, fault);
+                }
+            }
+            Step::Strike(host, verb, when, down) => {
+                let (host, torn, luck) = (self.host(host), self.dice.any(), self.luck());
+                let later = universe.clone();
+                universe.strike(host, verb, when);
+                universe.spawn(async move {
+                    if later.struck(host, torn).await {
+                        sleep(down).await;
+                        come_back(later, host, luck).await;
+                    }
+                });
+            }
             Step::ClockJump(host, seconds) => {
                 let id = universe.host_id(self.host(host));
                 universe
@@ -286,25 +297,16 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn link(&self, vm: usize, link: Link) {
-        let guest = self.universe.guest(vm);
-        match link {
-            Link::LoseReplies(times) => guest.link(LinkFault::LoseReply, times),
-            Link::Duplicate(times) => guest.link(LinkFault::Duplicate, times),
-            Link::Delay(times, by) => guest.link(LinkFault::Delay(by), times),
-            Link::Cut => self.universe.cut_link(vm, true),
-            Link::Mend => self.universe.cut_link(vm, false),
-        }
-    }
-
     /// Faults stop: everything has power and reaches everything.
     pub(super) async fn heal(&mut self) {
         let universe = self.universe;
         universe.note(format_args!("==== everything is healed"));
         universe.heal_storage();
+        universe.world().pin_nothing();
         universe.end_twins();
         for host in 0..universe.hosts() {
             universe.power_host(host);
+            universe.plan_no_faults(host);
             universe.release_agent(host);
         }
         for vm in 0..universe.vms() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use vdvs_host_sim::Fault;
+use vdvs_host_sim::{Fault, When};
 
 /// A step and the pause before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum Death {
 /// What a connection between a guest and its agent does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
+    /// The next requests never arrive.
+    LoseRequests(u32),
     /// The next answers are lost after the call took effect.
     LoseReplies(u32),
     /// The next requests are carried out twice.
@@ -70,6 +72,8 @@ pub enum Step {
     Retire(usize),
     /// A person makes a volume from a VM.
     Create(usize, usize),
+    /// A volume is made from every VM at once.
+    Rush(usize),
     /// A person makes a volume from a VM whose content is another's.
     Clone(usize, usize),
     /// A person removes a volume from a VM.
@@ -92,6 +96,20 @@ pub enum Step {
     Revert(usize),
     /// A VM's plugin is killed, and starts again after a while.
     KillPlugin(usize, Duration),
+    /// A VM's plugin is told to end, and starts again after a while.
+    StopPlugin(usize, Duration),
+    /// A VM's dockerd is killed, and starts again after a while. Its containers run on until then.
+    KillDockerd(usize, Duration),
+    /// A VM's dockerd loses so many of its next Unmounts.
+    LoseUnmounts(usize, u32),
+    /// The next Unmount of a VM's dockerd leaves so late.
+    DelayUnmount(usize, Duration),
+    /// A person copies something out of a container that runs in a VM.
+    CopyFrom(usize),
+    /// A VM's wall clock jumps by so many seconds.
+    Skew(usize, i64),
+    /// A snapshot of a VM contains the disks it has, for so long: nothing takes them out of it.
+    Pin(usize, Duration),
     /// A VM's own file system is full, or not any more.
     GuestFull(usize, bool),
     /// The next write of a VM's journal is torn, and the plugin dies at it.
@@ -121,6 +139,11 @@ pub enum Step {
     Full(usize, bool),
     /// What goes wrong at a later call of a host's agent.
     Fault(usize, u64, Fault),
+    /// What goes wrong at the next calls, so many, of this verb that a host's agent makes.
+    FaultAt(usize, &'static str, Fault, u32),
+    /// A host loses power at the next call of this verb that its agent makes, with so much of its effect; it comes back
+    /// after a while.
+    Strike(usize, &'static str, When, Duration),
     /// A host's wall clock jumps by so many seconds.
     ClockJump(usize, i64),
     /// An administrator on a host, with a volume.

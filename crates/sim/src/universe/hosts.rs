@@ -1,5 +1,6 @@
 //! A host: it has power or not, and an agent that something starts again whenever it died.
 
+use std::mem::take;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use vdvs_domain::HostId;
 use vdvs_engine::Engine;
 use vdvs_engine::api::Settings;
 use vdvs_engine::ports::Power;
-use vdvs_host_sim::{Fault, Session};
+use vdvs_host_sim::{Fault, Session, When};
 
 use super::{Bell, Universe, locked};
 
@@ -31,6 +32,8 @@ struct State {
     powered: bool,
     /// The agent is not started again before.
     hold: Instant,
+    /// It is to lose power when its agent dies.
+    struck: bool,
     agent: Option<Process>,
 }
 
@@ -51,6 +54,7 @@ impl Site {
             state: Mutex::new(State {
                 powered: true,
                 hold: Instant::now(),
+                struck: false,
                 agent: None,
             }),
         }
@@ -174,6 +178,43 @@ impl Universe {
         if let Some((session, _)) = self.agent(host) {
             session.plan(later, fault);
         }
+    }
+
+    /// Something goes wrong at the next call of a verb that a host's agent makes.
+    pub fn plan_fault_at(&self, host: usize, verb: &'static str, fault: Fault) {
+        if let Some((session, _)) = self.agent(host) {
+            session.plan_at(verb, fault);
+        }
+    }
+
+    /// Nothing that was planned for a host goes wrong any more.
+    pub fn plan_no_faults(&self, host: usize) {
+        locked(&self.site(host).state).struck = false;
+        if let Some((session, _)) = self.agent(host) {
+            session.plan_nothing();
+        }
+    }
+
+    /// A host is to lose power at the next call of a verb that its agent makes.
+    pub fn strike(&self, host: usize, verb: &'static str, when: When) {
+        if let Some((session, _)) = self.agent(host) {
+            session.plan_at(verb, Fault::Crash(when));
+            locked(&self.site(host).state).struck = true;
+        }
+    }
+
+    /// Waits for the agent's end, and lets its host lose power if it is to. False: it never came to that.
+    pub async fn struck(&self, host: usize, torn: u64) -> bool {
+        let Some((session, _)) = self.agent(host) else {
+            return false;
+        };
+        session.died().await;
+        let struck = take(&mut locked(&self.site(host).state).struck);
+        if struck && self.host_runs(host) {
+            self.crash_host(host, torn);
+            return true;
+        }
+        false
     }
 
     /// A host loses power, and everything on it.

@@ -82,6 +82,7 @@ impl Universe {
     pub fn new(shape: &Shape, seed: u64, trace: Trace) -> Self {
         let world = World::new();
         world.set_lapse(shape.lapse);
+        world.set_pace(seed, shape.pace);
         let coverage = Arc::new(Mutex::new(Coverage::default()));
         watch(&world, &trace, &coverage);
         let checker = Checker::new(&world);
@@ -195,10 +196,16 @@ impl Universe {
 fn watch(world: &World, trace: &Trace, coverage: &Arc<Mutex<Coverage>>) {
     let (trace, coverage) = (trace.clone(), Arc::clone(coverage));
     world.observe(move |_, event| match event {
-        Event::Filed { path, bytes, .. } => {
+        Event::Filed {
+            host, path, bytes, ..
+        } => {
             trace.count(path.as_bytes());
             trace.count(bytes);
-            locked(&coverage).filed(path, bytes);
+            locked(&coverage).filed(*host, path, bytes);
+        }
+        Event::Moved { vm, to, .. } => {
+            trace.note(format_args!("        {event:?}"));
+            locked(&coverage).moved(vm, *to);
         }
         Event::Wrote { .. } => trace.count(format!("{event:?}").as_bytes()),
         _ => trace.note(format_args!("        {event:?}")),

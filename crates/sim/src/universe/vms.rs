@@ -229,6 +229,12 @@ impl Universe {
         self.guest(vm).kill_plugin();
     }
 
+    /// A VM's plugin is told to end, and not started again for so long.
+    pub async fn stop_plugin(&self, vm: usize, down: Duration) {
+        locked(&self.machine(vm).state).plugin_hold = Instant::now() + down;
+        self.guest(vm).stop_plugin().await;
+    }
+
     /// A VM's state is remembered.
     pub fn snapshot(&self, vm: usize) {
         self.inner.world.snapshot(self.vm_id(vm));
