@@ -3,8 +3,8 @@
 //! ```text
 //!            begin_attach            attached       (moved: Attached, on another host)
 //!   Free ───────────────► Attaching ─────────► Attached ──┐ begin_attach by the same VM
-//!    ▲ ▲                   │   ▲ │                │ ▲     └─► Attaching (new epoch)
-//!    │ └────attach_undone──┘   └─┘ same VM again  │ │ detach_refused
+//!    ▲ ▲                   │                      │ ▲     └─► Attaching (new epoch)
+//!    │ └────attach_undone──┘                      │ │ detach_refused
 //!    │                                begin_detach│ │
 //!    ├──────────────detached────────── Detaching ◄┴─┘
 //!    ├──────────────released────────── Attaching, Attached, Detaching   (the owner is proven unable to write, or
@@ -151,10 +151,12 @@ impl Ownership {
         };
         match (self, event) {
             (Self::Free, Event::BeginAttach(owner)) => Ok(Self::Attaching { owner }),
-            (
-                Self::Attaching { owner: old } | Self::Attached { owner: old },
-                Event::BeginAttach(owner),
-            ) if old.vm.id == owner.vm.id => Ok(Self::Attaching { owner }),
+            // Not over an attach that has not ended: that one is finished or undone first.
+            (Self::Attached { owner: old }, Event::BeginAttach(owner))
+                if old.vm.id == owner.vm.id =>
+            {
+                Ok(Self::Attaching { owner })
+            }
             (Self::Attaching { owner }, Event::Attached(locator)) => Ok(Self::Attached {
                 owner: Owner {
                     locator,
@@ -295,7 +297,6 @@ mod tests {
                 "free begin_attach same attaching",
                 "free begin_attach other attaching",
                 "free begin_read reading",
-                "attaching begin_attach same attaching",
                 "attaching attached attached",
                 "attaching attach_undone free",
                 "attaching released free",
