@@ -152,6 +152,13 @@ impl Book {
             .collect()
     }
 
+    /// Volumes that are counted as mounted and are not.
+    pub(super) fn counted_unmounted(&self) -> Vec<VolumeId> {
+        let counted = |held: &&Held| held.stage == Stage::Attached && !held.counts.is_empty();
+        let counted = self.held.values().filter(counted);
+        counted.map(|held| held.volume).collect()
+    }
+
     /// Forgets volumes that were lost so long ago that no Unmount of theirs is expected; it would be acknowledged
     /// all the same.
     pub(super) fn forget_lost(&mut self, now: Timestamp, after: Duration) {

@@ -67,6 +67,15 @@ impl Volumes {
 
     /// Follows the agent and the clock until stopped.
     pub fn follow(&self) {
+        let counted = self.book().counted_unmounted();
+        for volume in counted {
+            let recount = self.recount(volume);
+            let volumes = self.clone();
+            self.inner.spawn(async move {
+                drop(recount.ended().await);
+                volumes.settle(volume);
+            });
+        }
         let link = self.clone();
         self.inner.spawn(async move { link.follow_link().await });
         let timers = self.clone();
@@ -114,8 +123,8 @@ impl Volumes {
             let target = self.target(entry.volume);
             if !mounts.iter().any(|mount| mount.at == target) {
                 info!(volume = %entry.name, "no longer mounted (this VM was started anew, or somebody unmounted it)");
+                // Whether the counts still mean anything is asked of the kernel: see `recount`.
                 entry.stage = Stage::Attached;
-                entry.counts.clear();
                 entry.device = None;
             }
         }

@@ -13,7 +13,7 @@ use super::bring_up::{NO_EPOCH, to_find};
 use super::job::{Again, Ended, Job, Kind, Stopped};
 use super::{Failure, Volumes};
 use crate::agent::AgentError;
-use crate::journal::{Held, Stage};
+use crate::journal::{Held, Node, Stage};
 
 /// How long an Unmount waits for the disk to leave before it is acknowledged; dockerd gives up after 60 s.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -274,6 +274,35 @@ impl Volumes {
             }
             Ok(_) | Err(_) => self.mount_again(&held, &device).await,
         }
+    }
+
+    /// At the start, of a volume that the journal counts as mounted and that is not: mounts again what is in use, and
+    /// forgets the counts of what is not. The plugin died while it looked whether a volume is used, and the containers
+    /// that use it go on; or the VM was started anew, and there are none.
+    pub(super) fn recount(&self, volume: VolumeId) -> Job {
+        self.start(volume, Kind::Check, move |volumes, _| async move {
+            let ended = volumes.recount_steps(volume).await;
+            volumes.persist_or_log().await;
+            ended
+        })
+    }
+
+    async fn recount_steps(&self, volume: VolumeId) -> Ended {
+        let counted = self.book().counted_unmounted();
+        let held = self.book().held.get(&volume).cloned();
+        let Some(held) = held.filter(|_| counted.contains(&volume)) else {
+            return Ok(());
+        };
+        if let Some(device) = self.device_of(&held).await
+            && let Ok(false) = self.devices().exclusively_unused(&device).await
+        {
+            info!(volume = %held.name, ids = held.counts.len(), "containers use it; it is mounted again");
+            let node = Node::from(&device);
+            self.book().update(volume, |held| held.device = Some(node));
+            return self.mount_again(&held, &device).await;
+        }
+        self.book().update(volume, |held| held.counts.clear());
+        Ok(())
     }
 
     async fn release_leaked(&self, held: &Held) -> Ended {

@@ -28,6 +28,27 @@ async fn a_restart_changes_nothing_for_running_containers() {
     assert!(!guest.is_attached_here("v"));
 }
 
+/// The reality check had unmounted it to ask the kernel when the plugin died.
+#[tokio::test(start_paused = true)]
+async fn what_containers_use_is_mounted_again_after_a_death_in_the_reality_check() {
+    let mut guest = Guest::new().await;
+    let volume = guest.agent.add("v", &none());
+    guest.mount("v", "b").await;
+    guest.set_busy("v", true);
+    let before = guest.held("v").unwrap();
+    let target = guest.volumes().target(volume.id);
+    guest.devices.unmount(&target).await.unwrap();
+    guest.restart().await;
+    guest.volumes().follow();
+    let again = |g: &Guest| g.held("v").is_some_and(|held| held.stage == Stage::Mounted);
+    guest.until("mounted again", again).await;
+    assert!(guest.is_mounted("v").await && guest.is_attached_here("v"));
+    assert_eq!(guest.held("v").unwrap().counts, before.counts);
+    guest.set_busy("v", false);
+    guest.unmount("v", "b").await;
+    assert!(!guest.is_attached_here("v"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_a_restart_of_the_vm_left_over_attachments_go() {
     let mut guest = Guest::new().await;
