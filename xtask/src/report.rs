@@ -52,7 +52,7 @@ impl Budget {
             Self::Checks => 1,
             // Debian packages over a slow mirror, and the test runner built once.
             Self::Prepare => 10,
-            // Eight of schedules; the rest builds them optimised, and searches the small worlds.
+            // Seven of schedules; the rest builds them optimised, and searches the small worlds.
             Self::Simulation => 13,
             // Half of it makes the guests' files, once per clone.
             Self::Qemu => 10,

@@ -12,7 +12,9 @@ use crate::program::{self, Ran};
 /// The least number of schedules that a CI runs, whatever the machine.
 const AT_LEAST: u32 = 500;
 /// As many more as begin within so many seconds on two cores.
-const BUDGET: u32 = 480;
+const BUDGET: u32 = 420;
+/// Each small world is searched for so many seconds in a CI: most end sooner, and what is cut off says so.
+const EACH: &str = "6";
 
 #[derive(Debug, Args)]
 pub(crate) struct SimArgs {
@@ -34,6 +36,9 @@ pub(crate) struct SimArgs {
     /// Runs each schedule twice and compares the traces.
     #[arg(long)]
     twice: bool,
+    /// Goes on after a failure, and lists all of them.
+    #[arg(long)]
+    keep_going: bool,
     /// Threads.
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -51,7 +56,7 @@ pub(crate) struct SimArgs {
 /// Runs what was asked for. False: something failed.
 pub(crate) fn run(args: &SimArgs) -> Result<bool> {
     if args.exhaustive {
-        return Ok(exhaustive()?.ok);
+        return Ok(tool("vdvs-explore", &[])?.ok);
     }
     if args.planted {
         return Ok(planted::run(args.mistake)?.ok);
@@ -71,17 +76,22 @@ pub(crate) fn run(args: &SimArgs) -> Result<bool> {
     if let Some(jobs) = args.jobs {
         given.extend(["--jobs".to_owned(), jobs.to_string()]);
     }
-    let flags = [("--logs", args.logs), ("--twice", args.twice)];
+    let flags = [
+        ("--logs", args.logs),
+        ("--twice", args.twice),
+        ("--keep-going", args.keep_going),
+    ];
     let flags = flags.iter().filter(|(_, set)| *set);
     given.extend(flags.map(|(name, _)| (*name).to_owned()));
     let given: Vec<&str> = given.iter().map(String::as_str).collect();
     Ok(tool("vdvs-sim", &given)?.ok)
 }
 
-/// Builds the tool, so that a stage's time is its schedules'.
+/// Builds both tools, so that a stage's time is its schedules'.
 pub(crate) fn build() -> Result<Ran> {
-    let args = ["build", "--locked", "--profile", "sim", "--package"];
-    program::cargo(&[&args[..], &["vdvs-sim"]].concat(), &[])
+    let args = ["build", "--locked", "--profile", "sim"];
+    let packages = ["--package", "vdvs-sim", "--package", "vdvs-explore"];
+    program::cargo(&[&args[..], &packages].concat(), &[])
 }
 
 /// What every CI runs: fresh seeds for some minutes.
@@ -90,9 +100,9 @@ pub(crate) fn fresh() -> Result<Ran> {
     tool("vdvs-sim", &["--seeds", &seeds, "--budget", &budget])
 }
 
-/// Every interleaving of small worlds.
-pub(crate) fn exhaustive() -> Result<Ran> {
-    tool("vdvs-explore", &[])
+/// Every order of events in small worlds, each as far as it gets in a CI's time.
+pub(crate) fn small_worlds() -> Result<Ran> {
+    tool("vdvs-explore", &["--seconds", EACH])
 }
 
 fn tool(package: &str, given: &[&str]) -> Result<Ran> {

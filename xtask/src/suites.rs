@@ -111,6 +111,7 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
     if wanted(Name::Sim) {
         report.cargo("build simulation", Budget::Simulation, sim::build);
         report.cargo("simulation", Budget::Simulation, sim::fresh);
+        report.cargo("small worlds", Budget::Simulation, sim::small_worlds);
     }
     if wanted(Name::Crash) {
         report.cargo("build crash matrix", Budget::Simulation, || {
