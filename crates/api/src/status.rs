@@ -191,6 +191,10 @@ mod tests {
                 name: short,
                 datastores: "a, b".into(),
             },
+            Error::Unwritten {
+                name: name.clone(),
+                why: text(),
+            },
             Error::Contended { name },
             Error::DeadlinePassed { doing: "testing" },
             Error::Overloaded { limit: 3 },

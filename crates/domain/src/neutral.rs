@@ -10,7 +10,8 @@ const SEE_LOG: &str = "the host's log says more";
 
 /// A reason without the host's paths.
 fn plain(why: String) -> String {
-    match why.contains(['/', '\\', '[']) {
+    // That is no path.
+    match why.replace("I/O", "").contains(['/', '\\', '[']) {
         true => SEE_LOG.to_owned(),
         false => why,
     }
@@ -42,6 +43,10 @@ impl Error {
             } => Self::Unresolved {
                 name,
                 operation,
+                why: plain(why),
+            },
+            Self::Unwritten { name, why } => Self::Unwritten {
+                name,
                 why: plain(why),
             },
             Self::CloneFailed { source_name, why } => Self::CloneFailed {

@@ -266,7 +266,7 @@ impl Inner {
         let file = layout::ledger(ds, group);
         let store = &*self.ports.datastores;
         let failed = |why| unavailable(ds, &why);
-        let (mut unsettled, mut pause) = (false, PAUSE);
+        let (mut unsettled, mut pause, mut failed_with) = (false, PAUSE, None);
         let begun = self.instant();
         while self.instant().saturating_duration_since(begun) < PATIENCE {
             let seen = file.read(store).await.map_err(failed)?;
@@ -287,7 +287,7 @@ impl Inner {
             match file.swap(store, &seen, bytes).await {
                 Ok(Swapped::Done(_)) => return Ok(results),
                 Ok(Swapped::Conflict) => {}
-                Ok(Swapped::Unknown) => unsettled = true,
+                Ok(Swapped::Unknown(why)) => (unsettled, failed_with) = (true, why),
                 Err(why) => return Err(failed(why)),
             }
             sleep(self.part_of(pause)).await;
@@ -295,7 +295,10 @@ impl Inner {
         }
         Err(Error::DatastoreUnavailable {
             datastore: ds.clone(),
-            why: "other hosts kept changing the ledger first".to_owned(),
+            why: failed_with.map_or_else(
+                || "other hosts kept changing the ledger first".to_owned(),
+                |why| format!("its ledger cannot be written: {why}"),
+            ),
         })
     }
 

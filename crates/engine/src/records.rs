@@ -95,6 +95,18 @@ fn unread(place: &Place, why: &StorageError) -> Error {
     }
 }
 
+/// Why a record did not change though it was tried often enough: others are at it, or its datastore takes no write.
+fn unwritten(place: &Place, failed: Option<StorageError>) -> Error {
+    let name = full_name(&place.name, &place.ds);
+    match failed {
+        None => Error::Contended { name },
+        Some(why) => Error::Unwritten {
+            name,
+            why: why.to_string(),
+        },
+    }
+}
+
 impl Inner {
     fn record_of(place: &Place, seen: &Seen) -> Result<Option<VolumeRecord>, Error> {
         let bytes = seen.bytes.as_deref();
@@ -189,19 +201,23 @@ impl Inner {
     ) -> Result<(), Error> {
         // Its id is new: that there is no file need not be looked up, and shows when the slot is made.
         let (mut seen, mut found) = (Seen::nothing(), None);
+        let mut failed = None;
         for _ in 0..ATTEMPTS {
             match &found {
-                Some(found) if *found != *record => break,
+                Some(found) if *found != *record => {
+                    failed = None;
+                    break;
+                }
                 _ => {}
             }
             match self.swap(place, &seen, record).await? {
                 Swapped::Done(_) => return Ok(()),
-                Swapped::Conflict | Swapped::Unknown => {}
+                Swapped::Conflict => failed = None,
+                Swapped::Unknown(why) => failed = why,
             }
             (seen, found) = self.seen_record(place).await?;
         }
-        let name = full_name(&place.name, &place.ds);
-        Err(Error::Contended { name })
+        Err(unwritten(place, failed))
     }
 
     async fn swap(
@@ -215,14 +231,17 @@ impl Inner {
             .record()
             .swap(&*self.ports.datastores, seen, bytes)
             .await
-            .map_err(|why| unavailable(&place.ds, &why))?;
+            .map_err(|why| match why {
+                full @ StorageError::NoSpace => unwritten(place, Some(full)),
+                other => unavailable(&place.ds, &other),
+            })?;
         match &swapped {
             Swapped::Done(seen) => {
                 self.index.saw(place, record, seen.seq);
                 self.record_written(place, record);
             }
             // What is known of its slots did not help: list them.
-            Swapped::Conflict | Swapped::Unknown => self.index.doubt(place),
+            Swapped::Conflict | Swapped::Unknown(_) => self.index.doubt(place),
         }
         Ok(swapped)
     }
@@ -235,7 +254,7 @@ impl Inner {
         step: impl Fn(&VolumeRecord) -> Result<Change, Error>,
     ) -> Result<Stored, Error> {
         // After `Unknown` a value of ours that can be read is not yet safe from being replaced: only a swap settles it.
-        let mut unsettled = false;
+        let (mut unsettled, mut failed) = (false, None);
         for _ in 0..ATTEMPTS {
             let (seen, found) = self.seen_record(place).await?;
             let Some(found) = found else {
@@ -255,12 +274,10 @@ impl Inner {
             match self.swap(place, &seen, &next).await? {
                 Swapped::Done(now) => return Ok(self.stored(place, next, now.seq)),
                 Swapped::Conflict => {}
-                Swapped::Unknown => unsettled = true,
+                Swapped::Unknown(why) => (unsettled, failed) = (true, why),
             }
         }
-        Err(Error::Contended {
-            name: full_name(&place.name, &place.ds),
-        })
+        Err(unwritten(place, failed))
     }
 
     /// The claim on a name.

@@ -268,6 +268,16 @@ pub enum Error {
         /// Full name.
         name: VolumeAddress,
     },
+    /// The volume's record takes no change.
+    #[error(
+        "the record of volume {name} cannot be written: {why}; nothing was done. Free some space on its datastore, or bring that back, then try again"
+    )]
+    Unwritten {
+        /// Full name.
+        name: VolumeAddress,
+        /// What failed.
+        why: String,
+    },
     /// The deadline passed before the point of no return.
     #[error("the deadline passed while {doing}; nothing changed, try again")]
     DeadlinePassed {
@@ -420,6 +430,7 @@ impl Error {
             | Self::CloneFailed { .. }
             | Self::Stopped { .. }
             | Self::OnTheMove { .. }
+            | Self::Unwritten { .. }
             | Self::Contended { .. } => ErrorKind::Unavailable,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
             Self::NoSpace { .. } | Self::NoSlot { .. } => ErrorKind::NoSpace,

@@ -337,7 +337,8 @@ impl Inner {
                     self.notices.changed(record.id);
                     return repaired(format!("a record was made: {}", said(&record)));
                 }
-                Ok(Swapped::Conflict | Swapped::Unknown) => {}
+                Ok(Swapped::Conflict | Swapped::Unknown(None)) => {}
+                Ok(Swapped::Unknown(Some(why))) => return Err(failed(why)),
                 Err(why) => return Err(failed(why)),
             }
         }

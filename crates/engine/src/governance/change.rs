@@ -98,7 +98,7 @@ impl Inner {
         let id = self.ports.ids.uuid();
         // What the last attempt did, when it is not known whether it stands; and whether any attempt was such.
         let mut open: Option<(T, String)> = None;
-        let mut doubt = false;
+        let (mut doubt, mut failed) = (false, None);
         let unsettled = |why: String| ConfigFault::Unsettled {
             home: home.clone(),
             why,
@@ -137,7 +137,9 @@ impl Inner {
                 }
                 Ok(Swapped::Conflict) if stands => open = Some((value, what)),
                 Ok(Swapped::Conflict) => {}
-                Ok(Swapped::Unknown) => (open, doubt) = (Some((value, what)), true),
+                Ok(Swapped::Unknown(why)) => {
+                    (open, doubt, failed) = (Some((value, what)), true, why);
+                }
                 Err(why) if doubt => return Err(unsettled(why.to_string()).into()),
                 Err(why) => {
                     return Err(ConfigFault::HomeUnavailable {
@@ -148,7 +150,10 @@ impl Inner {
                 }
             }
         }
-        let why = "other hosts kept changing it first".to_owned();
+        let why = failed.map_or_else(
+            || "other hosts kept changing it first".to_owned(),
+            |why| format!("it cannot be written: {why}"),
+        );
         Err(match doubt {
             true => unsettled(why).into(),
             false => ConfigFault::HomeUnavailable {

@@ -125,7 +125,8 @@ impl Inner {
                 self.forget_governed();
                 Ok(())
             }
-            Swapped::Conflict | Swapped::Unknown => {
+            Swapped::Unknown(Some(why)) => Err(unavailable(home, why).into()),
+            Swapped::Conflict | Swapped::Unknown(None) => {
                 Err(unavailable(home, "other hosts changed it first").into())
             }
         }

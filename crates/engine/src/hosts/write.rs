@@ -113,7 +113,8 @@ impl Inner {
         match place.swap(store, &seen, bytes).await {
             Ok(Swapped::Done(seen)) => Ok(seen),
             // Nobody else writes it: it was our own earlier attempt, and the next one looks anew.
-            Ok(Swapped::Conflict | Swapped::Unknown) => {
+            Ok(Swapped::Unknown(Some(why))) => Err(why.to_string()),
+            Ok(Swapped::Conflict | Swapped::Unknown(None)) => {
                 Err("an earlier attempt came late".to_owned())
             }
             Err(why) => Err(why.to_string()),

@@ -60,8 +60,9 @@ pub(crate) enum Swapped {
     Done(Seen),
     /// Somebody else was first; nothing was changed.
     Conflict,
-    /// The value may or may not have been taken. Read again, and swap again.
-    Unknown,
+    /// The value may or may not have been taken. Read again, and swap again. With the cause, where it was a call that
+    /// failed and not another writer.
+    Unknown(Option<StorageError>),
 }
 
 /// Which of the looks are taken. Everybody takes all; the search shows what happens otherwise.
@@ -257,11 +258,15 @@ impl SharedFile {
         if looks.second && !self.still_based_on(store, seen, seq).await? {
             return Ok(Swapped::Conflict);
         }
-        if store.write(&self.ds, &slot, &bytes).await.is_err() {
-            return Ok(Swapped::Unknown);
+        if let Err(why) = store.write(&self.ds, &slot, &bytes).await {
+            return Ok(Swapped::Unknown(Some(why)));
         }
-        if looks.third && !matches!(self.still(store, seq).await, Ok(Some(_))) {
-            return Ok(Swapped::Unknown);
+        if looks.third {
+            match self.still(store, seq).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(Swapped::Unknown(None)),
+                Err(why) => return Ok(Swapped::Unknown(Some(why))),
+            }
         }
         self.prune(store, seen, seq, looks).await;
         Ok(Swapped::Done(Seen {
@@ -342,6 +347,15 @@ impl SharedFile {
             store.read(&self.ds, &slot, 0).await,
             Err(StorageError::NotFound(_))
         )
+    }
+
+    /// Whether the file was begun and never had a value: no slot is whole, and none is missing from the first one on.
+    /// Whoever makes a later value removes the slots before it, so of a file that had one the first is gone.
+    pub(crate) async fn is_only_begun(&self, store: &dyn Datastores) -> Result<bool, StorageError> {
+        let slots = self.slots(store).await?;
+        let unbroken = slots.iter().copied().zip(1..).all(|(slot, n)| slot == n);
+        let seen = self.newest_of(store, &slots).await?;
+        Ok(!slots.is_empty() && unbroken && seen.is_some_and(|seen| seen.seq == 0))
     }
 
     /// Removes the file, lowest slot first, so that at no moment an older value shows. `false`: nothing was there.

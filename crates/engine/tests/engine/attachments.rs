@@ -439,3 +439,20 @@ async fn an_administrator_sees_and_removes_volumes_of_every_group() {
     let datastores = lab.engine.admin_datastores().await.unwrap();
     assert_eq!((datastores[0].volumes, &datastores[0].problem), (0, &None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_write_a_record_says_why_and_not_that_others_change_it() {
+    let lab = Lab::new();
+    lab.create(1, "db").await;
+    for _ in 0..20 {
+        lab.session.plan_at("write", Fault::Fail);
+    }
+    let now = Duration::ZERO;
+    let refused = lab.try_attach(1, rand_request(), "db", now).await;
+    let text = refused.unwrap_err().to_string();
+    let cause = "the record of volume db@ds cannot be written: simulated I/O error; nothing was done";
+    assert!(text.contains(cause), "{text}");
+    assert!(!text.contains("others"), "{text}");
+    lab.session.plan_nothing();
+    lab.attach(1, "db").await;
+}

@@ -198,13 +198,13 @@ pub const MISTAKES: &[Mistake] = &[
         breaks: "P2",
         file: engine!("records.rs"),
         before: "",
-        original: "Swapped::Unknown => unsettled = true,",
+        original: "Swapped::Unknown(why) => (unsettled, failed) = (true, why),",
         after: "",
         instead: Text(
-            r#"Swapped::Unknown if PLANTED => {
+            r#"Swapped::Unknown(_) if PLANTED => {
                     return Ok(self.stored(place, next, seen.seq.saturating_add(1)));
                 }
-                Swapped::Unknown => unsettled = true,"#,
+                Swapped::Unknown(why) => (unsettled, failed) = (true, why),"#,
         ),
     },
     Mistake {
