@@ -109,7 +109,7 @@ impl Inner {
         for place in &unfinished {
             self.sweep_unfinished(place).await?;
         }
-        Ok(())
+        self.finish_adoptions(ds, group).await
     }
 
     /// Whether a claim without record has been seen for long enough.
@@ -250,7 +250,7 @@ impl Inner {
             .stat_disk(&disk.datastore, &disk.path)
             .await;
         let stat = stat.map_err(|why| unavailable(&place.ds, &why))?;
-        if finished || stat.is_some() {
+        if finished || (stat.is_some() && !self.is_begun_adoption(place).await?) {
             if !finished {
                 self.said.once(
                     subject.clone(),
@@ -265,12 +265,23 @@ impl Inner {
         }
         let key = Key::Name(place.ds.clone(), place.folder, place.name.clone());
         let _key = self.keys.hold(key, "sweep").await;
-        if self.read_record(place).await?.is_none() {
+        let still = self.read_record(place).await?.is_none();
+        if still && (stat.is_none() || self.is_begun_adoption(place).await?) {
             let removed = place.record().remove(&*self.ports.datastores).await;
             removed.map_err(|why| unavailable(&place.ds, &why))?;
         }
         self.suspects.clear(&subject);
         Ok(())
+    }
+
+    /// Whether somebody began to adopt a volume of the original and died before its record said anything. Its disk was
+    /// there before, and what the record would say is still to be read beside it.
+    async fn is_begun_adoption(&self, place: &Place) -> Result<bool, Error> {
+        if !place.is_adopted() {
+            return Ok(false);
+        }
+        let begun = place.record().is_only_begun(&*self.ports.datastores).await;
+        begun.map_err(|why| unavailable(&place.ds, &why))
     }
 
     /// An entry without a record is garbage; a record without an entry is added.

@@ -264,6 +264,8 @@ impl Datastores for Session {
             let was_whole = mem::replace(&mut disk.complete, false);
             if when != When::Half {
                 ds.disks.remove(file.as_str());
+                // Its descriptor, where somebody wrote one.
+                ds.files.remove(file.as_str());
             }
             if was_whole {
                 ds.unmade(ds_name, file);

@@ -24,6 +24,7 @@ use crate::inner::{Inner, unavailable};
 use crate::keyed::Key;
 use crate::layout::{self, Place};
 use crate::ledger::Entry;
+use crate::leftovers::is_damage;
 use crate::ports::{DsPath, StorageError};
 use crate::records::{Claim, Stored};
 use crate::swap::frame::{self, Kind};
@@ -188,14 +189,13 @@ impl Inner {
         Ok(stored)
     }
 
+    /// Claims its name. The claim says the same whoever makes it, so that one which nobody finished can be written by
+    /// anybody.
     async fn claim_adopted(&self, stored: &Stored) -> Result<(), Error> {
         let (place, record) = (&stored.place, &stored.record);
         let store = &*self.ports.datastores;
-        let failed = |why: StorageError| unavailable(&place.ds, &why);
-        match store
-            .create_new(&place.ds, &layout::claim(record.group, &place.name))
-            .await
-        {
+        let path = layout::claim(record.group, &place.name);
+        match store.create_new(&place.ds, &path).await {
             Ok(()) => {}
             Err(StorageError::AlreadyExists(_)) => {
                 let claim = self
@@ -209,26 +209,83 @@ impl Inner {
                             place.ds, claim.id
                         ),
                     }),
-                    // Its maker is at it, or died: the record counts also without it.
+                    // Its maker is at it, or died: the record counts also without it, and a sweep finishes it.
                     Claim::Of(_) | Claim::Torn | Claim::Absent => Ok(()),
                 };
             }
-            Err(why) => return Err(failed(why)),
+            Err(why) => return Err(unavailable(&place.ds, &why)),
         }
+        self.write_adopted_claim(stored).await
+    }
+
+    async fn write_adopted_claim(&self, stored: &Stored) -> Result<(), Error> {
+        let (place, record) = (&stored.place, &stored.record);
         let claim = NameClaim {
             format: FORMAT,
             id: record.id,
             name: place.name.clone(),
             folder: record.folder,
-            request: RequestId::new(self.ports.ids.uuid()),
-            host: self.host,
-            at: self.now(),
+            request: RequestId::new(record.id.uuid()),
+            host: record.created.host,
+            at: record.created.at,
         };
         let bytes = frame::encode(Kind::Claim, &claim)?;
-        let written = store
-            .write(&place.ds, &layout::claim(record.group, &place.name), &bytes)
-            .await;
-        written.map_err(failed)
+        let path = layout::claim(record.group, &place.name);
+        let written = self.ports.datastores.write(&place.ds, &path, &bytes).await;
+        written.map_err(|why| unavailable(&place.ds, &why))
+    }
+
+    /// Finishes adoptions in a folder whose agent died between the record and the claim.
+    pub(crate) async fn finish_adoptions(
+        &self,
+        ds: &DatastoreName,
+        group: GroupId,
+    ) -> Result<(), Error> {
+        for place in self.index.adopted_unseen(ds, group) {
+            match self.finish_adoption(&place).await {
+                Err(why @ Error::Ambiguous { .. }) => {
+                    self.said.once(place.what(), &why.to_string())
+                }
+                Err(why) if is_damage(&why) => self.said.once(place.what(), &why.to_string()),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish_adoption(&self, place: &Place) -> Result<(), Error> {
+        let key = Key::Name(place.ds.clone(), place.folder, place.name.clone());
+        let _key = self.keys.hold(key, "adopt").await;
+        let Some(stored) = self.read_record(place).await? else {
+            return Ok(());
+        };
+        let record = &stored.record;
+        if !record.exists() || record.group != place.folder || record.moving.is_some() {
+            return Ok(());
+        }
+        let claim = self
+            .read_claim(&place.ds, record.group, &place.name)
+            .await?;
+        match claim {
+            Claim::Absent => return self.claim_adopted(&stored).await,
+            // Another host may be at it.
+            Claim::Torn => {
+                let subject = format!("unfinished claim of {}", place.what());
+                return match self.is_ripe(&subject) {
+                    true => self.write_adopted_claim(&stored).await,
+                    false => Ok(()),
+                };
+            }
+            Claim::Of(claim) if claim.id == record.id => {}
+            Claim::Of(claim) => {
+                return Err(Error::Ambiguous {
+                    name: place.name.clone(),
+                    datastores: format!("{}: a volume of the original and {}", place.ds, claim.id),
+                });
+            }
+        }
+        self.index.claim_seen(place);
+        Ok(())
     }
 
     /// With its disk goes the metadata that the original kept beside it.

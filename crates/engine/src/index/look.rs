@@ -125,10 +125,14 @@ impl Inner {
     fn moved(&self, folder: &Folder, before: u64) -> Vec<(Place, Vec<u64>)> {
         let mut tables = locked(&self.index.0);
         let shelf = tables.shelf_mut(&folder.ds, folder.group);
+        // Of a volume of the original that nobody began to adopt any more its disk is left, and is taken in anew.
+        let is_gone = |place: &Place, e: &Entry| {
+            !folder.holds(place) || (e.recorded && !folder.slots.contains_key(place))
+        };
         let gone: Vec<Arc<Place>> = shelf
             .entries
             .iter()
-            .filter(|(place, e)| e.put <= before && !folder.holds(place))
+            .filter(|(place, e)| e.put <= before && is_gone(place, e))
             .map(|(place, _)| Arc::clone(place))
             .collect();
         let is_new = |(place, slots): &(&Place, &Vec<u64>)| {

@@ -57,6 +57,8 @@ struct Entry {
     recorded: bool,
     /// What its disk occupied, and when that was seen.
     allocated: Option<(Instant, u64)>,
+    /// Its claim was seen whole since.
+    claimed: bool,
 }
 
 /// The last look at a folder.
@@ -158,6 +160,7 @@ impl Tables {
             put,
             recorded,
             allocated: None,
+            claimed: false,
         };
         shelf.entries.insert(Arc::clone(&place), entry);
         if let Some(id) = id {
@@ -243,6 +246,31 @@ impl Index {
             found.extend(named.filter(is_its).map(|(place, _)| (**place).clone()));
         }
         found
+    }
+
+    /// The volumes of the original in their own vmgroup's folder that have a record, and whose claim nobody here looked
+    /// at since that changed.
+    pub(crate) fn adopted_unseen(&self, ds: &DatastoreName, folder: GroupId) -> Vec<Place> {
+        let tables = locked(&self.0);
+        let Some(shelf) = tables.shelf(ds, folder) else {
+            return Vec::new();
+        };
+        let unseen = |(place, entry): &(&Arc<Place>, &Entry)| {
+            let is_its = |r: &VolumeRecord| r.exists() && r.group == folder && r.moving.is_none();
+            let its = entry.record.as_ref().is_some_and(|r| is_its(r));
+            place.is_adopted() && entry.recorded && !entry.claimed && its
+        };
+        let unseen = shelf.entries.iter().filter(unseen);
+        unseen.map(|(place, _)| (**place).clone()).collect()
+    }
+
+    /// The claim of the volume there is whole.
+    pub(crate) fn claim_seen(&self, place: &Place) {
+        let mut tables = locked(&self.0);
+        let shelf = tables.shelf_mut(&place.ds, place.folder);
+        if let Some(entry) = shelf.entries.get_mut(place) {
+            entry.claimed = true;
+        }
     }
 
     /// The record is gone.

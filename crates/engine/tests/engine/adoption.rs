@@ -216,3 +216,85 @@ async fn two_hosts_that_adopt_one_at_once_mean_the_same_volume() {
     let same = lab.try_create(1, rand_request(), "db", &[]).await.unwrap();
     assert!(!same.is_change());
 }
+
+/// Files of the volume beside its disk and metadata.
+fn ours_of(lab: &Lab, name: &str) -> Vec<String> {
+    let start = path(&format!("{name}."));
+    let files = lab.world.files(&ds("ds")).into_iter();
+    let ours = files.filter(|f| f.starts_with(&start) && f.contains(".vdvs"));
+    ours.collect()
+}
+
+/// Attach, until the agent dies in call `step`; then another one sweeps for a while. `true`: it did not die.
+async fn crashed_and_swept(lab: &mut Lab, step: u64, when: When, again: bool) -> bool {
+    lab.session.plan(step, Fault::Crash(when));
+    let dies = lab.session.clone();
+    let attach = lab.try_attach(1, 77, "db", Duration::ZERO);
+    let finished = tokio::select! {
+        done = attach => done.is_ok(),
+        () = dies.died() => false,
+    };
+    lab.restart();
+    if again {
+        lab.try_attach(1, 77, "db", Duration::ZERO).await.unwrap();
+    }
+    let sweeps = lab.reconcile();
+    sleep(Duration::from_secs(200)).await;
+    drop(sweeps);
+    finished
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_anywhere_in_an_adoption_leaves_all_of_it_or_nothing() {
+    for (when, again) in [
+        (When::Half, false),
+        (When::After, false),
+        (When::Half, true),
+        (When::After, true),
+    ] {
+        let mut step = 0;
+        loop {
+            let mut lab = lab_with_original("db").await;
+            let finished = crashed_and_swept(&mut lab, step, when, again).await;
+            let at = format!("{when:?} call {step}, repeated: {again}");
+            let ours = ours_of(&lab, "db");
+            let claim = path("db.vdvs");
+            match ours.as_slice() {
+                [] => assert!(!again, "{at}"),
+                // The record, perhaps with a change of it that nobody finished; and the claim.
+                [record, .., last] => {
+                    assert!(record.contains("db.00000000.vdvs."), "{at}: {ours:?}");
+                    assert_eq!(*last, claim, "{at}");
+                    let claim = lab.world.file(&ds("ds"), &claim).unwrap();
+                    assert!(claim.starts_with(b"vdvs claim 1 "), "{at}: it is not whole");
+                }
+                left => panic!("{at}: {left:?}"),
+            }
+            let listed = lab.engine.list(&lab.caller(1)).await.unwrap().volumes;
+            let named = listed.iter().filter(|v| v.name.as_str() == "db").count();
+            assert_eq!(named, 1, "{at}");
+            step += 1;
+            if finished {
+                break;
+            }
+        }
+        assert!(step > 20, "only {step} calls were hit");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_another_host_removed_is_listed_nowhere() {
+    let lab = lab_with_original("db").await;
+    let (_, other) = lab.second_host();
+    let names = async |engine: &vdvs_engine::Engine| {
+        let listed = engine.admin_volumes().await.unwrap().volumes;
+        listed
+            .iter()
+            .filter(|v| v.view.name.as_str() == "db")
+            .count()
+    };
+    assert_eq!((names(&lab.engine).await, names(&other).await), (1, 1));
+    lab.try_delete(1, rand_request(), "db").await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!((names(&lab.engine).await, names(&other).await), (0, 0));
+}
