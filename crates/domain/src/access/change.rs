@@ -104,6 +104,35 @@ impl AccessConfig {
         }
     }
 
+    /// The same, by who wants these VMs in it: a create that was cut short made the vmgroup, and they are outside.
+    fn is_taken_without(
+        &self,
+        name: &GroupName,
+        joining: &members::Joining,
+        volumes: Leaving,
+    ) -> Result<(), Fault> {
+        let outside: Vec<&str> = joining
+            .moving
+            .iter()
+            .chain(&joining.now)
+            .map(|vm| vm.name.as_str())
+            .collect();
+        match self.is_taken(name) {
+            Err(Fault::GroupExists { name }) if !outside.is_empty() => {
+                Err(Fault::GroupExistsWithout {
+                    name,
+                    vms: outside.join(","),
+                    volumes: match volumes {
+                        Leaving::Ask => "",
+                        Leaving::Move => " --move-volumes",
+                        Leaving::Leave => " --leave-volumes",
+                    },
+                })
+            }
+            other => other,
+        }
+    }
+
     /// Makes a vmgroup with a full privilege on its default datastore. `id` is what it gets, unless it is `_DEFAULT`.
     ///
     /// # Errors
@@ -130,7 +159,7 @@ impl AccessConfig {
             false => self.joining(None, &ask.vms, ask.volumes, MemberChange::Add, known)?,
         };
         let default_datastore = known.default_datastore(&ask.default_datastore)?;
-        self.is_taken(&name)?;
+        self.is_taken_without(&name, &joining, ask.volumes)?;
         let mut group = Group {
             id: if is_default { GroupId::DEFAULT } else { id },
             description: asked::description(&ask.description)?,

@@ -29,6 +29,18 @@ pub enum Fault {
         /// The name.
         name: GroupName,
     },
+    /// The name is taken by a vmgroup that these VMs are not in: as after a create that was cut short.
+    #[error(
+        "Vmgroup {name} already exists, and does not have VM {vms}; if it is the one you mean, go on with: vdvs vmgroup vm add --name={name} --vm-list={vms}{volumes}"
+    )]
+    GroupExistsWithout {
+        /// The name.
+        name: GroupName,
+        /// The VMs, as in a list.
+        vms: String,
+        /// What was to become of their volumes, as an option.
+        volumes: &'static str,
+    },
     /// The name breaks a rule.
     #[error("Vmgroup name {name} is invalid, only {allowed} is allowed{why}")]
     NameInvalid {
@@ -318,7 +330,7 @@ impl Fault {
     pub const fn code(&self) -> u16 {
         match self {
             Self::NoSuchGroup { .. } => 2,
-            Self::GroupExists { .. } => 3,
+            Self::GroupExists { .. } | Self::GroupExistsWithout { .. } => 3,
             Self::NameInvalid { .. } => 8,
             Self::NotEmpty { .. } => 9,
             Self::NoSuchVm { .. } | Self::VmsAlike { .. } => 101,
@@ -359,6 +371,7 @@ impl Fault {
                 ErrorKind::NotFound
             }
             Self::GroupExists { .. }
+            | Self::GroupExistsWithout { .. }
             | Self::AlreadyMember { .. }
             | Self::PrivilegeExists { .. }
             | Self::NameTaken { .. } => ErrorKind::AlreadyExists,

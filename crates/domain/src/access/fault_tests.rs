@@ -25,6 +25,15 @@ fn the_originals_words_stand_first() {
             "Vmgroup dev already exists",
         ),
         (
+            3,
+            Fault::GroupExistsWithout {
+                name: dev(),
+                vms: "vm1,vm2".to_owned(),
+                volumes: " --move-volumes",
+            },
+            "Vmgroup dev already exists",
+        ),
+        (
             8,
             Fault::NameInvalid {
                 name: "a b".into(),

@@ -162,6 +162,30 @@ fn the_default_group_is_made_again_with_its_id_and_one_privilege() {
     assert_eq!(code(config.create_group(id(8), &ask, &known())), 3);
 }
 
+/// A create of a vmgroup with VMs and their volumes makes the vmgroup first.
+#[test]
+fn a_create_that_was_cut_short_is_told_what_remains_and_how_to_do_it() {
+    let mut config = AccessConfig::open_to_all();
+    let ask = CreateGroup {
+        volumes: Leaving::Move,
+        ..create("dev", &["vm1", "vm2"])
+    };
+    config.create_group(id(1), &ask, &known()).unwrap();
+    let again = config.create_group(id(2), &ask, &known()).unwrap_err();
+    assert_eq!(again.code(), 3);
+    let text = again.to_string();
+    assert!(text.starts_with("Vmgroup dev already exists"), "{text}");
+    let rest = "vdvs vmgroup vm add --name=dev --vm-list=vm1,vm2 --move-volumes";
+    assert!(text.ends_with(rest), "{text}");
+    let other = config.create_group(id(3), &create("dev", &[]), &known());
+    assert_eq!(
+        other.unwrap_err(),
+        Fault::GroupExists {
+            name: config.group("dev").unwrap().name.clone()
+        }
+    );
+}
+
 #[test]
 fn update_checks_the_new_name_and_changes_nothing_when_it_is_refused() {
     let mut config = two_groups();
