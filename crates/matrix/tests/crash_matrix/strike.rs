@@ -79,6 +79,9 @@ const PATIENCE: Duration = Duration::from_secs(400);
 /// How long an agent stays away where somebody waits for what it does.
 const AWAY: Duration = Duration::from_secs(1);
 
+/// How long every call takes its effect twice where agents go on until what they do is done.
+const DOUBLED: Duration = Duration::from_secs(20);
+
 async fn prepared(op: &Operation) -> Arena {
     let arena = Arena::new();
     if !op.untouched {
@@ -102,13 +105,13 @@ async fn points(op: &Operation, side: Side) -> Vec<Called> {
     let said = (op.act)(&arena).await;
     let points = session.end_trace();
     said.unwrap_or_else(|why| panic!("{}, undisturbed: {why}", op.name));
-    settle(&arena).await;
+    settle(&arena, op).await;
     agree::check(&arena, op.name).await;
     (op.holds)(&arena).await;
     points
 }
 
-async fn settle(arena: &Arena) {
+async fn settle(arena: &Arena, op: &Operation) {
     arena.world.cut_off(arena.host(Side::Near), false);
     for side in [Side::Near, Side::Far] {
         if arena.session(side).is_dead() {
@@ -117,6 +120,9 @@ async fn settle(arena: &Arena) {
     }
     arena.run();
     arena.settle().await;
+    if op.lingers {
+        arena.settle().await;
+    }
 }
 
 impl Case<'_> {
@@ -138,7 +144,7 @@ impl Case<'_> {
             next.plan_nothing();
         }
         if self.then == Then::Later {
-            settle(&arena).await;
+            settle(&arena, self.op).await;
             agree::check(&arena, &text).await;
             before.check(&arena, self.op.touches, &text);
         }
@@ -148,7 +154,7 @@ impl Case<'_> {
         {
             assert_eq!(second, self.answer(first.clone()), "{text}: another answer");
         }
-        settle(&arena).await;
+        settle(&arena, self.op).await;
         agree::check(&arena, &text).await;
         before.check(&arena, self.op.touches, &text);
         (self.op.holds)(&arena).await;
@@ -163,6 +169,13 @@ impl Case<'_> {
         let session = arena.session(self.side);
         let act = (self.op.act)(arena);
         tokio::pin!(act);
+        if self.at.is_none() && self.op.actor.is_none() {
+            // What nobody asked for does not fail: it is tried again for as long as no exclusive create is the first.
+            match timeout(DOUBLED, &mut act).await {
+                Ok(said) => return Some(said),
+                Err(_) => session.plan_nothing(),
+            }
+        }
         tokio::select! {
             biased;
             () = session.died() => {}

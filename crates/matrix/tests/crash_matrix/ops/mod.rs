@@ -28,6 +28,9 @@ pub(crate) struct Operation {
     pub(crate) running: bool,
     /// The request may come minutes later all the same: what stood before it then has not changed by itself.
     pub(crate) later: bool,
+    /// What is left of it goes only minutes after the rest is over: a name that was moved away, behind a claim that
+    /// somebody else might be making.
+    pub(crate) lingers: bool,
     /// Nobody has used any datastore before.
     pub(crate) untouched: bool,
     /// What stands before.
@@ -58,6 +61,7 @@ const PLAIN: Operation = Operation {
     actor: Some(Side::Near),
     running: false,
     later: true,
+    lingers: false,
     untouched: false,
     prepare: |_| Box::pin(async {}),
     act: |_| Box::pin(async { Ok(String::new()) }),

@@ -88,6 +88,7 @@ pub(crate) const ALL: &[Operation] = &[
     Operation {
         name: "vmgroup create with VMs and their volumes",
         running: true,
+        lingers: true,
         prepare: |a| Box::pin(attached(a)),
         act: |a| Box::pin(change(a, group("dev", &["vm1"], Leaving::Move))),
         holds: |a| Box::pin(together(a)),
@@ -96,6 +97,7 @@ pub(crate) const ALL: &[Operation] = &[
     Operation {
         name: "vmgroup vm add with its volumes",
         running: true,
+        lingers: true,
         prepare: |a| {
             Box::pin(async move {
                 with_dev(a).await;
@@ -114,6 +116,7 @@ pub(crate) const ALL: &[Operation] = &[
     Operation {
         name: "vmgroup vm rm with its volumes",
         running: true,
+        lingers: true,
         prepare: |a| {
             Box::pin(async move {
                 with_dev(a).await;
