@@ -450,7 +450,8 @@ async fn who_cannot_write_a_record_says_why_and_not_that_others_change_it() {
     let now = Duration::ZERO;
     let refused = lab.try_attach(1, rand_request(), "db", now).await;
     let text = refused.unwrap_err().to_string();
-    let cause = "the record of volume db@ds cannot be written: simulated I/O error; nothing was done";
+    let cause =
+        "the record of volume db@ds cannot be written: simulated I/O error; nothing was done";
     assert!(text.contains(cause), "{text}");
     assert!(!text.contains("others"), "{text}");
     lab.session.plan_nothing();

@@ -1,7 +1,7 @@
 //! What an administrator does with vmgroups.
 
-use vdvs_domain::access::{ChangeMembers, ChangePrivilege, CreateGroup, Leaving, UpdateGroup};
 use vdvs_domain::Error;
+use vdvs_domain::access::{ChangeMembers, ChangePrivilege, CreateGroup, Leaving, UpdateGroup};
 use vdvs_engine::api::{AdminVolume, GroupChange, RemoveGroup, Teller};
 
 use super::{Doing, NOTHING_LEFT, Operation, PLAIN};
