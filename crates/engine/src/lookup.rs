@@ -23,7 +23,7 @@ use crate::governance::{Governed, Rules};
 use crate::inner::Inner;
 use crate::layout::Place;
 use crate::ports::DatastoreInfo;
-use crate::records::{Claim, Stored};
+use crate::records::{Claim, RECORD_LOST, Stored};
 
 /// A datastore the caller may use.
 #[derive(Debug, Clone)]
@@ -304,9 +304,16 @@ impl Inner {
             }
         }
         for place in self.places_named(ds, group, name).await? {
-            if let Some(stored) = self.read_record(&place).await?
-                && stored.record.exists()
-            {
+            let Some(stored) = self.read_record(&place).await? else {
+                if !place.is_adopted() && self.disk_is_there(&place).await? {
+                    return Err(Error::Damaged {
+                        what: place.what(),
+                        why: RECORD_LOST.to_owned(),
+                    });
+                }
+                continue;
+            };
+            if stored.record.exists() {
                 // The name is claimed for a volume that comes, or that left a moment ago: nobody may say that there is
                 // no such volume, nor make another one.
                 if stored.record.group != group {

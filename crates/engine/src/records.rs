@@ -18,6 +18,10 @@ use crate::swap::{Seen, Swapped, slot_of};
 /// Times a change is tried again because another host was first. Each means that somebody else succeeded.
 const ATTEMPTS: usize = 10;
 
+/// What is said of a disk that no whole record explains.
+pub(crate) const RECORD_LOST: &str = "its disk is there and no version of it is whole; nothing of it is touched: put the \
+     record's file back from a copy of the datastore's folder, or delete the disk by hand if it is not needed";
+
 /// A record as it was read.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
@@ -130,6 +134,15 @@ impl Inner {
     pub(crate) async fn read_record(&self, place: &Place) -> Result<Option<Stored>, Error> {
         let (seen, record) = self.seen_record(place).await?;
         Ok(record.map(|record| self.stored(place, record, seen.seq)))
+    }
+
+    /// Whether there is a disk. Where that is asked of a place without a whole record, yes means that the record was
+    /// damaged or lost: nothing of ours makes a disk before its record, or keeps it longer.
+    pub(crate) async fn disk_is_there(&self, place: &Place) -> Result<bool, Error> {
+        let disk = place.disk();
+        let stat = self.ports.datastores.stat_disk(&disk.datastore, &disk.path);
+        let stat = stat.await.map_err(|why| unavailable(&place.ds, &why))?;
+        Ok(stat.is_some())
     }
 
     /// As [`Inner::read_record`], of a record whose slots a listing has just shown.

@@ -11,7 +11,7 @@ use vdvs_domain::{
 
 use crate::inner::{Inner, unavailable};
 use crate::layout::{self, Place};
-use crate::records::{Change, Claim, Stored};
+use crate::records::{Change, Claim, RECORD_LOST, Stored};
 
 /// Tries to take a failed create back before it is left to the sweep.
 const TRIES: usize = 3;
@@ -124,6 +124,13 @@ impl Inner {
         if place.is_adopted() || claim.folder.is_some() {
             // Its disk was there before us: never garbage. Or it was moved, and had a record before the claim was made.
             return self.remove_claim(ds, group, name, claim.id).await;
+        }
+        if self.disk_is_there(&place).await? {
+            // A record comes before its disk and goes after it: this one was lost, and with it would go the volume.
+            return Err(Error::Damaged {
+                what: place.what(),
+                why: RECORD_LOST.to_owned(),
+            });
         }
         let options = GivenOptions::default().resolve();
         let tombstone = VolumeRecord {

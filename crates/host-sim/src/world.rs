@@ -404,6 +404,13 @@ impl World {
         }
     }
 
+    /// A file of a datastore is gone behind everybody's back.
+    pub fn lose_file(&self, ds: &DatastoreName, path: &str) {
+        if let Some(ds) = self.state().datastores.get_mut(ds) {
+            ds.files.remove(path);
+        }
+    }
+
     /// A host's own store is empty, as after a reboot that forgets it.
     pub fn forget_store(&self, host: HostId) {
         if let Some(host) = self.state().hosts.get_mut(&host) {
