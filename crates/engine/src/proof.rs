@@ -103,7 +103,8 @@ impl Inner {
     /// What this host sees of a volume's owner.
     ///
     /// A VM may be registered twice: off here, where its host came back, and running where it was started again. So the
-    /// word of this host that it is off proves nothing about an attachment made elsewhere while somebody holds the lock.
+    /// word of this host that it is off proves nothing about an attachment made elsewhere while somebody holds the lock,
+    /// nor while the VM may be suspended there: then nobody holds it, and the VM writes again when it is resumed.
     pub(crate) async fn owner_state_of(&self, stored: &Stored) -> Result<OwnerState, Error> {
         let Some(owner) = stored.record.ownership.owner() else {
             return Ok(OwnerState::None);
@@ -111,7 +112,8 @@ impl Inner {
         let state = self.owner_state(&owner.vm.id).await?;
         if state == OwnerState::Here(Power::Off)
             && owner.host != self.host
-            && self.ports.host.lock(&stored.place.disk()).await != DiskLock::Free
+            && (self.ports.host.lock(&stored.place.disk()).await != DiskLock::Free
+                || !self.saved_state(&owner.vm.id).await.is_empty())
         {
             return Ok(OwnerState::NotHere);
         }

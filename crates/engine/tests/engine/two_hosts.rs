@@ -490,6 +490,36 @@ async fn a_vm_registered_twice_is_not_released_by_the_host_where_it_is_off() {
     );
 }
 
+/// As above, but suspended: nobody holds the lock of its disk then.
+#[tokio::test(start_paused = true)]
+async fn a_vm_registered_twice_and_suspended_keeps_its_volume() {
+    let mut two = Two::new();
+    let (made, _) = two.held(&[]).await;
+    let vm = two.near.vms[0].clone();
+    two.near.world.crash_host(two.near.host);
+    two.kill_near();
+    two.near.world.register(&vm, two.far_host);
+    assert!(two.near.world.power(&vm, Power::On));
+    until("the record follows", async || {
+        two.far_view().await.host_name == "esx02"
+    })
+    .await;
+    assert!(two.near.world.power(&vm, Power::Suspended));
+    two.near.world.leave_registered(&vm, two.near.host);
+    two.start_near();
+    sleep(Duration::from_secs(70)).await;
+    let view = two.far_view().await;
+    assert_eq!(
+        (view.ownership.name(), view.epoch),
+        ("attached", Epoch::new(1))
+    );
+    assert!(
+        two.near.world.power(&vm, Power::On),
+        "it resumes with its disk"
+    );
+    assert_eq!(two.writers(&made), ["vm1"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn two_idle_hosts_are_silent_and_cheap() {
     let two = Two::new();
