@@ -171,3 +171,35 @@ async fn an_attach_that_lost_the_volume_meanwhile_leaves_no_disk_behind() {
     assert!(lab.world.devices(&lab.vms[0]).is_empty());
     lab.attach(2, "db").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_whose_record_is_damaged_or_lost_is_neither_absent_nor_a_leftover_of_a_create() {
+    for lost in [false, true] {
+        let mut lab = Lab::new();
+        let made = lab.create(1, "db").await;
+        lab.world.write_disk(&disk(&made), 7);
+        let slot = format!("{GROUP}/db.{}.vdvs.", made.id.id8());
+        let files = lab.world.files(&ds("ds"));
+        for file in files.iter().filter(|f| f.starts_with(&slot)) {
+            match lost {
+                true => lab.world.lose_file(&ds("ds"), file),
+                false => lab.world.put_file(&ds("ds"), file, b""),
+            }
+        }
+        // A new agent knows only what it reads, and a create that nobody finishes is taken back after a while.
+        lab.restart();
+        for _ in 0..3 {
+            lab.engine.sweep().await;
+            advance(Duration::from_secs(400)).await;
+        }
+        assert_eq!(lab.world.read_disk(&disk(&made)), Some(7), "lost: {lost}");
+        let said = lab.get(1, "db").await.unwrap_err();
+        assert_eq!(said.kind(), ErrorKind::Damaged, "{said}");
+        assert!(said.to_string().contains("vdvs fsck --repair"), "{said}");
+        let again = lab.try_create(1, rand_request(), "db", &[]).await;
+        assert!(again.is_err(), "{again:?}");
+        let gone = lab.try_delete(1, rand_request(), "db").await;
+        assert!(gone.is_err(), "{gone:?}");
+        assert_eq!(lab.world.read_disk(&disk(&made)), Some(7), "lost: {lost}");
+    }
+}
