@@ -147,7 +147,8 @@ impl Session {
     where
         T: Send,
     {
-        let time = self.world.state().time_of_call();
+        let since = Instant::now().saturating_duration_since(self.world.begun());
+        let time = self.world.state().time_of_call(self.host, verb, since);
         match time {
             Some(time) => sleep(time).await,
             None => yield_now().await,

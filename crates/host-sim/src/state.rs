@@ -214,19 +214,27 @@ impl State {
         })
     }
 
-    /// What the next call takes; none: it is as good as nothing.
-    pub(crate) fn time_of_call(&mut self) -> Option<Duration> {
-        let (luck, most) = &mut self.pace;
-        if *most == 0 {
+    /// What a call takes that begins now; none: it is as good as nothing. It hangs on nothing but the call and its moment:
+    /// in which order an agent makes those it makes at once does not matter.
+    pub(crate) fn time_of_call(
+        &self,
+        host: HostId,
+        verb: &str,
+        since: Duration,
+    ) -> Option<Duration> {
+        let (mut luck, most) = self.pace;
+        if most == 0 {
             return None;
         }
-        // Xorshift: its last bits are no luck, its first ones are.
-        *luck ^= *luck << 13;
-        *luck ^= *luck >> 7;
-        *luck ^= *luck << 17;
-        let millis = (*luck >> 20).checked_rem(*most * 2 + 1).unwrap_or(0);
+        let host = host.uuid().as_u128().to_le_bytes();
+        let moment = since.as_millis().to_le_bytes();
+        for byte in host.iter().chain(verb.as_bytes()).chain(&moment) {
+            luck = (luck ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            luck ^= luck >> 29;
+        }
+        let millis = (luck >> 20).checked_rem(most * 2 + 1).unwrap_or(0);
         // About half of them take no time.
-        let millis = millis.checked_sub(*most).filter(|millis| *millis > 0)?;
+        let millis = millis.checked_sub(most).filter(|millis| *millis > 0)?;
         Some(Duration::from_millis(millis))
     }
 
