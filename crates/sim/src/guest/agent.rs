@@ -35,6 +35,8 @@ use crate::universe::Line;
 /// Between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// One in so many calls that change nothing meets what is planned for calls.
+const LOOKS: u64 = 4;
 
 /// What a guest counts through all its plugins: identities of requests are never used twice.
 #[derive(Debug)]
@@ -117,10 +119,38 @@ impl SimAgent {
         &self.connection.vm
     }
 
-    /// Calls until an answer or the deadline.
+    /// A call that changes something: faults are for these first.
     async fn ask<T, Run>(
         &self,
         deadline: Instant,
+        send: impl Fn(Sent) -> Run + Send + Sync,
+    ) -> Answer<T>
+    where
+        T: Send + 'static,
+        Run: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        self.call(deadline, true, send).await
+    }
+
+    /// A call that changes nothing. There are many of them, so one in a few only goes wrong.
+    async fn look<T, Run>(
+        &self,
+        deadline: Instant,
+        send: impl Fn(Sent) -> Run + Send + Sync,
+    ) -> Answer<T>
+    where
+        T: Send + 'static,
+        Run: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let fails = lock(&self.dice).once_in(LOOKS);
+        self.call(deadline, fails, send).await
+    }
+
+    /// Calls until an answer or the deadline; `fails`: what is planned goes wrong with it.
+    async fn call<T, Run>(
+        &self,
+        deadline: Instant,
+        fails: bool,
         send: impl Fn(Sent) -> Run + Send + Sync,
     ) -> Answer<T>
     where
@@ -132,7 +162,11 @@ impl SimAgent {
         let (mut pause, mut heard) = (FIRST_PAUSE, false);
         loop {
             self.connection.life.step().await;
-            let attempt = Box::pin(self.attempt(request, deadline, &send));
+            let fault = match fails {
+                true => self.faults.next(),
+                false => None,
+            };
+            let attempt = Box::pin(self.attempt(request, deadline, fault, &send));
             let broken = match timeout_at(deadline, attempt).await {
                 Err(_) => Broken {
                     why: "no answer in time",
@@ -163,6 +197,7 @@ impl SimAgent {
         &self,
         request: RequestId,
         deadline: Instant,
+        fault: Option<LinkFault>,
         send: &(impl Fn(Sent) -> Run + Send + Sync),
     ) -> Result<Result<T, Error>, Broken>
     where
@@ -177,7 +212,6 @@ impl SimAgent {
             why: "nobody listens",
             heard: false,
         })?;
-        let fault = self.faults.next();
         let late = match fault {
             Some(LinkFault::Delay(late)) => late,
             _ => lock(&self.dice).millis(0, 2),
@@ -290,7 +324,7 @@ impl Agent for SimAgent {
     async fn get(&self, name: &str, deadline: Instant) -> Answer<Volume> {
         let at = address(name)?;
         let view = self
-            .ask(deadline, |sent| {
+            .look(deadline, |sent| {
                 let at = at.clone();
                 async move {
                     let caller = sent.caller().await?;
@@ -303,7 +337,7 @@ impl Agent for SimAgent {
 
     async fn list(&self, deadline: Instant) -> Answer<Listing> {
         let listing = self
-            .ask(deadline, |sent| async move {
+            .look(deadline, |sent| async move {
                 let caller = sent.caller().await?;
                 sent.engine().list(&caller).await
             })
@@ -415,7 +449,7 @@ impl Agent for SimAgent {
         };
         let items: Vec<_> = items.iter().map(item).collect();
         let answer = self
-            .ask(deadline, |sent| {
+            .look(deadline, |sent| {
                 let items = items.clone();
                 async move {
                     let caller = sent.caller().await?;

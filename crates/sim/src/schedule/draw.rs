@@ -157,6 +157,19 @@ const TROUBLE: &[Kind] = &[
         let (host, verb) = (d.index(s.hosts), verb(d));
         Step::FaultAt(host, verb, fault(d), few(d))
     }),
+    kind(5, |d, s| {
+        let (vm, volume) = (d.index(s.vms), d.index(4));
+        let (verbs, step) = match d.below(3) {
+            0 => (MAKING, Step::Create(vm, volume)),
+            1 => (UNMAKING, Step::Remove(vm, volume)),
+            _ => {
+                let how_long = d.millis(500, 20_000);
+                (USING, Step::RunOnce(vm, volume, how_long))
+            }
+        };
+        let verb = d.pick(verbs).copied().unwrap_or("write");
+        Step::Amid(verb, fault(d), Box::new(step))
+    }),
     kind(3, |d, s| {
         let (host, down) = (d.index(s.hosts), d.millis(20_000, 120_000));
         let verb = d.pick(&["attach", "detach"]).copied().unwrap_or("attach");
@@ -179,6 +192,13 @@ fn link(dice: &mut Dice) -> Link {
 fn few(dice: &mut Dice) -> u32 {
     u32::try_from(1 + dice.below(3)).unwrap_or(1)
 }
+
+/// What making a volume calls.
+const MAKING: &[&str] = &["create_new", "write", "create_disk", "create_disk"];
+/// What removing one calls.
+const UNMAKING: &[&str] = &["delete_disk", "delete_disk", "write", "remove"];
+/// What using one calls.
+const USING: &[&str] = &["attach", "attach", "detach", "detach", "write", "disks"];
 
 /// Calls that matter most: those that change VMs and disks, and those whose answers decide.
 fn verb(dice: &mut Dice) -> &'static str {

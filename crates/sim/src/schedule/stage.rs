@@ -167,6 +167,13 @@ impl<'a> Stage<'a> {
                 let guest = universe.guest(vm).clone();
                 universe.spawn(async move { drop(guest.list().await) });
             }
+            Step::Amid(verb, fault, ref step) => {
+                if let Step::Create(vm, _) | Step::Remove(vm, _) | Step::RunOnce(vm, ..) = **step {
+                    let host = universe.host_of(self.vm(vm)).unwrap_or(0);
+                    universe.plan_fault_at(host, verb, fault);
+                }
+                Box::pin(self.step(step)).await;
+            }
             Step::RunOnce(vm, volume, how_long) => {
                 self.run_once(vm, vec![any_name(volume)], how_long);
             }

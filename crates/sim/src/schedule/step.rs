@@ -139,6 +139,8 @@ pub enum Step {
     Full(usize, bool),
     /// What goes wrong at a later call of a host's agent.
     Fault(usize, u64, Fault),
+    /// This step of a VM, and what goes wrong at the next call of this verb that its host's agent makes.
+    Amid(&'static str, Fault, Box<Self>),
     /// What goes wrong at the next calls, so many, of this verb that a host's agent makes.
     FaultAt(usize, &'static str, Fault, u32),
     /// A host loses power at the next call of this verb that its agent makes, with so much of its effect; it comes back
