@@ -165,6 +165,10 @@ impl Session {
             None => Ok(effect(&mut self.world.state(), When::After)),
             Some(Fault::Slow(how)) => {
                 sleep(how).await;
+                if self.is_dead() {
+                    // The request went with its connection; `Late` is the fault of those that did not.
+                    pending::<()>().await;
+                }
                 Ok(effect(&mut self.world.state(), When::After))
             }
             Some(Fault::Twice) => {

@@ -129,6 +129,16 @@ impl Book {
                 .is_some_and(|held| held.counts.is_empty() && held.stage != Stage::Lost)
     }
 
+    /// Nothing is younger than now: a clock that was set back must not make counts believed for ever.
+    pub(super) fn not_after(&mut self, now: Timestamp) {
+        for held in self.held.values_mut() {
+            held.since = held.since.min(now);
+            for count in held.counts.values_mut() {
+                count.last = count.last.min(now);
+            }
+        }
+    }
+
     /// Volumes whose counts are old enough to be compared with reality: mounted ones, and those whose mount went
     /// without us.
     pub(super) fn due(&self, now: Timestamp, believe: Duration) -> Vec<VolumeId> {

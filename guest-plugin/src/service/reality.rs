@@ -110,14 +110,7 @@ impl Volumes {
         let mut held: BTreeMap<VolumeId, Held> = loaded
             .held
             .into_iter()
-            .map(|mut held| {
-                // A clock that was set back must not make counts believed for ever.
-                held.since = held.since.min(now);
-                for count in held.counts.values_mut() {
-                    count.last = count.last.min(now);
-                }
-                (held.volume, held)
-            })
+            .map(|held| (held.volume, held))
             .collect();
         for entry in held.values_mut().filter(|h| h.stage == Stage::Mounted) {
             let target = self.target(entry.volume);
@@ -340,6 +333,7 @@ impl Volumes {
         let now = self.inner.ports.clock.now();
         let due = {
             let mut book = self.book();
+            book.not_after(now);
             book.forget_lost(now, LOST_FOR);
             book.due(now, self.limits().believe)
         };

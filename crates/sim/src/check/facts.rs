@@ -89,7 +89,11 @@ impl State {
 
     pub(crate) fn local_twin(&mut self, vm: &VmId, name: &str) {
         let short = split(name).0;
-        if self.vms.get(vm).is_some_and(|vm| vm.seen.contains(short)) {
+        // One that is being removed may be gone already.
+        let mut meant = self.meant(short).into_iter();
+        let leaving = meant.any(|(_, volume)| volume.standing == Standing::Leaving);
+        let seen = |vm: &super::state::Vm| vm.seen.contains(short);
+        if !leaving && self.vms.get(vm).is_some_and(seen) {
             let text = format!(
                 "dockerd in {} made a local volume '{name}', a name its plugin knows",
                 called(vm)
