@@ -42,6 +42,11 @@ impl ManualClock {
     pub fn advance(&self, millis: u64) {
         self.0.fetch_add(millis, Ordering::SeqCst);
     }
+
+    /// Somebody sets it back.
+    pub fn set_back(&self, millis: u64) {
+        self.0.fetch_sub(millis, Ordering::SeqCst);
+    }
 }
 
 impl Clock for ManualClock {

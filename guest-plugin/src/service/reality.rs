@@ -348,7 +348,11 @@ impl Volumes {
     /// Another VM waits: look at this one now, if its counts are old enough not to be believed blindly.
     async fn is_it_used(&self, volume: VolumeId) {
         let now = self.inner.ports.clock.now();
-        let due = self.book().due(now, self.limits().believe);
+        let due = {
+            let mut book = self.book();
+            book.not_after(now);
+            book.due(now, self.limits().believe)
+        };
         if due.contains(&volume) {
             drop(self.check(volume).ended().await);
         } else if self

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use vdvs_domain::{DatastoreName, VmId};
 use vdvs_engine::ports::DiskPath;
 
-use super::state::{Standing, State, Volume, called, split};
+use super::state::{Standing, State, Vm, Volume, called, split};
 use super::{Found, Promise};
 
 /// An answer that says *not found* rests on a look at every datastore in the same call. No call takes as long as this,
@@ -92,7 +92,7 @@ impl State {
         // One that is being removed may be gone already.
         let mut meant = self.meant(short).into_iter();
         let leaving = meant.any(|(_, volume)| volume.standing == Standing::Leaving);
-        let seen = |vm: &super::state::Vm| vm.seen.contains(short);
+        let seen = |vm: &Vm| vm.seen.contains(short);
         if !leaving && self.vms.get(vm).is_some_and(seen) {
             let text = format!(
                 "dockerd in {} made a local volume '{name}', a name its plugin knows",

@@ -97,6 +97,19 @@ async fn the_reality_check_keeps_what_is_in_use_and_believes_young_counts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_does_not_make_counts_believed_for_ever() {
+    let guest = Guest::new().await;
+    guest.agent.add("v", &none());
+    guest.volumes().follow();
+    guest.mount("v", "leaked").await;
+    guest.clock.set_back(3_600_000);
+    for _ in 0..4 {
+        guest.pass(61).await;
+    }
+    assert!(!guest.is_attached_here("v"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_vm_that_waits_makes_the_plugin_look_at_once() {
     let guest = Guest::new().await;
     let volume = guest.agent.add("v", &none());
