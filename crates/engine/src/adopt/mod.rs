@@ -244,7 +244,7 @@ impl Inner {
         for place in self.index.adopted_unseen(ds, group) {
             match self.finish_adoption(&place).await {
                 Err(why @ Error::Ambiguous { .. }) => {
-                    self.said.once(place.what(), &why.to_string())
+                    self.said.once(place.what(), &why.to_string());
                 }
                 Err(why) if is_damage(&why) => self.said.once(place.what(), &why.to_string()),
                 other => other?,
