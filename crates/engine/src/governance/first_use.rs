@@ -232,33 +232,45 @@ impl Inner {
         Ok(())
     }
 
-    /// The document beside the marker: the one that lies there, or a new one.
+    /// The document beside the marker: the one that lies there, or a new one. Never one that can be read and that
+    /// somebody may replace who has not seen it: the marker follows from it, and nothing reads it again.
     async fn first_document(&self, ds: &DatastoreName, first: &First) -> Result<Document, Error> {
         let store = &*self.ports.datastores;
-        loop {
+        for _ in 0..ATTEMPTS {
             let (seen, found) = self.read_document(ds).await?;
-            if let Some(document) = found {
-                return Ok(document);
-            }
-            let mut document = Document::open_to_all(self.ports.ids.uuid(), self.ports.ids.uuid());
-            document.version = 1;
-            match first {
-                First::Own => {}
-                First::With(access) => document.access = AccessConfig::clone(access),
-                First::Follow(rules) => {
-                    document.access.groups.clear();
-                    document.standing = Standing::Moved {
-                        config: rules.config,
-                        home: rules.home.clone(),
-                    };
-                }
-            }
+            let document = match found {
+                Some(document) if seen.is_settled() => return Ok(document),
+                // Another host began before it lay there. Written once more it is settled, or that host was first.
+                Some(document) => document,
+                None => self.new_document(first),
+            };
             let bytes = document.encode()?;
             let swapped = layout::config(ds).swap(store, &seen, bytes).await;
             if let Swapped::Done(_) = swapped.map_err(|why| unavailable(ds, &why))? {
                 return Ok(document);
             }
         }
+        Err(Error::DatastoreUnavailable {
+            datastore: ds.clone(),
+            why: "other hosts use it for the first time at this moment, try again".to_owned(),
+        })
+    }
+
+    fn new_document(&self, first: &First) -> Document {
+        let mut document = Document::open_to_all(self.ports.ids.uuid(), self.ports.ids.uuid());
+        document.version = 1;
+        match first {
+            First::Own => {}
+            First::With(access) => document.access = AccessConfig::clone(access),
+            First::Follow(rules) => {
+                document.access.groups.clear();
+                document.standing = Standing::Moved {
+                    config: rules.config,
+                    home: rules.home.clone(),
+                };
+            }
+        }
+        document
     }
 
     /// Whether a marker that is not whole stays so, on a datastore where still nothing else lies.

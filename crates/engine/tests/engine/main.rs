@@ -19,6 +19,7 @@ mod config_import;
 mod config_random;
 mod consistency;
 mod crashes;
+mod first_use;
 mod hosts;
 mod hosts_crashes;
 mod hosts_random;

@@ -1,0 +1,69 @@
+//! The first use of a datastore by two hosts at once.
+
+use std::time::Duration;
+
+use vdvs_domain::Error;
+use vdvs_engine::Engine;
+use vdvs_engine::api::{Caller, Outcome, Settings, VolumeView};
+use vdvs_host_sim::Fault;
+
+use crate::support::{Lab, call, ds, given, rand_request, volume};
+
+async fn make(engine: &Engine, caller: &Caller, name: &str) -> Result<Outcome<VolumeView>, Error> {
+    let call = call(rand_request());
+    engine
+        .create(caller, &call, &volume(name), &given(&[]))
+        .await
+}
+
+/// Both hosts make their first volume at once, each held up at one of its calls, the far one longer. `true`: they met
+/// at the document.
+async fn met(near_at: u64, far_at: u64) -> bool {
+    let lab = Lab::new();
+    let host = lab.world.add_host("esx02");
+    let session = lab.world.session(host);
+    let other = Engine::new(session.ports(), Settings::default());
+    let vm = lab.world.add_vm(host, "far", &ds("ds"));
+    let far = other
+        .caller(vm.instance_uuid, &vm.config_path)
+        .await
+        .unwrap();
+    let near = lab.caller(1);
+    let text = format!("held up at call {near_at} and call {far_at}");
+    lab.session
+        .plan(near_at, Fault::Slow(Duration::from_millis(100)));
+    session.plan(far_at, Fault::Slow(Duration::from_millis(200)));
+    let here = make(&lab.engine, &near, "near");
+    let (here, there) = tokio::join!(here, make(&other, &far, "far"));
+    for made in [here, there] {
+        made.unwrap_or_else(|why| panic!("{text}: {why}"));
+    }
+    // One configuration, for both and for whoever comes later.
+    let third = lab.world.session(lab.world.add_host("esx03"));
+    let third = Engine::new(third.ports(), Settings::default());
+    let mut configs = Vec::new();
+    for engine in [&lab.engine, &other, &third] {
+        let shown = engine.config_show().await.unwrap();
+        let of = shown.datastores.iter().find(|d| d.datastore == ds("ds"));
+        let of = of.unwrap();
+        assert_eq!(of.state, "governed", "{text}: {}", of.problem);
+        configs.push(of.config);
+    }
+    configs.dedup();
+    assert_eq!(configs.len(), 1, "{text}");
+    make(&lab.engine, &near, "later").await.unwrap();
+    let files = lab.world.files(&ds("ds"));
+    !files.contains(&"dockvols/.vdvs/config.1".to_owned())
+}
+
+/// Around the write of the document; the later one held up longer, so that each lies there while the other begins.
+#[tokio::test(start_paused = true)]
+async fn two_hosts_that_meet_anywhere_in_the_first_use_of_a_datastore_both_get_their_volume() {
+    let mut meetings = 0;
+    for near_at in 34..46 {
+        for far_at in near_at..near_at + 12 {
+            meetings += u32::from(met(near_at, far_at).await);
+        }
+    }
+    assert!(meetings > 0, "they never met");
+}
