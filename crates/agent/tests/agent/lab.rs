@@ -71,7 +71,9 @@ async fn an_agent_that_is_there_before_its_host_serves_each_vm_as_it_appears() {
     assert!(!agent.lab_socket("swarm01").exists());
     register(&host, "swarm01");
     // The socket is there a moment before somebody listens at it.
-    until("it listens", || agent.log().contains("listening vm=swarm01"));
+    until("it listens", || {
+        agent.log().contains("listening vm=swarm01")
+    });
 
     let mut guest = agent.lab_guest("swarm01");
     guest.create_volume(create("v")).await.unwrap();
