@@ -142,6 +142,24 @@ impl Book {
     /// Volumes whose counts are old enough to be compared with reality: mounted ones, and those whose mount went
     /// without us.
     pub(super) fn due(&self, now: Timestamp, believe: Duration) -> Vec<VolumeId> {
+        self.doubted(now, believe, |held| match held.stage {
+            Stage::Mounted => true,
+            Stage::Attached => !held.counts.is_empty(),
+            Stage::Lost => false,
+        })
+    }
+
+    /// Lost volumes whose counts are as old as that.
+    pub(super) fn lost_due(&self, now: Timestamp, believe: Duration) -> Vec<VolumeId> {
+        self.doubted(now, believe, |held| held.stage == Stage::Lost)
+    }
+
+    fn doubted(
+        &self,
+        now: Timestamp,
+        believe: Duration,
+        which: impl Fn(&Held) -> bool,
+    ) -> Vec<VolumeId> {
         let believe = u64::try_from(believe.as_millis()).unwrap_or(u64::MAX);
         let old = |held: &Held| {
             age(held.since, now) >= believe
@@ -152,12 +170,7 @@ impl Book {
         };
         self.held
             .values()
-            .filter(|held| match held.stage {
-                Stage::Mounted => true,
-                Stage::Attached => !held.counts.is_empty(),
-                Stage::Lost => false,
-            })
-            .filter(|held| self.is_idle(held.volume) && old(held))
+            .filter(|held| which(held) && self.is_idle(held.volume) && old(held))
             .map(|held| held.volume)
             .collect()
     }

@@ -258,7 +258,12 @@ impl Volumes {
             }
         };
         self.learn(&answer.attached, None).await;
-        self.adopt(&answer.attached);
+        for volume in self.adopt(&answer.attached) {
+            let volumes = self.clone();
+            self.inner.spawn(async move {
+                drop(volumes.check(volume).ended().await);
+            });
+        }
         for volume in answer.superseded {
             let epoch = items.iter().find(|i| i.volume == volume).map(|i| i.epoch);
             if let Some(epoch) = epoch {
@@ -278,10 +283,12 @@ impl Volumes {
         self.retry_leaving();
     }
 
-    /// Takes over what the host says is attached here and nobody works on.
-    fn adopt(&self, attached: &[Volume]) {
+    /// Takes over what the host says is attached here and nobody works on. Answers the lost ones among them whose
+    /// counts are old enough to be doubted: their attachment stands, and only a check can end it.
+    fn adopt(&self, attached: &[Volume]) -> Vec<VolumeId> {
         let now = self.inner.ports.clock.now();
         let mut book = self.book();
+        book.not_after(now);
         for volume in attached {
             if !book.is_idle(volume.id) {
                 continue;
@@ -289,10 +296,14 @@ impl Volumes {
             let name = volume.full_name().to_string();
             let locator = volume.attachment.as_ref().and_then(|a| a.locator.clone());
             if let Some(held) = book.held.get(&volume.id) {
-                if held.stage == Stage::Lost || held.epoch >= volume.epoch {
+                if held.epoch >= volume.epoch {
                     continue;
                 }
                 book.update(volume.id, |held| {
+                    if held.stage == Stage::Lost {
+                        // Another attachment than the one that was lost: its disk may be another node.
+                        held.device = None;
+                    }
                     held.epoch = volume.epoch;
                     held.name = name;
                     held.fstype = volume.filesystem.fstype.clone();
@@ -325,6 +336,10 @@ impl Volumes {
             );
             book.changed();
         }
+        let here = |id: &VolumeId| attached.iter().any(|volume| volume.id == *id);
+        let mut lost = book.lost_due(now, self.limits().believe);
+        lost.retain(here);
+        lost
     }
 
     /// Compares all counts that are old enough with reality, and retries what could not leave.
@@ -362,6 +377,13 @@ impl Volumes {
             .is_some_and(|held| held.stage == Stage::Attached)
         {
             self.settle(volume);
+        } else if self
+            .book()
+            .held
+            .get(&volume)
+            .is_some_and(|held| held.stage == Stage::Lost)
+        {
+            self.look_for_strays();
         } else if let Some(held) = self.book().held.get(&volume) {
             debug!(volume = %held.name, age_ms = age(held.since, now), "in use, or too young to tell");
         }

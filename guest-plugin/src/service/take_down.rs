@@ -244,12 +244,12 @@ impl Volumes {
         let Some(held) = self.book().held.get(&volume).cloned() else {
             return Ok(());
         };
+        if held.stage == Stage::Lost {
+            return self.release_lost(&held).await;
+        }
         let Some(node) = &held.device else {
             return Ok(());
         };
-        if held.stage == Stage::Lost {
-            return Ok(());
-        }
         let device = Device::from(node);
         let target = self.target(volume);
         // Where our mount is gone already, only the question is left.
@@ -303,6 +303,43 @@ impl Volumes {
         }
         self.book().update(volume, |held| held.counts.clear());
         Ok(())
+    }
+
+    /// A lost volume whose attachment the host says still stands: its disk died, or the host could not reach it. It has
+    /// no mount of ours any more. Where no container uses it either, its Unmounts were lost, and it goes.
+    async fn release_lost(&self, held: &Held) -> Ended {
+        if self.book().claims(held.volume) > 0 {
+            return Ok(());
+        }
+        // Where the host says the disk is comes first: since it was lost, this VM may have been started anew, and its
+        // node be another disk's.
+        let by_locator = Held {
+            device: None,
+            ..held.clone()
+        };
+        let found = self.device_of(&by_locator).await;
+        let held = &Held {
+            device: found
+                .as_ref()
+                .map(Node::from)
+                .or_else(|| held.device.clone()),
+            ..by_locator
+        };
+        match self.leave(held).await? {
+            Left::Gone => {
+                warn!(
+                    volume = %held.name,
+                    ids = held.counts.len(),
+                    "nobody uses the lost volume although it is counted as mounted (dockerd lost the Unmount): released"
+                );
+                Ok(())
+            }
+            Left::Busy => {
+                debug!(volume = %held.name, "lost, and containers still use it: it stays attached");
+                Ok(())
+            }
+            Left::Later(why) => Err(Stopped::final_(why)),
+        }
     }
 
     async fn release_leaked(&self, held: &Held) -> Ended {

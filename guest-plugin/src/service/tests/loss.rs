@@ -147,6 +147,58 @@ async fn a_lost_volume_whose_unmounts_never_come_is_forgotten_after_a_day() {
     guest.unmount("v", "leaked").await;
 }
 
+/// Its disk failed while the host could not reach the datastore; the record still says that this VM has it.
+async fn lost_and_still_attached(guest: &Guest) {
+    let volume = guest.agent.add("v", &none());
+    guest.volumes().follow();
+    guest.mount("v", "leaked").await;
+    let here = place(volume.id);
+    assert!(guest.devices.change(&here, |disk| disk.lost = true));
+    guest.pass(61).await;
+    assert!(lost(guest, "v") && guest.is_attached_here("v"));
+    assert!(guest.devices.change(&here, |disk| disk.lost = false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_volume_that_nobody_uses_is_let_go_as_any_leaked_one() {
+    let guest = Guest::new().await;
+    lost_and_still_attached(&guest).await;
+    for _ in 0..4 {
+        guest.pass(61).await;
+    }
+    assert!(!guest.is_attached_here("v") && guest.held("v").is_none());
+    guest.unmount("v", "leaked").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_volume_that_a_container_still_uses_stays_until_it_ends() {
+    let guest = Guest::new().await;
+    lost_and_still_attached(&guest).await;
+    guest.set_busy("v", true);
+    for _ in 0..5 {
+        guest.pass(61).await;
+    }
+    assert!(lost(&guest, "v") && guest.is_attached_here("v"));
+    guest.set_busy("v", false);
+    guest.pass(61).await;
+    assert!(!guest.is_attached_here("v") && guest.held("v").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attachment_newer_than_the_lost_one_that_nobody_heard_of_goes_too() {
+    let guest = Guest::new().await;
+    lost_and_still_attached(&guest).await;
+    guest.agent.release("v");
+    // The answer to this attach was lost with the plugin that asked.
+    let agent: &dyn Agent = guest.agent.as_ref();
+    let end = Instant::now() + Duration::from_secs(5);
+    agent.attach("v", false, 0, end).await.unwrap();
+    for _ in 0..4 {
+        guest.pass(61).await;
+    }
+    assert!(!guest.is_attached_here("v") && guest.held("v").is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_mount_that_vanished_is_made_again_if_used_and_let_go_if_not() {
     let guest = Guest::new().await;
