@@ -77,6 +77,10 @@ impl Rig {
         let hypervisor = self.lab.host_of(node)?.hypervisor();
         let mut disks = Vec::new();
         until_true(SOON, &format!("{node} has no disks of others"), || {
+            // Just moved here, it may not be registered yet.
+            if !hypervisor.vms()?.iter().any(|vm| vm.name == node) {
+                return Ok(false);
+            }
             disks = hypervisor.devices(node)?;
             Ok(disks.is_empty())
         })

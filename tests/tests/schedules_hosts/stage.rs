@@ -65,6 +65,11 @@ impl Stage {
     pub(crate) fn belongs_to(&self, node: &str, volume: &str) -> Result<()> {
         let holders = self.rig.holders(volume)?;
         ensure!(holders == [node], "{volume} is attached to {holders:?}");
+        self.written_on(node, volume)
+    }
+
+    /// The volume is written on in this VM, every line is there, and nobody else writes to it.
+    pub(crate) fn written_on(&self, node: &str, volume: &str) -> Result<()> {
         self.rig.writer_goes_on(node, volume)?;
         let kept = self.rig.all_lines_kept(node, volume)?;
         self.rig.note(volume, &format!("all of {kept} lines kept"));
@@ -139,6 +144,16 @@ const EXPECTED: &[(Program, &str, &str)] = &[
         Program::Plugin,
         "the host did not detach the disk",
         "agents are killed in the middle of it",
+    ),
+    (
+        Program::Agent,
+        "cannot be read",
+        "a host loses its datastore",
+    ),
+    (
+        Program::Hypervisor,
+        "cannot power on",
+        "a machine's disk belongs to another",
     ),
     (
         Program::Agent,
