@@ -141,12 +141,18 @@ impl Inner {
         if kind == Kind::UnfinishedRecord {
             return self.sweep_unfinished(place).await;
         }
+        if kind == Kind::UnfinishedOperation {
+            // Of a volume that does not exist yet, or not any more, too.
+            return match self.read_record(place).await? {
+                Some(stored) => self.resolve_one(&stored).await,
+                None => Ok(()),
+            };
+        }
         let stored = self.read_existing(place).await?;
         match kind {
             Kind::PoweredOffOwner => self.release_if_off(&stored).await,
             Kind::VanishedDisk => self.release_if_vanished(&stored).await,
             Kind::MovedOwner => self.follow_owner(&stored).await,
-            Kind::UnfinishedOperation => self.resolve_one(&stored).await,
             Kind::UnfinishedMove => self.sweep_volume_move(&stored).await,
             Kind::StaleRead => self.end_stale_read(&stored).await.map(drop),
             Kind::StaleClaim => self.withdraw_stale(&stored).await,

@@ -30,7 +30,7 @@ fn about(agent: &str, plugin: &'static str) -> About {
 }
 
 /// Until each host has told the other what it has now.
-async fn told(two: &Two) {
+pub(crate) async fn told(two: &Two) {
     sleep(Duration::from_secs(40)).await;
     until("both hosts are known", async || {
         let near = two.near.engine.admin_hosts().await.unwrap();

@@ -21,6 +21,7 @@ mod consistency;
 mod crashes;
 mod doctor;
 mod doctor_hosts;
+mod doctor_kinds;
 mod first_use;
 mod fsck;
 mod fsck_bytes;
