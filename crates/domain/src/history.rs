@@ -41,8 +41,21 @@ pub struct Happened {
     pub epoch: Epoch,
 }
 
+/// How an attachment ends, where it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// As the operation in the record was to end it, or it goes on.
+    Asked,
+    /// Its owner was proven unable to write, or lost the disk, whatever the operation in the record was to do.
+    Taken,
+}
+
 /// What a change of a record tells of its ownership: the kind, and the VM's name.
-fn told(before: &VolumeRecord, after: &VolumeRecord) -> Option<(&'static str, String)> {
+fn told(
+    before: &VolumeRecord,
+    after: &VolumeRecord,
+    how: Ending,
+) -> Option<(&'static str, String)> {
     let vm = |ownership: &Ownership| ownership.owner().map(|o| o.vm.name.clone());
     let doing = before.operation.as_ref().map(|o| o.kind);
     let kind = match (&before.ownership, &after.ownership) {
@@ -52,13 +65,11 @@ fn told(before: &VolumeRecord, after: &VolumeRecord) -> Option<(&'static str, St
         {
             MOVED
         }
-        // The host refused it, or the caller had gone: the VM never had it.
-        (Ownership::Attaching { .. }, Ownership::Free) if doing == Some(OperationKind::Attach) => {
-            return None;
-        }
-        (was, Ownership::Free) if was.owner().is_some() => match doing {
-            Some(OperationKind::Detach) => DETACHED,
-            Some(OperationKind::Fence) => FENCED,
+        (was, Ownership::Free) if was.owner().is_some() => match (how, doing) {
+            (_, Some(OperationKind::Fence)) => FENCED,
+            (Ending::Asked, Some(OperationKind::Detach)) => DETACHED,
+            // The host refused it, or the caller had gone: the VM never had it.
+            (Ending::Asked, Some(OperationKind::Attach)) => return None,
             _ => RELEASED,
         },
         _ if before.group != after.group => MOVED,
@@ -74,10 +85,10 @@ fn told(before: &VolumeRecord, after: &VolumeRecord) -> Option<(&'static str, St
 impl VolumeRecord {
     /// Adds what its change from `before` tells, written by `host` at `at`. The oldest event goes beyond
     /// [`MAX_EVENTS`].
-    pub fn note(&mut self, before: &Self, at: Timestamp, host: &str) {
+    pub fn note(&mut self, before: &Self, how: Ending, at: Timestamp, host: &str) {
         let of = |record: &Self| record.ownership.owner().map(|o| o.vm.id.clone());
         self.rebuilt &= self.epoch == before.epoch && of(self) == of(before);
-        let Some((kind, vm)) = told(before, self) else {
+        let Some((kind, vm)) = told(before, self, how) else {
             return;
         };
         self.history.push(Happened {
@@ -168,10 +179,14 @@ mod tests {
     }
 
     fn after(before: &VolumeRecord, event: Event) -> VolumeRecord {
+        let how = match event {
+            Event::Released => Ending::Taken,
+            _ => Ending::Asked,
+        };
         let mut next = before.clone();
         next.ownership = before.ownership.apply(event).unwrap();
         next.operation = None;
-        next.note(before, Timestamp::from_millis(5), "esx01");
+        next.note(before, how, Timestamp::from_millis(5), "esx01");
         next
     }
 
@@ -189,6 +204,15 @@ mod tests {
             Event::AttachUndone,
         );
         assert_eq!(last(&failed), None, "the VM never had it");
+        let unknown = after(
+            &doing(attaching.clone(), OperationKind::Attach),
+            Event::Released,
+        );
+        assert_eq!(
+            last(&unknown),
+            Some((RELEASED, "vm1")),
+            "it may have had it"
+        );
         let attached = after(
             &doing(attaching, OperationKind::Attach),
             Event::Attached(None),
@@ -207,11 +231,16 @@ mod tests {
         );
         let leaving = after(&doing(attached, OperationKind::Detach), Event::BeginDetach);
         assert_eq!(last(&leaving), Some((ATTACHED, "vm1")), "it still has it");
+        let died = after(
+            &doing(leaving.clone(), OperationKind::Detach),
+            Event::Released,
+        );
+        assert_eq!(last(&died), Some((RELEASED, "vm1")), "it never let it go");
         let left = after(&doing(leaving, OperationKind::Detach), Event::Detached);
         assert_eq!(last(&left), Some((DETACHED, "vm1")));
         let mut given = left.clone();
         given.group = GroupId::new(Uuid::from_u128(5));
-        given.note(&left, Timestamp::default(), "esx01");
+        given.note(&left, Ending::Asked, Timestamp::default(), "esx01");
         assert_eq!(last(&given), Some((MOVED, "")));
         assert!(given.same_attachment(&free()) || given.epoch == free().epoch);
     }
@@ -227,7 +256,7 @@ mod tests {
             record.ownership = Ownership::Attached {
                 owner: owner(&format!("vm{n}")),
             };
-            record.note(&before, Timestamp::from_millis(n), "esx01");
+            record.note(&before, Ending::Asked, Timestamp::from_millis(n), "esx01");
         }
         assert_eq!(record.history.len(), MAX_EVENTS);
         assert_eq!(last(&record), Some((ATTACHED, "vm39")));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vdvs_domain::error::{by_id, full_name};
+use vdvs_domain::history::Ending;
 use vdvs_domain::record::{FORMAT, NameClaim};
 use vdvs_domain::{
     DatastoreName, Error, GroupId, VolumeAddress, VolumeId, VolumeName, VolumeRecord,
@@ -42,6 +43,8 @@ impl Stored {
 pub(crate) enum Change {
     /// Write this.
     To(Box<VolumeRecord>),
+    /// Write this: its owner lost it, whatever was being done to it.
+    Taken(Box<VolumeRecord>),
     /// It is as it should be already.
     Keep,
 }
@@ -263,9 +266,14 @@ impl Inner {
                     looked_on: place.ds.to_string(),
                 });
             };
-            let next = match step(&found)? {
-                Change::To(mut next) => {
-                    next.note(&found, self.now(), &self.host_name(self.host));
+            let change = step(&found)?;
+            let how = match change {
+                Change::Taken(_) => Ending::Taken,
+                Change::To(_) | Change::Keep => Ending::Asked,
+            };
+            let next = match change {
+                Change::To(mut next) | Change::Taken(mut next) => {
+                    next.note(&found, how, self.now(), &self.host_name(self.host));
                     *next
                 }
                 Change::Keep if unsettled => found,

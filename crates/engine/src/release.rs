@@ -170,7 +170,7 @@ impl Inner {
                 let mut next = record.clone();
                 next.ownership = record.ownership.apply(Event::Released)?;
                 next.operation = None;
-                Ok(next.into())
+                Ok(Change::Taken(Box::new(next)))
             })
             .await?;
         if let Some(owner) = begun.record.ownership.owner() {
