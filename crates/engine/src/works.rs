@@ -7,7 +7,7 @@
 //! A caller may go away, the work goes on; who asks for the same volume again waits for the same work. It ends early
 //! only when the agent stops or an administrator removes the volume, and then takes back what it made.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub(crate) struct Work {
 
 /// The disks being made.
 #[derive(Debug, Default)]
-pub(crate) struct Works(Mutex<HashMap<VolumeId, Arc<Work>>>);
+pub(crate) struct Works(Mutex<BTreeMap<VolumeId, Arc<Work>>>);
 
 /// The work is in the table until this is dropped.
 pub(crate) struct Underway<'a> {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// Which part of a call's effect happens before things go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum When {
@@ -39,6 +41,10 @@ pub struct Called {
     pub verb: &'static str,
     /// It can stop in the middle ([`When::Half`] is a case of its own).
     pub divisible: bool,
+    /// When it had its effect, or was found to have none.
+    pub at: Instant,
+    /// Something that survives an agent was different afterwards.
+    pub changed: bool,
 }
 
 impl Called {
@@ -49,6 +55,8 @@ impl Called {
         Self {
             verb,
             divisible: Self::DIVISIBLE.contains(&verb),
+            at: Instant::now(),
+            changed: false,
         }
     }
 }

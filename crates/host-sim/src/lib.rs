@@ -12,6 +12,7 @@
 //! VM holds none, as on the real thing; its configuration file names the saved state.
 #![forbid(unsafe_code)]
 
+mod bell;
 mod changes;
 mod disk_io;
 mod fault;
@@ -22,8 +23,10 @@ mod session;
 mod session_host;
 mod session_storage;
 mod state;
+mod survives;
 mod world;
 
+pub use bell::Bell;
 pub use disk_io::DiskIoError;
 pub use fault::{Called, Fault, When};
 pub use observe::{Event, Removal};

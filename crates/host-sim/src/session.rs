@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -12,6 +11,7 @@ use vdvs_domain::{HostId, Timestamp, VolumeId};
 use vdvs_engine::api::Ports;
 use vdvs_engine::ports::{Clock, Ids};
 
+use crate::bell::Bell;
 use crate::changes::Change;
 use crate::fault::{Called, Fault, Faults, When};
 use crate::state::State;
@@ -25,7 +25,7 @@ pub struct Session {
     pub(crate) world: World,
     pub(crate) host: HostId,
     faults: Mutex<Faults>,
-    died: watch::Sender<bool>,
+    died: Bell,
 }
 
 impl fmt::Debug for Session {
@@ -48,7 +48,7 @@ impl Session {
             world,
             host,
             faults: Mutex::default(),
-            died: watch::channel(false).0,
+            died: Bell::default(),
         })
     }
 
@@ -110,7 +110,7 @@ impl Session {
     /// Dies now.
     pub fn crash(&self) {
         self.faults().crashed = true;
-        self.died.send_replace(true);
+        self.died.ring();
     }
 
     /// Whether the agent has died.
@@ -121,8 +121,7 @@ impl Session {
 
     /// Returns when the agent has died.
     pub async fn died(&self) {
-        // The sender lives as long as `self`.
-        drop(self.died.subscribe().wait_for(|died| *died).await);
+        self.died.after(0).await;
     }
 
     /// One call: `effect` is told how much of it happens, and happens twice if that is the fault.
@@ -162,7 +161,7 @@ impl Session {
             }
         };
         match fault {
-            None => Ok(effect(&mut self.world.state(), When::After)),
+            None => Ok(self.undisturbed(&mut effect)),
             Some(Fault::Slow(how)) => {
                 sleep(how).await;
                 if self.is_dead() {
@@ -197,6 +196,20 @@ impl Session {
                 pending().await
             }
         }
+    }
+
+    /// A call with which nothing goes wrong. Who traces learns whether it changed anything.
+    fn undisturbed<T>(&self, effect: &mut impl FnMut(&mut State, When) -> T) -> T {
+        let mut state = self.world.state();
+        if self.faults().traced.is_none() {
+            return effect(&mut state, When::After);
+        }
+        let before = state.survives();
+        let done = effect(&mut state, When::After);
+        if let Some(last) = self.faults().traced.as_mut().and_then(|t| t.last_mut()) {
+            last.changed = state.survives() != before;
+        }
+        done
     }
 }
 

@@ -144,20 +144,21 @@ impl Host for Session {
     }
 
     async fn changed(&self, generation: u64, deadline: Instant) -> Result<u64, HostError> {
-        let watch = self.call("changed", |state, _| {
-            state
-                .hosts
-                .get(&self.host)
-                .map(|host| host.generation.subscribe())
+        let changes = self.call("changed", |state, _| {
+            let host = state.hosts.get(&self.host);
+            host.map(|host| host.changes.clone())
         });
-        let Some(mut watch) = watch.await? else {
+        let Some(changes) = changes.await? else {
             return Err(HostError::Failed {
                 why: "no such host".to_owned(),
             });
         };
-        // The deadline or a dropped world: the present number either way.
-        drop(timeout_at(deadline, watch.wait_for(|now| *now > generation)).await);
-        let now = *watch.borrow();
-        Ok(now)
+        // Generations begin with 1, so that who knows none asks with 0.
+        let seen = generation.checked_sub(1);
+        if let Some(seen) = seen {
+            // The deadline: the present number all the same.
+            drop(timeout_at(deadline, changes.after(seen)).await);
+        }
+        Ok(changes.count().saturating_add(1))
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 use vdvs_domain::ownership::Locator;
@@ -14,6 +13,7 @@ use vdvs_engine::ports::{
     Power, StorageError, VmDisk,
 };
 
+use crate::bell::Bell;
 use crate::changes::Change;
 use crate::disk_io::BLOCK_BYTES;
 use crate::fault::When;
@@ -92,7 +92,8 @@ pub(crate) struct VmState {
 #[derive(Debug)]
 pub(crate) struct HostState {
     pub(crate) name: String,
-    pub(crate) generation: watch::Sender<u64>,
+    /// Rings at every change of its VMs.
+    pub(crate) changes: Bell,
     /// Datastores this host cannot reach now.
     pub(crate) unreachable: BTreeSet<DatastoreName>,
     /// Datastores whose calls never return on this host.
@@ -307,7 +308,7 @@ impl State {
 
     pub(crate) fn bump(&self, host: HostId) {
         if let Some(host) = self.hosts.get(&host) {
-            host.generation.send_modify(|g| *g += 1);
+            host.changes.ring();
         }
     }
 }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 use vdvs_domain::{DatastoreName, HostId, VmId};
 use vdvs_engine::ports::{AuditEntry, DatastoreKind, DiskPath, Power, VmDisk};
 
+use crate::bell::Bell;
 use crate::life::config;
 use crate::observe::{Event, Removal};
 use crate::session::Session;
@@ -127,7 +127,7 @@ impl World {
             id,
             HostState {
                 name: name.to_owned(),
-                generation: watch::channel(1).0,
+                changes: Bell::default(),
                 unreachable: Default::default(),
                 hanging: Default::default(),
                 ghosts: BTreeMap::new(),

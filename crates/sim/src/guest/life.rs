@@ -12,7 +12,7 @@ use tokio::select;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
-use crate::universe::Bell;
+use vdvs_host_sim::Bell;
 
 /// A part of a guest: the machine, its plugin's process, its dockerd's, a container. Cloning gives the same life.
 #[derive(Debug, Clone, Default)]

@@ -11,9 +11,9 @@ use vdvs_domain::HostId;
 use vdvs_engine::Engine;
 use vdvs_engine::api::Settings;
 use vdvs_engine::ports::Power;
-use vdvs_host_sim::{Fault, Session, When};
+use vdvs_host_sim::{Bell, Fault, Session, When};
 
-use super::{Bell, Universe, locked};
+use super::{Universe, locked};
 
 /// The host's watchdog starts a dead agent again after this time.
 const WATCHDOG: Duration = Duration::from_millis(800);

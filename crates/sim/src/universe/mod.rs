@@ -6,12 +6,10 @@
 //! | `hosts` | a host: power, its agent's process and who starts it again |
 //! | `vms` | a VM: power, where it is registered, its guest |
 //! | `storage` | what hosts reach of the datastores |
-//! | `bell` | waking those who wait, first come first served, so that a run repeats |
 //!
 //! Nothing here knows what should happen: steps and the fleet say so. What a host or VM does by itself, as starting its
 //! agent again, it does here.
 
-mod bell;
 mod hosts;
 mod storage;
 mod switchboard;
@@ -29,7 +27,6 @@ use crate::check::Checker;
 use crate::guest::{Guest, Setup};
 use crate::schedule::{Coverage, Shape, Trace};
 
-pub use bell::Bell;
 pub use switchboard::{Line, Switchboard};
 
 use hosts::Site;

@@ -9,9 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vdvs_domain::{HostId, VmId};
 use vdvs_engine::Engine;
-use vdvs_host_sim::Session;
-
-use super::bell::Bell;
+use vdvs_host_sim::{Bell, Session};
 
 /// The agent at the other end of a VM's connection. It is the same process while `incarnation` is the same.
 #[derive(Debug, Clone)]
