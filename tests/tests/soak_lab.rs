@@ -5,8 +5,8 @@
 //!   make 200 ─► rounds: guests work, chaos kills ─► all heals ─► quiet: nothing open, figures ─► … ─► read all ─► remove
 //! ```
 //! A guest is a machine of its own with a plugin in it, spoken to as an engine would; its containers are processes that
-//! write numbered lines into a volume, each flushed before it is acknowledged, and read what all before them wrote. In
-//! every second round one host's programs and one guest's plugin are spared, so that memory and descriptors of programs
+//! write numbered lines into a volume, each flushed before it is acknowledged, and read what all before them wrote. After
+//! the first rounds one host's programs and one guest's plugin are spared, so that memory and descriptors of programs
 //! that worked all the while can be compared from quiet moment to quiet moment.
 //!
 //! `VDVS_SOAK_MINUTES` says how long (an ordinary run: one minute), `VDVS_SEED` which operations and kills are drawn;
@@ -48,8 +48,11 @@ use known::{Known, VOLUMES};
 const GUESTS: u8 = 8;
 /// Of an ordinary run, in minutes.
 const MINUTES: f64 = 1.0;
-/// Every second round spares some programs.
+/// In the first of them everything dies, in those after it some programs are spared.
+const SPARED_AFTER: u32 = 2;
+/// Each round ends with a quiet moment, which takes its time: a short run has few of them.
 const ROUNDS: u32 = 4;
+const ROUNDS_OF_A_LONG_RUN: u32 = 6;
 /// Locks of a dead host are held so long.
 const LAPSE: Duration = Duration::from_secs(3);
 /// Seconds a Mount may take; the agent waits ten less.
@@ -72,10 +75,12 @@ fn guests_and_volumes_outlive_everything_that_dies_and_nothing_leaks() -> Result
     fill(&rig, &known, &dice)?;
     quiet(&rig, &known)?;
     figures.take(&rig, "before")?;
-    for round in 1..=ROUNDS {
-        let spare = round % 2 == 0;
+    let long = time >= figures::TELLS;
+    let rounds = if long { ROUNDS_OF_A_LONG_RUN } else { ROUNDS };
+    for round in 1..=rounds {
+        let spare = round > SPARED_AFTER;
         let dice = dice.branch(u64::from(round));
-        work(&rig, &known, &dice, time / ROUNDS, spare)?;
+        work(&rig, &known, &dice, time / rounds, spare)?;
         quiet(&rig, &known).with_context(|| format!("after round {round}"))?;
         figures.take(&rig, &format!("after round {round}"))?;
         rig.one_writer()?;

@@ -12,7 +12,7 @@ use crate::dice::Dice;
 use crate::known::Known;
 
 const HOSTS: [&str; 2] = ["esx01", "esx02"];
-/// Of this host the programs, and of this guest everything, are spared in every second round.
+/// Of this host the programs, and of this guest everything, are spared after the first rounds.
 const SPARED_HOST: &str = "esx01";
 const SPARED_GUEST: &str = "swarm01";
 /// Milliseconds between two deaths, and between a death and the next life, at most.

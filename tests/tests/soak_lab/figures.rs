@@ -15,7 +15,7 @@ use vdvs_tests::rig::Rig;
 use crate::DATASTORES;
 
 /// A run shorter than this is too short to tell a leak from a program that has just begun.
-const TELLS: Duration = Duration::from_secs(600);
+pub(crate) const TELLS: Duration = Duration::from_secs(600);
 /// What a program may have grown between the first and the last of its quiet moments. Allocators keep some.
 const GROWN_KIB: u64 = 4096;
 /// A connection here and there may just be closing.
@@ -56,20 +56,18 @@ impl Figures {
 
     /// No program that lived from one quiet moment to a later one has grown: its first compared with its last.
     pub(crate) fn must_be_flat(&self, time: Duration) -> Result<()> {
-        let mut lives: BTreeMap<(&str, u32), Vec<(usize, Figure)>> = BTreeMap::new();
-        for (at, moment) in self.0.iter().enumerate() {
+        let mut lives: BTreeMap<(&str, u32), Vec<Figure>> = BTreeMap::new();
+        for moment in &self.0 {
             for (name, figure) in moment {
                 let life = lives.entry((name, figure.process.pid)).or_default();
-                life.push((at, *figure));
+                life.push(*figure);
             }
         }
         let mut grown = Vec::new();
         for ((name, _), life) in &lives {
-            // Before the first round it had done next to nothing: what it needs for work is no leak.
-            let mut worked = life
-                .iter()
-                .filter(|(at, _)| *at > 0)
-                .map(|(_, figure)| figure);
+            // At its first quiet moment it may have just begun: what it needs for work is no leak.
+            let begun = usize::from(life.len() > 2);
+            let mut worked = life.iter().skip(begun);
             let (Some(first), Some(last)) = (worked.next(), worked.next_back()) else {
                 continue;
             };

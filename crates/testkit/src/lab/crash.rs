@@ -55,7 +55,16 @@ impl Lab {
     pub fn move_node(&self, node: &str, to: &str) -> Result<()> {
         let moving = self.node(node)?;
         ensure!(!moving.is_on()?, "{node} is on");
-        let from = self.layout.vm_dir(&moving.record()?.host, node);
+        let host = moving.record()?.host;
+        // Where a host listens for its VM is the host's own, and stays behind.
+        let sockets = self.layout.vsock_dir(&host, node);
+        for socket in fs::read_dir(&sockets)
+            .with_context(|| format!("read {}", sockets.display()))?
+            .flatten()
+        {
+            fs::remove_file(socket.path()).ok();
+        }
+        let from = self.layout.vm_dir(&host, node);
         let into = self.layout.vm_dir(to, node);
         let vms = into.parent().context("a VM's folder is in a folder")?;
         fs::create_dir_all(vms).with_context(|| format!("create {}", vms.display()))?;
