@@ -135,9 +135,9 @@ pub(crate) fn host_of(a: &Arena, name: &str) -> Option<HostId> {
     Some(HostId::new(host))
 }
 
-/// Waits until `is` holds, at most two simulated minutes.
+/// Waits until `is` holds, at most six simulated minutes: longer than a host leaves alone what it failed to tell.
 pub(crate) async fn until(a: &Arena, what: &str, is: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_secs(360);
     while !is() {
         let files = || a.world.files(&ds("ds"));
         assert!(

@@ -1,7 +1,7 @@
 //! One operation, struck at every call that its agents make to a port.
 //!
 //! ```text
-//!   prepare ─► act, undisturbed: every call of each agent is a point
+//!   prepare ─► act, undisturbed: every call of each agent is a point; whether it changed anything is seen
 //!   per point and kind:  prepare ─► act, struck ─► another agent ─► (settle ─► check) ─► the same request ─► settle
 //!                        ─► check, what was acknowledged is there ─► the same request, the same answer ─► check
 //! ```
@@ -13,11 +13,11 @@ use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep, timeout};
 use vdvs_domain::Error;
 use vdvs_host_sim::{Called, Fault, When};
+use vdvs_matrix::{Case, Points};
 
 use crate::agree::{self, Acknowledged};
 use crate::arena::{Arena, Side};
 use crate::ops::Operation;
-use vdvs_matrix::Score;
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ enum Strike {
     Twice,
     /// The effect takes place, and the answer is lost.
     Unanswered,
+    /// Nothing takes place, and the answer says so.
+    Fails,
 }
 
 impl Strike {
@@ -36,6 +38,7 @@ impl Strike {
             Self::Dies(when) => Fault::Crash(when),
             Self::Twice => Fault::Twice,
             Self::Unanswered => Fault::NoAnswer(When::After),
+            Self::Fails => Fault::Fail,
         }
     }
 }
@@ -54,8 +57,8 @@ enum Then {
 /// The second deaths are spread over so many calls: more than any recovery with its repeated request takes.
 const SPREAD: u64 = 61;
 
-struct Case<'a> {
-    op: &'a Operation,
+struct Struck {
+    op: &'static Operation,
     side: Side,
     /// Number of the call, from 0, and what it is; none: all of them.
     at: Option<(u64, Called)>,
@@ -63,7 +66,7 @@ struct Case<'a> {
     then: Then,
 }
 
-impl fmt::Display for Case<'_> {
+impl fmt::Display for Struck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, agent {:?}", self.op.name, self.side)?;
         match self.at {
@@ -98,17 +101,17 @@ async fn prepared(op: &Operation) -> Arena {
 }
 
 /// The points of an operation: the calls of one agent, from the request to its answer.
-async fn points(op: &Operation, side: Side) -> Vec<Called> {
+async fn calls(op: &Operation, side: Side) -> Vec<Called> {
     let arena = prepared(op).await;
     let session = arena.session(side);
     session.begin_trace();
     let said = (op.act)(&arena).await;
-    let points = session.end_trace();
+    let calls = session.end_trace();
     said.unwrap_or_else(|why| panic!("{}, undisturbed: {why}", op.name));
     settle(&arena, op).await;
     agree::check(&arena, op.name).await;
     (op.holds)(&arena).await;
-    points
+    calls
 }
 
 async fn settle(arena: &Arena, op: &Operation) {
@@ -125,7 +128,7 @@ async fn settle(arena: &Arena, op: &Operation) {
     }
 }
 
-impl Case<'_> {
+impl Struck {
     async fn run(&self) {
         let text = self.to_string();
         let arena = prepared(self.op).await;
@@ -169,8 +172,8 @@ impl Case<'_> {
         let session = arena.session(self.side);
         let act = (self.op.act)(arena);
         tokio::pin!(act);
-        if self.at.is_none() && self.op.actor.is_none() {
-            // What nobody asked for does not fail: it is tried again for as long as no exclusive create is the first.
+        if self.at.is_none() {
+            // What agents and guests try until it is done would be tried for as long as no exclusive create is the first.
             match timeout(DOUBLED, &mut act).await {
                 Ok(said) => return Some(said),
                 Err(_) => session.plan_nothing(),
@@ -240,55 +243,64 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(future)
 }
 
-/// What is done at a point. Dying before a call is dying after the one before it; only a call that can stop in its
-/// middle leaves more.
-fn strikes(at: u64, call: Called) -> Vec<(Strike, Then)> {
+/// What is done at a point, and at how many of them it is not done because the world would be one that is struck anyway:
+/// * dying before a call is dying after the one before it;
+/// * dying after a call that changed nothing is dying after the one before it, unless time has passed between them;
+/// * who looks twice and answers what it saw the second time has looked once.
+fn strikes(at: u64, call: Called, time_passed: bool) -> Vec<(Strike, Then)> {
     let mut all = Vec::new();
-    let mut dies = |when| {
-        for then in [Then::Repeat, Then::Later] {
-            all.push((Strike::Dies(when), then));
-        }
-    };
+    let mut both = |strike| all.extend([(strike, Then::Repeat), (strike, Then::Later)]);
     if at == 0 {
-        dies(When::Before);
+        both(Strike::Dies(When::Before));
     }
     if call.divisible {
-        dies(When::Half);
+        both(Strike::Dies(When::Half));
     }
-    dies(When::After);
-    // Anywhere, in time: a factor without a common divisor visits every call.
-    let again = Then::Again(at.wrapping_mul(17) % SPREAD);
-    all.push((Strike::Dies(When::After), again));
-    for strike in [Strike::Twice, Strike::Unanswered] {
-        all.push((strike, Then::Repeat));
+    if call.changed {
+        both(Strike::Dies(When::After));
+        both(Strike::Fails);
+        // Anywhere, in time: a factor without a common divisor visits every call.
+        let again = Then::Again(at.wrapping_mul(17) % SPREAD);
+        all.push((Strike::Dies(When::After), again));
+        all.push((Strike::Twice, Then::Repeat));
+    } else if time_passed {
+        all.push((Strike::Dies(When::After), Then::Repeat));
     }
+    all.push((Strike::Unanswered, Then::Repeat));
     all
 }
 
-/// Strikes one operation everywhere.
-pub(crate) fn matrix(op: &'static Operation, score: &mut Score) {
+/// Everything that can go wrong with one operation.
+pub(crate) fn points(op: &'static Operation) -> Points {
+    let mut points = Points::default();
     for side in op.struck.iter().copied() {
-        let Some(calls) = score.attempt(op.name, || block_on(points(op, side))) else {
-            continue;
-        };
-        score.points += calls.len();
-        let each = (0u64..).zip(calls);
-        let struck = each.flat_map(|(at, call)| {
-            let strikes = strikes(at, call).into_iter();
-            strikes.map(move |(strike, then)| (Some((at, call)), strike, then))
-        });
-        let twice = [(None, Strike::Twice, Then::Repeat)];
-        let fits = |then: Then| op.later || then != Then::Later;
-        for (at, strike, then) in struck.chain(twice).filter(|(.., then)| fits(*then)) {
-            let case = Case {
-                op,
-                side,
-                at,
-                strike,
-                then,
-            };
-            score.runs += 1;
-            score.attempt(&case.to_string(), || block_on(case.run()));
+        let calls = block_on(calls(op, side));
+        assert!(!calls.is_empty(), "{}: {side:?} does nothing", op.name);
+        points.number += calls.len();
+        let mut before = None;
+        let mut all = vec![(None, Strike::Twice, Then::Repeat)];
+        for (at, call) in (0u64..).zip(calls) {
+            let time_passed = before.is_some_and(|before| before != call.at);
+            before = Some(call.at);
+            let strikes = strikes(at, call, time_passed).into_iter();
+            all.extend(strikes.map(|(strike, then)| (Some((at, call)), strike, then)));
         }
+        all.retain(|(.., then)| op.later || *then != Then::Later);
+        points
+            .cases
+            .extend(all.into_iter().map(|(at, strike, then)| {
+                let struck = Struck {
+                    op,
+                    side,
+                    at,
+                    strike,
+                    then,
+                };
+                Case {
+                    name: struck.to_string(),
+                    run: Box::new(move || block_on(struck.run())),
+                }
+            }));
     }
+    points
 }

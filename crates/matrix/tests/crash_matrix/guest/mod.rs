@@ -17,16 +17,16 @@ use self::gate::{Call, Port, Wrong};
 use self::life::{Guest, none};
 pub(crate) use self::ops::{ALL, GuestOperation};
 use crate::strike::block_on;
-use vdvs_matrix::Score;
+use vdvs_matrix::{Case, Points};
 
-struct Case<'a> {
-    op: &'a GuestOperation,
+struct Struck {
+    op: &'static GuestOperation,
     /// Number of the call, from 0, and what it is; none: all of them.
     at: Option<(u64, Call)>,
     wrong: Wrong,
 }
 
-impl fmt::Display for Case<'_> {
+impl fmt::Display for Struck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "plugin: {}", self.op.name)?;
         match self.at {
@@ -48,7 +48,7 @@ async fn prepared(op: &GuestOperation) -> Guest {
     guest
 }
 
-async fn points(op: &GuestOperation) -> Vec<Call> {
+async fn calls(op: &GuestOperation) -> Vec<Call> {
     let guest = prepared(op).await;
     let gate = guest.gate();
     gate.begin_trace();
@@ -64,7 +64,7 @@ async fn points(op: &GuestOperation) -> Vec<Call> {
     points
 }
 
-impl Case<'_> {
+impl Struck {
     async fn run(&self) {
         let text = self.to_string();
         let guest = prepared(self.op).await;
@@ -180,23 +180,26 @@ fn wrongs(at: u64, call: Call) -> Vec<Wrong> {
     all
 }
 
-/// Strikes one operation everywhere.
-pub(crate) fn matrix(op: &'static GuestOperation, score: &mut Score) {
-    let Some(calls) = score.attempt(op.name, || block_on(points(op))) else {
-        return;
-    };
-    score.attempt(op.name, || {
-        assert!(!calls.is_empty(), "{} does nothing", op.name);
-    });
-    score.points += calls.len();
+/// Everything that can go wrong with one operation.
+pub(crate) fn points(op: &'static GuestOperation) -> Points {
+    let calls = block_on(calls(op));
+    assert!(!calls.is_empty(), "{} does nothing", op.name);
+    let number = calls.len();
     let each = (0u64..).zip(calls);
     let struck = each.flat_map(|(at, call)| {
         let wrongs = wrongs(at, call).into_iter();
         wrongs.map(move |wrong| (Some((at, call)), wrong))
     });
-    for (at, wrong) in struck.chain([(None, Wrong::Twice)]) {
-        let case = Case { op, at, wrong };
-        score.runs += 1;
-        score.attempt(&case.to_string(), || block_on(case.run()));
+    let case = |(at, wrong)| {
+        let struck = Struck { op, at, wrong };
+        Case {
+            name: struck.to_string(),
+            run: Box::new(move || block_on(struck.run())),
+        }
+    };
+    let all = [(None, Wrong::Twice)].into_iter().chain(struck);
+    Points {
+        number,
+        cases: all.map(case).collect(),
     }
 }

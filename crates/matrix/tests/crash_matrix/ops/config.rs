@@ -35,6 +35,26 @@ fn init(datastore: &str) -> ConfigVerb {
     }
 }
 
+/// Removes it with the flag that fits, as one is told: whether other hosts follow it hangs on how long they have run.
+async fn remove(a: &Arena) -> Said {
+    let remove = |local: bool| ConfigVerb::Remove {
+        local,
+        unlink: !local,
+        confirm: true,
+        no_backup: false,
+    };
+    match configure(a, remove(true)).await {
+        Err(why)
+            if why
+                .to_string()
+                .ends_with("vdvs config rm --unlink --confirm") =>
+        {
+            configure(a, remove(false)).await
+        }
+        said => said,
+    }
+}
+
 /// There is one configuration, at this home, and this datastore follows it; both hosts say so.
 fn governed<'a>(a: &'a Arena, home: &'static str, follows: &'static str) -> Doing<'a, ()> {
     Box::pin(async move {
@@ -131,17 +151,7 @@ pub(crate) const ALL: &[Operation] = &[
     },
     Operation {
         name: "config rm",
-        act: |a| {
-            Box::pin(configure(
-                a,
-                ConfigVerb::Remove {
-                    local: true,
-                    unlink: false,
-                    confirm: true,
-                    no_backup: false,
-                },
-            ))
-        },
+        act: |a| Box::pin(remove(a)),
         holds: |a| {
             Box::pin(async move {
                 let why = a.get(1, "keep").await.unwrap_err();

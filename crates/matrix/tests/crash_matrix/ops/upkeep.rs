@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::{advance, sleep};
+use tokio::time::advance;
 use uuid::Uuid;
 use vdvs_domain::{Capacity, DiskFormat, Error, ErrorKind, GroupId};
 use vdvs_engine::ports::{Datastores, DiskPath, DiskSpec, DsPath, Power};
@@ -113,17 +113,16 @@ pub(crate) const ALL: &[Operation] = &[
         touches: &[],
         act: |a| {
             Box::pin(async move {
-                let before: Vec<_> = told(a);
+                let power = match a.world.power_of(a.vm(3)) {
+                    Some(Power::On) => Power::Off,
+                    _ => Power::On,
+                };
                 for vm in [3, 5] {
-                    a.world.power(a.vm(vm), Power::Off);
+                    a.world.power(a.vm(vm), power);
                     a.engine_of(vm).news();
                 }
-                sleep(Duration::from_secs(32)).await;
-                let news = || told(a).iter().zip(&before).all(|(now, then)| now > then);
-                agree::until(a, "both hosts tell", news).await;
-                for vm in [3, 5] {
-                    a.world.power(a.vm(vm), Power::On);
-                }
+                let told = || told(a, Side::Near, 3, power) && told(a, Side::Far, 5, power);
+                agree::until(a, "both hosts tell", told).await;
                 Ok("told".to_owned())
             })
         },
@@ -191,11 +190,21 @@ pub(crate) const ALL: &[Operation] = &[
     },
 ];
 
-/// The newest slots of both hosts' files.
-fn told(a: &Arena) -> Vec<Option<u64>> {
-    let slot = |side| {
-        let stem = format!("dockvols/.vdvs/host.{}", a.host(side));
-        agree::newest_slot(a, "ds", &stem)
+/// Whether a host's newest file says of its VM that its power is this.
+fn told(a: &Arena, side: Side, vm: usize, power: Power) -> bool {
+    let stem = format!("dockvols/.vdvs/host.{}", a.host(side));
+    let slot = agree::newest_slot(a, "ds", &stem);
+    let file = slot.and_then(|slot| agree::read(a, "ds", &format!("{stem}.{slot}")));
+    let vms = file.as_ref().and_then(|file| file["vms"].as_array());
+    let name = format!("vm{vm}");
+    let this = vms.and_then(|vms| vms.iter().find(|vm| vm["name"] == name.as_str()));
+    let says = match power {
+        Power::On => "on",
+        _ => "off",
     };
-    [Side::Near, Side::Far].map(slot).into()
+    this.is_some_and(|vm| {
+        vm["power"]
+            .as_str()
+            .is_some_and(|p| p.eq_ignore_ascii_case(says))
+    })
 }
