@@ -17,6 +17,8 @@ mod bare;
 mod cli;
 #[path = "process_admin/doctor.rs"]
 mod doctor;
+#[path = "process_admin/fsck.rs"]
+mod fsck;
 #[path = "process_admin/names_and_options.rs"]
 mod names_and_options;
 #[path = "process_admin/policies.rs"]

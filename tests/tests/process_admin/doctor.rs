@@ -12,7 +12,7 @@ use crate::bare::Bare;
 use crate::world;
 
 /// A command, its exit code and what it printed as JSON.
-fn asked(bare: &Bare, args: &[&str]) -> Result<(Option<i32>, Value)> {
+pub(crate) fn asked(bare: &Bare, args: &[&str]) -> Result<(Option<i32>, Value)> {
     let args: Vec<String> = args
         .iter()
         .chain(&["--output", "json"])
@@ -25,7 +25,7 @@ fn asked(bare: &Bare, args: &[&str]) -> Result<(Option<i32>, Value)> {
 }
 
 /// The files of a vmgroup's folder, or of our own, that begin so.
-fn files(bare: &Bare, datastore: &str, start: &str) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(bare: &Bare, datastore: &str, start: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for folder in fs::read_dir(bare.datastore(datastore).join("dockvols"))? {
         let folder = folder?.path();

@@ -98,7 +98,7 @@ impl Inner {
             let is_there = self.disk_there(place).await == Some(true);
             if is_there && self.read_record(place).await?.is_none() {
                 let text = format!("a disk of vmgroup {group} has no record beside it");
-                let command = format!("vdvs fsck {}", super::shell_word(ds.as_str()));
+                let command = format!("vdvs fsck --repair {}", super::shell_word(ds.as_str()));
                 found.push(Found::new(Kind::DiskWithoutRecord, place.disk(), text).run(command));
             }
         }
@@ -155,7 +155,7 @@ impl Inner {
         for place in suspects {
             let name = full_name(&place.name, ds);
             let subject = || Subject::Volume(place.clone());
-            let fsck = format!("vdvs fsck {}", super::shell_word(ds.as_str()));
+            let fsck = format!("vdvs fsck --repair {}", super::shell_word(ds.as_str()));
             match self.read_record(place).await {
                 Ok(Some(_)) => {}
                 Err(why @ Error::NewerFormat { .. }) => {
