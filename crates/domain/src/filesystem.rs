@@ -179,6 +179,7 @@ mod tests {
     fn a_repeated_begin_keeps_the_stored_uuid() {
         let (state, uuid) = FilesystemState::Never.begin_format(A).unwrap();
         assert_eq!(state.begin_format(B).unwrap(), (state, uuid));
+        assert!(state.finish_format(B).is_err(), "another attempt's");
         let ready = state.finish_format(A).unwrap();
         assert_eq!(ready.finish_format(A).unwrap(), ready);
         assert!(ready.finish_format(B).is_err());

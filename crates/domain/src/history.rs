@@ -75,11 +75,8 @@ fn told(
         _ if before.group != after.group => MOVED,
         _ => return None,
     };
-    let vm = match kind {
-        ATTACHED | MOVED => vm(&after.ownership),
-        _ => vm(&before.ownership),
-    };
-    Some((kind, vm.unwrap_or_default()))
+    // No change hands it from one VM to another.
+    Some((kind, vm(&before.ownership).unwrap_or_default()))
 }
 
 impl VolumeRecord {
@@ -104,7 +101,7 @@ impl VolumeRecord {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use uuid::Uuid;
 
     use super::*;
@@ -115,7 +112,7 @@ mod tests {
     use crate::record::{Created, FORMAT, Fingerprint, Operation};
     use crate::{Capacity, Filesystem, FilesystemState, RequestId};
 
-    fn owner(vm: &str) -> Owner {
+    pub(crate) fn owner(vm: &str) -> Owner {
         Owner {
             vm: VmRef {
                 id: VmId {
@@ -132,7 +129,7 @@ mod tests {
         }
     }
 
-    fn free() -> VolumeRecord {
+    pub(crate) fn free() -> VolumeRecord {
         VolumeRecord {
             format: FORMAT,
             id: VolumeId::new(Uuid::from_u128(1)),
@@ -166,7 +163,7 @@ mod tests {
         }
     }
 
-    fn doing(mut record: VolumeRecord, kind: OperationKind) -> VolumeRecord {
+    pub(crate) fn doing(mut record: VolumeRecord, kind: OperationKind) -> VolumeRecord {
         record.operation = Some(Operation {
             kind,
             request: RequestId::new(Uuid::nil()),
@@ -243,6 +240,51 @@ mod tests {
         given.note(&left, Ending::Asked, Timestamp::default(), "esx01");
         assert_eq!(last(&given), Some((MOVED, "")));
         assert!(given.same_attachment(&free()) || given.epoch == free().epoch);
+    }
+
+    #[test]
+    fn what_changes_beside_the_ownership_is_no_event_and_a_change_of_host_is_one() {
+        let mut before = free();
+        before.ownership = Ownership::Attached {
+            owner: owner("vm1"),
+        };
+        let mut next = before.clone();
+        next.protected = true;
+        next.note(&before, Ending::Asked, Timestamp::default(), "esx01");
+        assert_eq!(last(&next), None);
+        next.ownership = Ownership::Attached {
+            owner: Owner {
+                host: HostId::new(Uuid::from_u128(10)),
+                ..owner("vm1")
+            },
+        };
+        next.note(&before, Ending::Asked, Timestamp::default(), "esx02");
+        assert_eq!(last(&next), Some((MOVED, "vm1")));
+    }
+
+    #[test]
+    fn a_rebuilt_record_says_so_until_its_attachment_ends() {
+        let attached = |vm: u128, epoch, rebuilt| {
+            let mut owner = owner("vm1");
+            owner.vm.id.instance_uuid = Uuid::from_u128(vm);
+            VolumeRecord {
+                ownership: Ownership::Attached { owner },
+                epoch: Epoch::new(epoch),
+                rebuilt,
+                ..free()
+            }
+        };
+        let before = attached(1, 7, true);
+        for (mut next, stays) in [
+            (attached(1, 7, true), true),
+            (attached(1, 8, true), false),
+            (attached(2, 7, true), false),
+            (attached(2, 8, true), false),
+            (attached(1, 7, false), false),
+        ] {
+            next.note(&before, Ending::Asked, Timestamp::default(), "esx01");
+            assert_eq!(next.rebuilt, stays, "{next:?}");
+        }
     }
 
     #[test]

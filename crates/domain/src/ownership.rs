@@ -313,6 +313,68 @@ mod tests {
     }
 
     #[test]
+    fn every_state_and_event_has_the_name_that_people_read() {
+        let host = owner(1).host;
+        let events = [
+            (Event::BeginAttach(owner(1)), "begin_attach"),
+            (Event::Attached(None), "attached"),
+            (Event::AttachUndone, "attach_undone"),
+            (Event::BeginDetach, "begin_detach"),
+            (Event::Detached, "detached"),
+            (Event::DetachRefused, "detach_refused"),
+            (Event::Released, "released"),
+            (Event::Moved(host, String::new()), "moved"),
+            (Event::BeginRead(target(), host), "begin_read"),
+            (Event::EndRead, "end_read"),
+        ];
+        for (event, name) in events {
+            assert_eq!(event.name(), name);
+        }
+        let refused = Ownership::Free.apply(Event::EndRead).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "forbidden change of ownership: end_read while free"
+        );
+        assert_eq!(Ownership::Free.to_string(), "free");
+        let detaching = Ownership::Detaching { owner: owner(1) };
+        let shown = format!("detaching ({})", owner(1).vm);
+        assert_eq!(detaching.to_string(), shown);
+    }
+
+    #[test]
+    fn a_volume_belongs_to_its_vm_alone_from_the_attempt_to_the_end() {
+        let (mine, other) = (owner(1).vm.id, owner(2).vm.id);
+        for state in [
+            Ownership::Attaching { owner: owner(1) },
+            Ownership::Attached { owner: owner(1) },
+            Ownership::Detaching { owner: owner(1) },
+        ] {
+            assert!(state.is_owned_by(&mine) && !state.is_owned_by(&other));
+        }
+        assert!(!Ownership::Free.is_owned_by(&mine));
+    }
+
+    #[test]
+    fn an_attachment_keeps_its_owner_and_learns_where_the_disk_is_and_which_host_has_the_vm() {
+        let locator = Some(Locator::Path("/dev/loop0".into()));
+        let attaching = Ownership::Attaching { owner: owner(1) };
+        let attached = attaching.apply(Event::Attached(locator.clone())).unwrap();
+        let expected = Owner {
+            locator: locator.clone(),
+            ..owner(1)
+        };
+        assert_eq!(attached.owner(), Some(&expected));
+        let host = HostId::new(Uuid::from_u128(101));
+        let moved = attached.apply(Event::Moved(host, "esx02".to_owned()));
+        let expected = Owner {
+            host,
+            host_name: "esx02".to_owned(),
+            ..expected
+        };
+        assert_eq!(moved.unwrap().owner(), Some(&expected));
+    }
+
+    #[test]
     fn no_event_hands_a_volume_from_one_vm_to_another_in_one_step() {
         for state in [
             Ownership::Attaching { owner: owner(1) },

@@ -344,3 +344,7 @@ pub struct NameClaim {
     /// When.
     pub at: Timestamp,
 }
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;
