@@ -29,19 +29,24 @@ pub(super) fn cut_power(init: ProcId) -> Result<()> {
     cut_file_systems(init)
 }
 
-/// Stops all descendants of `init` and itself. When this returns, none of them runs a step of its own any more; some may
-/// still wait in the kernel, which they do not leave.
+/// Stops all descendants of `init` and itself, and kills what entered the machine from outside: whoever waits for such a
+/// program would stop with it, and wait for ever. When this returns, none of them runs a step of its own any more; some
+/// may still wait in the kernel, which they do not leave.
 fn everything(init: ProcId) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     let mut told = BTreeSet::new();
     loop {
         let family = family(&parents()?, init.pid);
+        let guests = guests(init.pid)?;
         let mut quiet = true;
-        for pid in family {
+        for pid in family.union(&guests).copied() {
             if told.insert(pid) {
                 // Gone meanwhile: it runs no more either.
                 if let Some(process) = ProcId::of(pid) {
-                    process.signal(Signal::SIGSTOP)?;
+                    process.signal(match family.contains(&pid) {
+                        true => Signal::SIGSTOP,
+                        false => Signal::SIGKILL,
+                    })?;
                 }
                 quiet = false;
             }
@@ -127,11 +132,30 @@ fn family(parents: &BTreeMap<u32, u32>, init: u32) -> BTreeSet<u32> {
     }
 }
 
+/// Programs in `init`'s own space of process ids, wherever they were started: those that entered it are children of
+/// somebody outside.
+fn guests(init: u32) -> Result<BTreeSet<u32>> {
+    let space = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let Ok(own) = space(init) else {
+        return Ok(BTreeSet::new());
+    };
+    if own == fs::read_link("/proc/self/ns/pid").context("look at our own process ids")? {
+        // No space of its own, as in a test.
+        return Ok(BTreeSet::new());
+    }
+    let all = parents()?.into_keys();
+    Ok(all
+        .filter(|pid| space(*pid).is_ok_and(|there| there == own))
+        .collect())
+}
+
 #[cfg(test)]
 mod tests {
+    use nix::unistd::geteuid;
+
     use super::*;
     use crate::process::{Cmd, tool};
-    use crate::wait::until_true;
+    use crate::wait::{until, until_true};
 
     #[test]
     fn a_family_stops_with_its_grandchildren() -> Result<()> {
@@ -151,6 +175,38 @@ mod tests {
                 process.kill()?;
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_program_that_entered_from_outside_runs_no_more_either() -> Result<()> {
+        if !geteuid().is_root() {
+            eprintln!("skipped: namespaces need root");
+            return Ok(());
+        }
+        let dir = tempfile::tempdir()?;
+        let log = dir.path().join("log");
+        let unshare = Cmd::new(tool::UNSHARE).args(["--pid", "--fork", "--kill-child"]);
+        let launcher = unshare
+            .args([tool::BASH, "-c", "sleep 600 & wait"])
+            .daemon(&log)?;
+        let init = until(LIMIT, "the namespace has an init", || {
+            let parents = parents()?;
+            let child = parents.iter().find(|(_, parent)| **parent == launcher.pid);
+            Ok(child.and_then(|(pid, _)| ProcId::of(*pid)))
+        })?;
+        let enter = Cmd::new(tool::NSENTER).args(["--target", &init.pid.to_string(), "--pid"]);
+        let busy = [tool::BASH, "-c", "while :; do :; done"];
+        let outside = enter.args(busy).daemon(&log)?;
+        let children = || Ok::<_, anyhow::Error>(family(&parents()?, outside.pid));
+        until_true(LIMIT, "it has entered", || Ok(children()?.len() == 2))?;
+        let entered = children()?.into_iter().find(|pid| *pid != outside.pid);
+        everything(init)?;
+        assert!(entered.is_some_and(rests), "it runs on");
+        until_true(LIMIT, "who waited for it is told", || {
+            Ok(!outside.is_alive())
+        })?;
+        launcher.kill()?;
         Ok(())
     }
 }
