@@ -1,6 +1,7 @@
 //! Changes: the original's checks in the original's order.
 
 mod any;
+mod asked;
 
 use std::fmt::Debug;
 

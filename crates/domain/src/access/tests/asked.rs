@@ -1,0 +1,43 @@
+//! What a person types, read against what there is.
+
+use super::super::asked::description;
+use super::*;
+
+fn named(name: &str) -> DatastoreScope {
+    DatastoreScope::Named(ds(name))
+}
+
+#[test]
+fn a_datastore_is_a_placeholder_or_one_that_there_is_without_doubt() {
+    let mut known = known();
+    assert_eq!(known.scope("_ALL_DS").unwrap(), DatastoreScope::All);
+    assert_eq!(known.scope("_VM_DS").unwrap(), DatastoreScope::VmHome);
+    assert_eq!(known.scope("ds1").unwrap(), named("ds1"));
+    assert_eq!(known.scope("VSAN").unwrap(), named("Vsan"), "in any case");
+    assert!(known.scope("ds9").is_err() && known.scope("a/b").is_err());
+    // Two that differ in case only: each is meant by its own spelling, and nothing else means either.
+    known.datastores.push(ds("vsan"));
+    assert_eq!(known.scope("vsan").unwrap(), named("vsan"));
+    assert_eq!(known.scope("Vsan").unwrap(), named("Vsan"));
+    assert!(known.scope("VSAN").is_err());
+}
+
+#[test]
+fn new_volumes_go_to_one_datastore_or_to_their_vms_own() {
+    let known = known();
+    let home = known.default_datastore("_VM_DS");
+    assert_eq!(home.unwrap(), DatastoreScope::VmHome);
+    assert_eq!(known.default_datastore("ds2").unwrap(), named("ds2"));
+    let all = known.default_datastore("_ALL_DS");
+    assert_eq!(all.unwrap_err(), Fault::AllAsDefault);
+    assert!(known.default_datastore("ds9").is_err());
+}
+
+#[test]
+fn a_description_is_one_line_of_bounded_length() {
+    let most = "x".repeat(MAX_DESCRIPTION);
+    assert_eq!(description(&most).unwrap(), most);
+    assert!(description(&format!("{most}x")).is_err());
+    assert!(description("two\nlines").is_err());
+    assert_eq!(description("").unwrap(), "");
+}
