@@ -1,4 +1,7 @@
-//! The cases: what is searched in every run, and the mistakes that must be found.
+//! The cases: what is searched in every CI, what takes longer, and the mistakes that must be found.
+//!
+//! A case's name says what can go wrong in it, and how often: an agent's death, a lost answer of the hypervisor, a third
+//! writer who dies in the middle of a swap. Within that every case is searched to its end, or the search fails.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -38,6 +41,8 @@ pub struct Finished {
     pub explored: Explored,
     /// Changes of ownership it went through.
     pub edges: BTreeSet<String>,
+    /// How it ended, as it looks from outside of the agents.
+    pub ends: BTreeSet<u64>,
 }
 
 impl Case {
@@ -49,6 +54,15 @@ impl Case {
     const fn owner(name: &'static str, scene: Scene) -> Self {
         let subject = Subject::Owner(scene);
         Self { name, subject }
+    }
+
+    /// The same case, whose states are told apart by all that an agent was answered, in one order.
+    #[must_use]
+    pub fn exactly(mut self) -> Self {
+        if let Subject::Owner(scene) = &mut self.subject {
+            scene.exact = true;
+        }
+        self
     }
 
     /// The schedule that turns nowhere, step by step.
@@ -68,22 +82,27 @@ impl Case {
         match &self.subject {
             Subject::Swap(writers) => Ok(Finished {
                 explored: search(writers, limit)?,
-                edges: BTreeSet::new(),
+                ..Finished::default()
             }),
             Subject::Owner(scene) => {
                 let prepared = Prepared::new(scene.clone());
                 let explored = search(&prepared, limit)?;
-                let edges = prepared.edges();
-                Ok(Finished { explored, edges })
+                let (edges, ends) = (prepared.edges(), prepared.ends());
+                Ok(Finished {
+                    explored,
+                    edges,
+                    ends,
+                })
             }
         }
     }
 }
 
-/// VMs on two hosts, one each.
+/// VMs on two hosts, one each; a swap is one step.
 fn apart() -> Scene {
     Scene {
         vms: vec![0, 1],
+        whole: true,
         ..Scene::default()
     }
 }
@@ -149,9 +168,47 @@ fn live_owner() -> Scene {
     }
 }
 
-/// What is searched in every run.
+fn suspended() -> Scene {
+    Scene {
+        happenings: vec![Happening::Suspend(0), Happening::Resume(0)],
+        ..live_owner()
+    }
+}
+
+fn moving() -> Scene {
+    Scene {
+        happenings: vec![Happening::Move(0, 1)],
+        ..race()
+    }
+}
+
+fn dying(scene: Scene) -> Scene {
+    Scene { deaths: 1, ..scene }
+}
+
+fn visited(scene: Scene) -> Scene {
+    Scene {
+        strangers: 1,
+        ..scene
+    }
+}
+
+fn by_calls(scene: Scene) -> Scene {
+    Scene {
+        whole: false,
+        ..scene
+    }
+}
+
+/// What is searched in every CI.
 #[must_use]
 pub fn cases() -> Vec<Case> {
+    let mut all = swaps();
+    all.extend(owners());
+    all
+}
+
+fn swaps() -> Vec<Case> {
     vec![
         Case::swap("three writers of no file", Writers::new(3)),
         Case::swap(
@@ -172,36 +229,36 @@ pub fn cases() -> Vec<Case> {
                 .knowing(&[Some(3), Some(4), None]),
         ),
         Case::swap("two writers, two changes each", Writers::new(2).changing(2)),
+    ]
+}
+
+fn owners() -> Vec<Case> {
+    vec![
         Case::owner("two VMs attach at once", race()),
-        Case::owner(
-            "two VMs attach at once, an agent dies",
-            Scene {
-                deaths: 1,
-                ..race()
-            },
-        ),
+        Case::owner("two VMs attach at once; one death", dying(race())),
+        Case::owner("two VMs attach at once; one stranger", visited(race())),
         Case::owner("one VM gives back, the other waits", handover()),
         Case::owner(
-            "the same, an agent dies",
-            Scene {
-                deaths: 1,
-                ..handover()
-            },
+            "one VM gives back, the other waits; one death",
+            dying(handover()),
         ),
         Case::owner(
-            "the same, an answer of the host is lost",
+            "one VM gives back, the other waits; one lost answer",
             Scene {
                 losses: 1,
                 ..handover()
             },
         ),
+        Case::owner(
+            "one VM gives back, the other waits; one stranger",
+            visited(handover()),
+        ),
         Case::owner("a late detach meets a new attach", late()),
         Case::owner(
-            "the same, the agent dies and starts at any moment",
+            "a late detach meets a new attach; one death, a start at any moment",
             Scene {
-                deaths: 1,
                 early_start: true,
-                ..late()
+                ..dying(late())
             },
         ),
         Case::owner("an attach arrives twice, and a detach follows", twice()),
@@ -210,23 +267,52 @@ pub fn cases() -> Vec<Case> {
             "the owner's host dies, its VM is started elsewhere",
             dead_owner(),
         ),
+        Case::owner("the owner is suspended and resumed", suspended()),
+        Case::owner("the VM moves while it attaches", moving()),
+    ]
+}
+
+/// What takes minutes: ownership call by call, and more that goes wrong at once.
+#[must_use]
+pub fn large() -> Vec<Case> {
+    vec![
+        Case::owner("two VMs attach at once, call by call", by_calls(race())),
         Case::owner(
-            "the owner is suspended and resumed",
+            "a late detach meets a new attach, call by call",
+            by_calls(late()),
+        ),
+        Case::owner(
+            "the owner is suspended and resumed, call by call",
+            by_calls(suspended()),
+        ),
+        Case::owner(
+            "two VMs attach at once; two deaths",
             Scene {
-                happenings: vec![Happening::Suspend(0), Happening::Resume(0)],
-                ..live_owner()
+                deaths: 2,
+                ..race()
             },
         ),
         Case::owner(
-            "the VM moves while it attaches",
+            "two VMs attach at once; one death, one lost answer",
             Scene {
-                voices: vec![
-                    Voice::new(0, &[Ask::Attach(NO_WAIT)]),
-                    Voice::new(1, &[Ask::Attach(NO_WAIT)]),
-                ],
-                happenings: vec![Happening::Move(0, 1)],
-                ..apart()
+                losses: 1,
+                ..dying(race())
             },
+        ),
+        Case::owner(
+            "two VMs attach at once; one call takes a minute",
+            Scene {
+                delays: 1,
+                ..race()
+            },
+        ),
+        Case::owner(
+            "the owner's host dies, its VM is started elsewhere; one death",
+            dying(dead_owner()),
+        ),
+        Case::owner(
+            "the owner is suspended and resumed; one death",
+            dying(suspended()),
         ),
     ]
 }

@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::{Id, try_id};
 use tokio::time::Instant;
 use vdvs_engine::Engine;
 
@@ -19,6 +20,8 @@ use super::world::{State, World};
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) host: usize,
+    /// Its agent's task that makes it.
+    task: Option<Id>,
     pub(crate) op: Op,
     answer: oneshot::Sender<Answer>,
 }
@@ -29,12 +32,23 @@ pub(crate) struct AgentNow {
     /// Grows with every start.
     pub(crate) life: u64,
     pub(crate) alive: bool,
-    /// Digest of all answers it was given in this life.
-    pub(crate) history: u64,
+    /// Digests of the answers it was given in this life, one for each of its tasks; who was answered last is the last.
+    pub(crate) chains: Vec<(Option<Id>, u64)>,
     pub(crate) ids: u64,
     /// The values of the record it read in this life.
     pub(crate) read: Vec<Vec<u8>>,
     pub(crate) engine: Option<Arc<Engine>>,
+}
+
+impl AgentNow {
+    /// One of its tasks is answered.
+    fn hears(&mut self, task: Option<Id>, what: impl Hash) {
+        let place = self.chains.iter().position(|(of, _)| *of == task);
+        let before = place.map_or(0, |at| self.chains.remove(at).1);
+        let mut digest = DefaultHasher::new();
+        (before, what).hash(&mut digest);
+        self.chains.push((task, digest.finish()));
+    }
 }
 
 /// One sequence of requests of a guest.
@@ -52,11 +66,14 @@ pub(crate) struct VoiceNow {
 pub(crate) struct Core {
     pub(crate) world: World,
     pub(crate) waiting: BTreeMap<u64, Waiting>,
-    next: u64,
+    /// The next call's ticket.
+    pub(crate) next: u64,
     /// Grows with everything that happens, to see that nothing happens any more.
     pub(crate) stirred: u64,
     /// Nothing waits to be chosen: before and after the search.
     pub(crate) free: bool,
+    /// The answers of all tasks of an agent count as one sequence.
+    pub(crate) exact: bool,
     pub(crate) agents: Vec<AgentNow>,
     pub(crate) voices: Vec<VoiceNow>,
     /// The epoch each VM was told it has the volume with, until it gives it back or loses power.
@@ -95,6 +112,7 @@ impl Shared {
             next: 0,
             stirred: 0,
             free,
+            exact: false,
             agents: (0..hosts).map(|_| AgentNow::default()).collect(),
             voices: voices.iter().map(of).collect(),
             told,
@@ -160,25 +178,36 @@ impl Shared {
 impl Core {
     fn wait(&mut self, host: usize, op: Op) -> oneshot::Receiver<Answer> {
         let (answer, wait) = oneshot::channel();
-        self.waiting.insert(self.next, Waiting { host, op, answer });
+        let task = if self.exact { None } else { try_id() };
+        let waiting = Waiting {
+            host,
+            task,
+            op,
+            answer,
+        };
+        self.waiting.insert(self.next, waiting);
         self.next += 1;
         self.stirred += 1;
         wait
     }
 
     /// The call with this ticket has its effect, and its caller hears of it, unless the answer is lost.
-    pub(crate) fn go(&mut self, ticket: u64, lost: bool, now: u64) -> String {
-        let Some(Waiting { host, op, answer }) = self.waiting.remove(&ticket) else {
-            return String::new();
+    pub(crate) fn go(&mut self, ticket: u64, lost: bool, now: u64) -> (Answer, String) {
+        let Some(Waiting {
+            host,
+            task,
+            op,
+            answer,
+        }) = self.waiting.remove(&ticket)
+        else {
+            return (Answer::Lost, String::new());
         };
         let said = match (self.world.act(host, &op, now), lost) {
             (_, true) => Answer::Lost,
             (said, false) => said,
         };
         if let Some(agent) = self.agents.get_mut(host) {
-            let mut digest = DefaultHasher::new();
-            (agent.history, op.number(), said.number(), now).hash(&mut digest);
-            agent.history = digest.finish();
+            agent.hears(task, (op.number(), said.number(), now));
             match (&op, &said) {
                 (_, Answer::Bytes(Ok(bytes)) | Answer::Unless(Ok(Some(bytes))))
                     if agent.read.last() != Some(bytes) =>
@@ -191,9 +220,9 @@ impl Core {
         }
         let told = format!("host {host} {op}{said}");
         // Whoever does not wait for it any more gave up: it has its effect all the same.
-        drop(answer.send(said));
+        drop(answer.send(said.clone()));
         self.look();
-        told
+        (said, told)
     }
 
     /// A write stops in the middle.
@@ -215,7 +244,7 @@ impl Core {
         self.waiting.retain(|_, w| w.host != host);
         if let Some(agent) = self.agents.get_mut(host) {
             agent.alive = false;
-            agent.history = 0;
+            agent.chains = Vec::new();
             agent.read = Vec::new();
             agent.engine = None;
         }
@@ -232,8 +261,9 @@ impl Core {
         for (host, agent) in self.agents.iter().enumerate() {
             // What an agent remembers whom nobody asks any more makes no difference.
             let done = quiet && self.is_done(host);
-            let history = if done { 0 } else { agent.history };
-            (agent.life, agent.alive, history).hash(&mut digest);
+            (agent.life, agent.alive).hash(&mut digest);
+            let chains = agent.chains.iter().filter(|_| !done);
+            chains.for_each(|(_, chain)| chain.hash(&mut digest));
         }
         (self.outside(), more).hash(&mut digest);
         digest.finish()

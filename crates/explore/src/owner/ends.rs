@@ -7,6 +7,7 @@ use tokio::time::{sleep, timeout};
 use vdvs_domain::{Epoch, Error, Ownership, VolumeId};
 use vdvs_engine::Engine;
 
+use super::call::Answer;
 use super::core::Shared;
 use super::promises::record;
 use super::run::OwnerRun;
@@ -30,7 +31,7 @@ impl OwnerRun {
             let mut core = self.shared.core();
             core.free = true;
             while let Some(ticket) = core.waiting.keys().next().copied() {
-                core.go(ticket, false, now);
+                drop::<(Answer, String)>(core.go(ticket, false, now));
             }
         }
         let dead: Vec<usize> = {

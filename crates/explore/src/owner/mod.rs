@@ -19,8 +19,10 @@
 //! **Promises** are in `promises` (at every moment) and `ends` (when all requests are answered: recovery leaves no operation,
 //! records and device lists agree, nobody has the disk who was not told so, and the volume can be attached).
 //!
-//! **One state** is the world, of each agent everything it was answered in this life, and what guests were told. An
-//! agent's memory, its tasks and timers are a function of its answers and of when it got them, which is in the digest.
+//! **One state** is the world, what guests were told, and of each agent everything that each of its tasks was answered in
+//! this life, with the times, and which task was answered last, last but one, and so on. An agent's tasks and timers are a
+//! function of that. What its tasks share (the index, keys, notices) is taken for one too: it is what the last answers
+//! made of it. [`Scene::exact`] does not take it so, and a test shows that the ends are the same.
 
 mod agent;
 mod call;
@@ -30,6 +32,7 @@ mod promises;
 mod run;
 mod setting;
 mod voices;
+mod whole;
 mod world;
 
 use std::time::Duration;
@@ -139,8 +142,15 @@ pub struct Scene {
     pub early_start: bool,
     /// So many answers of the hypervisor are lost.
     pub losses: u8,
+    /// Reading the record is one step, and so is swapping it: see `whole`.
+    pub whole: bool,
+    /// With that: so often a third writer comes into the middle of a swap, and dies there.
+    pub strangers: u8,
     /// So often time passes though something else could happen.
     pub delays: u8,
+    /// Two states are one only when an agent was given all its answers in the same order, whichever of its tasks heard
+    /// them: more states, to see that nothing is lost by telling tasks apart.
+    pub exact: bool,
     /// What is wrong.
     pub mistake: Option<Mistake>,
 }

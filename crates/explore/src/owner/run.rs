@@ -16,6 +16,7 @@ use super::call::Op;
 use super::core::{Core, Shared};
 use super::setting::{HOSTS, Prepared, runtime, start};
 use super::voices::{Speaker, address, caller};
+use super::whole::{Amid, Phase};
 use super::world::{State, VmNow};
 use super::{Happening, Scene};
 use crate::search::Run;
@@ -36,6 +37,8 @@ enum Choice {
     Lose(u64),
     /// The write with this ticket stops in the middle, and its agent dies.
     Tear(u64, usize),
+    /// In the middle of the swap that begins with this ticket, which is one step in this case, something happens.
+    Amid(u64, usize, Amid),
     /// An agent dies.
     Die(usize),
     /// An agent starts again.
@@ -57,6 +60,7 @@ pub struct OwnerRun {
     deaths: u8,
     losses: u8,
     delays: u8,
+    strangers: u8,
     /// The host that moved last.
     last: usize,
     told: String,
@@ -82,6 +86,7 @@ impl OwnerRun {
             let _entered = runtime.enter();
             Shared::new(world, told, &scene.voices, false)
         };
+        shared.core().exact = scene.exact;
         let mut run = Self {
             runtime,
             shared,
@@ -91,6 +96,7 @@ impl OwnerRun {
             deaths: scene.deaths,
             losses: scene.losses,
             delays: scene.delays,
+            strangers: scene.strangers,
             last: 0,
             told: String::new(),
             open: Vec::new(),
@@ -140,6 +146,11 @@ impl OwnerRun {
 
     /// Everything that can run runs.
     pub(super) fn settle(&mut self) {
+        self.run_on();
+        self.open = self.options();
+    }
+
+    fn run_on(&self) {
         let shared = Arc::clone(&self.shared);
         self.runtime.block_on(async move {
             let mut still = 0;
@@ -151,7 +162,6 @@ impl OwnerRun {
                 before = now;
             }
         });
-        self.open = self.options();
     }
 
     fn options(&self) -> Vec<Choice> {
@@ -186,6 +196,15 @@ impl OwnerRun {
             if self.deaths > 0 && matches!(op, Some(Op::Write(..))) {
                 open.push(Choice::Tear(*ticket, *host));
             }
+            if self.scene.whole && matches!(op, Some(Op::Create(_))) {
+                let amid = |what| Choice::Amid(*ticket, *host, what);
+                if self.deaths > 0 {
+                    open.extend([Amid::Torn, Amid::Written].map(amid));
+                }
+                if self.strangers > 0 {
+                    open.extend([Amid::StrangerBefore, Amid::StrangerAfter].map(amid));
+                }
+            }
         }
         if self.deaths > 0 {
             let mortal = (0..core.agents.len()).filter(|h| Self::may_die(&core, *h));
@@ -204,6 +223,66 @@ impl OwnerRun {
         let idle = waits.peek().is_none();
         let alive = core.agents.get(host).is_some_and(|a| a.alive);
         alive && (idle || waits.any(|w| w.op.has_an_effect()))
+    }
+
+    /// A call has its effect, and with it the others that are one step with it in this case.
+    fn go(&mut self, ticket: u64, lost: bool, mut amid: Option<Amid>) {
+        let (mut ticket, mut phase, mut told) = (ticket, None, Vec::new());
+        loop {
+            let now = self.now();
+            let (host, op, said, since) = {
+                let mut core = self.shared.core();
+                let since = core.next;
+                let from = core.waiting.get(&ticket).map(|w| (w.host, w.op.clone()));
+                let Some((host, op)) = from else { break };
+                let (said, words) = core.go(ticket, lost, now);
+                told.push(words);
+                (host, op, said, since)
+            };
+            if !self.scene.whole {
+                break;
+            }
+            phase = Phase::after(phase, &op, &said);
+            let Some(at) = phase else { break };
+            self.run_on();
+            let next = {
+                let core = self.shared.core();
+                let mut later = core.waiting.range(since..);
+                let next = later.find(|(_, w)| {
+                    w.host == host && core.world.is_of_the_record(&w.op) && at.goes_on_with(&w.op)
+                });
+                next.map(|(ticket, w)| (*ticket, w.op.clone()))
+            };
+            let Some((next, op)) = next else { break };
+            if let Some(what) = amid.filter(|what| what.is_before(at, &op)) {
+                amid = None;
+                told.push(self.happens_amid(what, next, host));
+            }
+            ticket = next;
+        }
+        self.told = told.join("; ");
+    }
+
+    fn happens_amid(&mut self, what: Amid, ticket: u64, host: usize) -> String {
+        match what {
+            Amid::Torn => {
+                self.deaths -= 1;
+                let now = self.now();
+                self.shared.core().tear(ticket, now);
+                self.kill(host);
+                format!("host {host}'s agent dies in the middle of that")
+            }
+            Amid::Written => {
+                self.deaths -= 1;
+                self.kill(host);
+                format!("host {host}'s agent dies")
+            }
+            Amid::StrangerBefore | Amid::StrangerAfter => {
+                self.strangers -= 1;
+                self.shared.core().world.stranger();
+                "a stranger makes the next slot".to_owned()
+            }
+        }
     }
 
     /// Whether the host of a dead agent has power.
@@ -294,8 +373,11 @@ impl OwnerRun {
 
     fn power_off(&self, vm: usize) {
         self.with_vm(vm, |vm| vm.state = State::Off);
-        if let Some(told) = self.shared.core().told.get_mut(vm) {
-            *told = None;
+        let mut core = self.shared.core();
+        let told = core.told.get_mut(vm).and_then(Option::take);
+        // Its volume stays its own while nobody takes it; when it boots, its guest does not know of it.
+        if let Some(unsure) = core.unsure.get_mut(vm).filter(|_| told.is_some()) {
+            *unsure = true;
         }
     }
 
@@ -348,13 +430,18 @@ impl Run for OwnerRun {
         let now = self.now();
         match choice {
             Choice::Go(ticket) | Choice::Lose(ticket) => {
-                let mut core = self.shared.core();
+                let core = self.shared.core();
                 let lost = choice == Choice::Lose(ticket);
                 self.losses -= u8::from(lost);
                 if let Some(host) = core.waiting.get(&ticket).map(|w| w.host) {
                     self.last = host;
                 }
-                self.told = core.go(ticket, lost, now);
+                drop(core);
+                self.go(ticket, lost, None);
+            }
+            Choice::Amid(ticket, host, what) => {
+                self.last = host;
+                self.go(ticket, false, Some(what));
             }
             Choice::Tear(ticket, host) => {
                 self.deaths -= 1;
@@ -387,7 +474,10 @@ impl Run for OwnerRun {
     }
 
     fn state(&self) -> u64 {
-        let left = (self.happened, self.deaths, self.losses, self.delays);
+        let left = (
+            self.happened,
+            (self.deaths, self.losses, self.delays, self.strangers),
+        );
         let quiet = self.happened == self.scene.happenings.len();
         let now = self.now();
         self.shared.core().number(quiet, (left, now))

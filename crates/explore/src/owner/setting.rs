@@ -52,7 +52,7 @@ pub(super) fn start(shared: &Arc<Shared>, host: usize) -> Option<Arc<Engine>> {
         let agent = core.agents.get_mut(host)?;
         agent.life += 1;
         agent.alive = true;
-        (agent.history, agent.ids) = (0, 0);
+        (agent.chains, agent.ids) = (Vec::new(), 0);
         agent.life
     };
     let agent = Arc::new(Agent {
@@ -131,6 +131,8 @@ impl Prepared {
                     *told = Some(got.epoch.number());
                 }
             }
+            // What the reconciler writes once, the ledger for one, is no part of a case.
+            engine.sweep().await;
             let world = shared.core().world.clone();
             (world, made.id)
         });
@@ -150,6 +152,13 @@ impl Prepared {
             edges: Arc::default(),
             judged: Arc::default(),
         }
+    }
+
+    /// How all executions so far ended, as it looks from outside of the agents.
+    #[must_use]
+    pub fn ends(&self) -> BTreeSet<u64> {
+        let judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        judged.clone()
     }
 
     /// Changes of ownership that records went through in all executions so far, as `from event to`.

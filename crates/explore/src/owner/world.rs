@@ -143,6 +143,30 @@ impl World {
         slots.is_some_and(|(_, start)| path.starts_with(start))
     }
 
+    /// Whether it is a call to the record's slots, or a listing of their folder.
+    pub(crate) fn is_of_the_record(&self, op: &Op) -> bool {
+        match op {
+            Op::ReadDir(dir) => self.fixed.record.as_ref().is_some_and(|(d, _)| d == dir),
+            Op::Read(path)
+            | Op::ReadUnless(_, path)
+            | Op::Create(path)
+            | Op::Write(path, _)
+            | Op::Remove(path) => self.is_slot(path),
+            _ => false,
+        }
+    }
+
+    /// A writer that is none of the hosts makes the slot after the highest, and dies.
+    pub(crate) fn stranger(&mut self) {
+        let Some((_, start)) = &self.fixed.record else {
+            return;
+        };
+        let number = |path: &String| path.strip_prefix(start)?.parse::<u64>().ok();
+        let highest = self.slots.keys().filter_map(number).max().unwrap_or(0);
+        self.slots
+            .insert(format!("{start}{}", highest + 1), Vec::new());
+    }
+
     fn files(&mut self, path: &str) -> &mut BTreeMap<String, Vec<u8>> {
         if self.is_slot(path) {
             return &mut self.slots;
