@@ -83,9 +83,13 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What a failed storage call means to a caller.
 pub(crate) fn unavailable(ds: &DatastoreName, why: &StorageError) -> Error {
-    Error::DatastoreUnavailable {
-        datastore: ds.clone(),
-        why: why.to_string(),
+    let datastore = ds.clone();
+    match why {
+        StorageError::NoSpace => Error::DatastoreFull { datastore },
+        why => Error::DatastoreUnavailable {
+            datastore,
+            why: why.to_string(),
+        },
     }
 }
 
@@ -340,5 +344,19 @@ impl Inner {
             operation: operation.kind.name(),
             why: why.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_datastore_is_called_full_and_not_unreadable() {
+        let ds = DatastoreName::new("ds1").expect("a name");
+        let said = unavailable(&ds, &StorageError::NoSpace).to_string();
+        assert!(said.contains("ds1 has no space left"), "{said}");
+        let said = unavailable(&ds, &StorageError::Io("gone".into())).to_string();
+        assert!(said.contains("ds1 cannot be read (gone)"), "{said}");
     }
 }

@@ -136,6 +136,7 @@ fn a_datastore_without_space_refuses_clearly_and_goes_on_when_there_is_some() ->
         "is lost to this guest",
         "the host did not detach the disk",
         "No space left on device",
+        "has no space left",
         // The machine's own disk is busy with what was written.
         "no answer from the host",
     ])

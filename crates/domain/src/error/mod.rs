@@ -252,6 +252,14 @@ pub enum Error {
         /// What failed.
         why: String,
     },
+    /// The agent's own files take no change: the datastore is full.
+    #[error(
+        "datastore {datastore} has no space left, not even for what the agent keeps there; what exists is untouched. Free some space, then try again"
+    )]
+    DatastoreFull {
+        /// The datastore.
+        datastore: DatastoreName,
+    },
     /// An earlier operation on this volume has not been resolved.
     #[error("volume {name} has an unfinished {operation} ({why}); it is being resolved, try again")]
     Unresolved {
@@ -426,6 +434,7 @@ impl Error {
             Self::Ambiguous { .. } | Self::SeveralFit { .. } => ErrorKind::Ambiguous,
             Self::Protected { .. } => ErrorKind::PermissionDenied,
             Self::DatastoreUnavailable { .. }
+            | Self::DatastoreFull { .. }
             | Self::Unresolved { .. }
             | Self::CloneFailed { .. }
             | Self::Stopped { .. }
