@@ -36,6 +36,8 @@ use bare::Bare;
 
 /// What programs do by themselves after a fault, they do within a minute or two.
 const HEALS: Duration = Duration::from_secs(180);
+/// Seconds a Mount may take: one that cannot work is tried again for half of them.
+const BUDGET: &str = "20";
 const VM: &str = "vm1";
 const DATASTORE: &str = "ds1";
 
@@ -45,8 +47,28 @@ fn world() -> Result<Option<Bare>> {
         return Ok(None);
     };
     tools::ensure()?;
-    bare.start_inside(VM)?;
+    start(&mut bare)?;
     Ok(Some(bare))
+}
+
+/// Starts the plugin in the VM.
+fn start(bare: &mut Bare) -> Result<()> {
+    bare.start_inside_with(VM, &["--mount-budget", BUDGET])
+}
+
+/// What was begun and could not be ended is ended now.
+fn settled(bare: &Bare) -> Result<()> {
+    let mut last = Value::Null;
+    until_true(HEALS, "nothing is unfinished", || {
+        last = status(bare)?;
+        Ok(last["unresolved_operations"] == 0)
+    })
+    .with_context(|| last.to_string())
+}
+
+fn status(bare: &Bare) -> Result<Value> {
+    let said = bare.cli(&["status".into(), "--output".into(), "json".into()])?;
+    serde_json::from_str(&said.stdout).with_context(|| format!("status: {}", said.stdout))
 }
 
 /// The volume as the administrator sees it.
@@ -83,14 +105,12 @@ fn all_gone(bare: &Bare, volumes: &[&str]) -> Result<()> {
         wait_free(bare, name)?;
         bare.remove(VM, name)?;
     }
+    settled(bare)?;
     let listed = bare.vdvs("volume ls --output json")?;
     let listed: Value = serde_json::from_str(&listed)?;
     ensure!(
         listed["volumes"].as_array().is_some_and(Vec::is_empty),
         "{listed}"
     );
-    let status = bare.cli(&["status".into(), "--output".into(), "json".into()])?;
-    let status: Value = serde_json::from_str(&status.stdout)?;
-    ensure!(status["unresolved_operations"] == 0, "{status}");
     Ok(())
 }

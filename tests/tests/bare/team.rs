@@ -33,12 +33,18 @@ impl Bare {
 
     /// Starts a plugin inside a VM, with the VM's devices and mounts.
     pub(crate) fn start_inside(&mut self, vm: &str) -> Result<()> {
+        self.start_inside_with(vm, &[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn start_inside_with(&mut self, vm: &str, more: &[&str]) -> Result<()> {
         let init = self.init(vm)?;
         let at = |what: &str| self.path().join(format!("{what}-{vm}"));
         let cmd = Cmd::new(tool::NSENTER)
             .args(["--mount", "--target", &init.pid.to_string(), "--"])
             .arg(built(Profile::Debug, PLUGIN)?)
             .args(["run", "--docker", "none", "--group", "0"])
+            .args(more)
             .args(["--agent", &format!("unix:{}", self.vsock(vm).display())])
             .arg("--socket")
             .arg(self.socket_inside(vm))

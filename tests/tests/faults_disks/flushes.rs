@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use vdvs_testkit::process::ProcId;
 
 use super::tools::NoFlush;
-use super::{VM, all_gone, must_fail, volume, wait_free, world};
+use super::{VM, all_gone, must_fail, settled, volume, wait_free, world};
 use crate::bare::Bare;
 
 const EIO: &[&str] = &["input/output error", "i/o error"];
@@ -37,7 +37,8 @@ fn an_agent_that_cannot_flush_acknowledges_nothing_and_goes_on_when_it_can() -> 
 
     wait_free(&bare, "held")?;
     ensure!(bare.read(VM, "held")? == "first\nsecond");
-    // The removal was refused, and may have been begun: either way the name is good for a volume again.
+    // The removal was refused, and may have been begun: then it is ended. Either way nothing is half there.
+    settled(&bare)?;
     let mut there = vec!["held", "new"];
     if bare
         .listed(VM)?

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use vdvs_testkit::process::{Cmd, tool};
 
 use super::tools::MOUNT;
-use super::{VM, all_gone, must_fail, volume, wait_free, world};
+use super::{VM, all_gone, must_fail, start, volume, wait_free, world};
 use crate::bare::Bare;
 
 const MKFS: &str = "/usr/sbin/mkfs.ext4";
@@ -152,7 +152,7 @@ fn a_guest_without_space_for_its_journal_refuses_clearly_and_goes_on_when_there_
     fs::create_dir(&state)?;
     let state = state.display();
     bare.inside(VM, &format!("mount -t tmpfs -o size=256k tmpfs {state}"))?;
-    bare.start_inside(VM)?;
+    start(&mut bare)?;
     for name in ["v1", "v2"] {
         bare.create(VM, name, &["size=20mb"])?;
         bare.write(VM, name, "first")?;
