@@ -12,7 +12,7 @@ use crate::program::{self, Ran};
 
 /// Schedules for each mistake, and the first one: the same in every run, so that a mistake that is caught stays caught
 /// as long as nobody changes what a schedule does.
-const SCHEDULES: &str = "300";
+const SCHEDULES: &str = "600";
 const FIRST: &str = "1";
 
 /// Plants, builds and hunts. False: a mistake was not caught.

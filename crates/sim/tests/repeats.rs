@@ -6,7 +6,7 @@ use vdvs_sim::schedule::{Plan, run, run_told};
 
 /// So many seeds are repeated: few in a debug build, as many as `VDVS_REPEATS` says.
 fn seeds() -> u64 {
-    env::var("VDVS_REPEATS").map_or(2, |n| n.parse().expect("VDVS_REPEATS is a number"))
+    env::var("VDVS_REPEATS").map_or(8, |n| n.parse().expect("VDVS_REPEATS is a number"))
 }
 
 #[test]

@@ -19,7 +19,7 @@ use vdvs_sim::schedule::{
 /// How many schedules a failure may cost while it is made smaller.
 const SHRINKS: usize = 400;
 /// With so many schedules every edge of the ownership table must have been taken.
-const COVERS: u64 = 400;
+const COVERS: u64 = 2000;
 /// Fresh first seeds are below this, so that a person can type them.
 const FRESH: u64 = 1_000_000_000;
 
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
 }
 
 /// How long one mistake is hunted.
-const HUNT: Duration = Duration::from_secs(120);
+const HUNT: Duration = Duration::from_secs(300);
 
 fn plant_copy(args: &Args) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -13,6 +13,9 @@ use super::{Found, Promise};
 /// so a datastore that was away for all of it was not looked at.
 const LONGEST_CALL: Duration = Duration::from_secs(150);
 
+/// A record keeps the last eight results of its volume for retries, and a mount from first to last leaves up to four.
+const KEPT: u64 = 2;
+
 impl State {
     pub(crate) fn created(&mut self, volume: &str, ds: &DatastoreName) {
         let (short, given) = split(volume);
@@ -89,11 +92,12 @@ impl State {
 
     pub(crate) fn local_twin(&mut self, vm: &VmId, name: &str) {
         let short = split(name).0;
-        // One that is being removed may be gone already.
-        let mut meant = self.meant(short).into_iter();
-        let leaving = meant.any(|(_, volume)| volume.standing == Standing::Leaving);
+        // One that is removed, or is being removed, is rightly not found.
+        let meant = self.meant(short);
+        let all_there = meant.iter().all(|(_, v)| v.standing == Standing::Exists);
+        let there = all_there && !meant.is_empty();
         let seen = |vm: &Vm| vm.seen.contains(short);
-        if !leaving && self.vms.get(vm).is_some_and(seen) {
+        if there && self.vms.get(vm).is_some_and(seen) {
             let text = format!(
                 "dockerd in {} made a local volume '{name}', a name its plugin knows",
                 called(vm)
@@ -147,11 +151,11 @@ impl State {
     }
 
     pub(crate) fn detached(&mut self, vm: &VmId, disk: &DiskPath, was_mounted: bool) {
-        let mounted = self
-            .vms
-            .get(vm)
-            .is_some_and(|vm| vm.mounted.contains_key(disk));
-        if was_mounted || mounted {
+        // A disk that died under its users is open no more: they have lost it already.
+        let state = self.vms.get(vm);
+        let open = state.is_some_and(|vm| vm.open.contains_key(disk));
+        let mounted = state.is_some_and(|vm| vm.mounted.contains_key(disk));
+        if open && (was_mounted || mounted) {
             let text = format!("{} asks to detach {disk}, which is mounted", called(vm));
             self.broken(Promise::DetachUnused, text);
         }
@@ -162,11 +166,14 @@ impl State {
     }
 
     pub(crate) fn answered(&mut self, request: Uuid, answer: &str) {
-        let first = self
-            .answers
-            .entry(request)
-            .or_insert_with(|| answer.to_owned());
-        if first != answer {
+        let subject = answer.split(' ').next().unwrap_or_default();
+        let count = self.said.entry(subject.to_owned()).or_default();
+        let Some((first, then)) = self.answers.get(&request) else {
+            *count += 1;
+            self.answers.insert(request, (answer.to_owned(), *count));
+            return;
+        };
+        if first != answer && count.saturating_sub(*then) < KEPT {
             let text =
                 format!("request {request} got '{first}', and when it came again '{answer}'");
             self.broken(Promise::TwiceIsOnce, text);

@@ -136,7 +136,16 @@ fn slot(path: &str) -> Option<(String, u64)> {
 
 /// The JSON of a whole frame of this kind; none if it is torn or another.
 fn value(world: &World, ds: &DatastoreName, path: &str, kind: &str) -> Option<Value> {
-    let bytes = world.file(ds, path)?;
+    json(&world.file(ds, path)?, kind)
+}
+
+/// A record that is written to this path; none: it is something else, or torn.
+pub(crate) fn record(path: &str, bytes: &[u8]) -> Option<Record> {
+    let (stem, _) = slot(path)?;
+    Record::of(&stem, json(bytes, "record")?)
+}
+
+fn json(bytes: &[u8], kind: &str) -> Option<Value> {
     let end = bytes.iter().position(|b| *b == b'\n')?;
     let (header, body) = (bytes.get(..end)?, bytes.get(end + 1..)?);
     let mut words = str::from_utf8(header).ok()?.split(' ');

@@ -13,7 +13,7 @@
 //! | P4 | *not found* for a volume that is there, or while a datastore could not be asked; a local twin of a name the plugin knew |
 //! | P5 | two answers to one request; one short name made twice |
 //! | P6 | at the end: operations, half-made files, attachments and ledgers that do not explain each other; a volume nobody can mount |
-//! | P8 | a mounted disk is taken from a VM that runs, other than by a fence that was allowed |
+//! | P8 | a mounted disk is taken from a VM that runs, other than by a fence that was allowed; a record says that a VM has a volume no more that it has mounted |
 //!
 //! **Facts are told when they are true**, in the order of the simulation: `removing` before the request leaves, `removed`
 //! after its answer; `mounted` after the mount, `unmounted` before it ends; `flushed` after the flush.
@@ -212,7 +212,8 @@ impl Checker {
         self.state().may_fence(volume);
     }
 
-    /// A request got an answer of success.
+    /// A request got an answer of success; its first word says about which volume. One that comes again long after
+    /// others have changed the volume is not judged: results are kept for some requests only.
     pub fn answered(&self, request: Uuid, answer: &str) {
         self.state().answered(request, answer);
     }

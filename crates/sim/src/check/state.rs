@@ -36,6 +36,8 @@ pub(crate) struct Vm {
     pub(crate) suspended: bool,
     /// Disks it has open, and whether only for reading.
     pub(crate) open: BTreeMap<DiskPath, bool>,
+    /// Since when.
+    pub(crate) since: BTreeMap<DiskPath, Duration>,
     /// Disks its guest has mounted, for tasks.
     pub(crate) mounted: BTreeMap<DiskPath, BTreeSet<String>>,
     /// Names its plugin knows.
@@ -59,8 +61,12 @@ pub(crate) struct State {
     pub(crate) flushed: BTreeMap<DiskPath, BTreeMap<u64, u64>>,
     /// Since when a host does not reach a datastore.
     pub(crate) unreachable: BTreeMap<(HostId, DatastoreName), Duration>,
+    /// Who has a disk by its record: the configuration file of the VM.
+    pub(crate) owners: BTreeMap<DiskPath, String>,
     /// The answer each request got first.
-    pub(crate) answers: BTreeMap<Uuid, String>,
+    pub(crate) answers: BTreeMap<Uuid, (String, u64)>,
+    /// How many requests got one, per volume; with each answer, how many had by then.
+    pub(crate) said: BTreeMap<String, u64>,
     pub(crate) violations: Vec<Violation>,
 }
 

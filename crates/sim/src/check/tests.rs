@@ -136,6 +136,27 @@ impl Lab {
         self.put(&format!("{FOLDER}/v.00000001.vdvs.3"), "record", &body);
     }
 
+    /// A host writes the next version of `v`'s record.
+    async fn file(&self, slot: u64, ownership: &str) {
+        self.record(ownership, "null");
+        let written = self
+            .world
+            .file(&ds(), &format!("{FOLDER}/v.00000001.vdvs.3"));
+        let session = self.world.session(self.host);
+        let to = path(&format!("{FOLDER}/v.00000001.vdvs.{slot}"));
+        session.create_new(&ds(), &to).await.unwrap();
+        session.write(&ds(), &to, &written.unwrap()).await.unwrap();
+    }
+
+    /// An owner, as records write it.
+    fn attached_to(vm: &VmId) -> String {
+        let owner = format!(
+            r#"{{"vm":{{"id":{{"config_path":"{}"}}}}}}"#,
+            vm.config_path
+        );
+        format!(r#"{{"state":"attached","owner":{owner}}}"#)
+    }
+
     fn ledger(&self, bytes: u64) {
         let body = format!(r#"{{"entries":{{"1":{bytes}}}}}"#);
         self.put("dockvols/.vdvs/ledger.g.2", "ledger", &body);
@@ -370,6 +391,28 @@ async fn a_fence_that_nobody_allowed_is_seen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_that_gives_away_what_its_owner_writes_is_seen() {
+    let free = r#"{"state":"free"}"#;
+    let lab = Lab::new().await;
+    lab.mount(&lab.a).await;
+    lab.file(10, &Lab::attached_to(&lab.a)).await;
+    lab.file(11, free).await;
+    assert_eq!(
+        lab.broken(),
+        [],
+        "what was proven a moment ago is written a moment later"
+    );
+    lab.file(12, &Lab::attached_to(&lab.a)).await;
+    advance(Duration::from_secs(100)).await;
+    lab.file(13, &Lab::attached_to(&lab.b)).await;
+    assert_eq!(lab.broken(), [Promise::DetachUnused]);
+    lab.unmount(&lab.a).await;
+    lab.file(14, &Lab::attached_to(&lab.a)).await;
+    lab.file(15, free).await;
+    assert_eq!(lab.broken().len(), 1, "it has it no more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_trace_is_seen_at_the_end() {
     type Wrong = (&'static str, fn(&Lab));
     let wrong: [Wrong; 8] = [
@@ -380,14 +423,7 @@ async fn every_trace_is_seen_at_the_end() {
             lab.record(r#"{"state":"detaching"}"#, "null");
         }),
         ("and that has it not", |lab| {
-            let owner = format!(
-                r#"{{"vm":{{"id":{{"config_path":"{}"}}}}}}"#,
-                lab.a.config_path
-            );
-            lab.record(
-                &format!(r#"{{"state":"attached","owner":{owner}}}"#),
-                "null",
-            );
+            lab.record(&Lab::attached_to(&lab.a), "null");
         }),
         ("is in no ledger", |lab| {
             lab.put("dockvols/.vdvs/ledger.g.2", "ledger", r#"{"entries":{}}"#);

@@ -1,11 +1,17 @@
 //! What the hypervisor did, and what it must not have done.
 
-use vdvs_domain::{HostId, VmId};
-use vdvs_engine::ports::{DiskPath, Power};
+use std::time::Duration;
+
+use vdvs_domain::{DatastoreName, HostId, VmId};
+use vdvs_engine::ports::{DiskPath, DsPath, Power};
 use vdvs_host_sim::{Event, Removal};
 
 use super::Promise;
-use super::state::{Standing, State, called, volume_of};
+use super::files::record;
+use super::state::{Standing, State, Vm, called, volume_of};
+
+/// A proof that a VM does not write may be this old when its consequence is written: a call that is slow, and some.
+const LONG: Duration = Duration::from_secs(60);
 
 impl State {
     pub(crate) fn happened(&mut self, event: &Event) {
@@ -56,6 +62,12 @@ impl State {
                 outcome: Ok(()),
             } => self.wrote(vm, disk, *block),
             Event::Wrote { .. } => {}
+            Event::Filed {
+                datastore,
+                path,
+                bytes,
+                ..
+            } => self.filed(datastore, path, bytes),
             Event::Made { disk, source } => self.made(disk, source.as_ref()),
             Event::Unmade { disk } => self.unmade(disk),
             Event::Renamed { from, to } => self.renamed(from, to),
@@ -98,7 +110,53 @@ impl State {
         for text in others {
             self.broken(Promise::OneWriter, text);
         }
-        self.vm(vm).open.insert(disk.clone(), read_only);
+        let now = self.now;
+        let state = self.vm(vm);
+        if state.open.insert(disk.clone(), read_only).is_none() {
+            state.since.insert(disk.clone(), now);
+        }
+    }
+
+    /// A record that no longer says that a VM has a volume must not lie: the VM has it open no more.
+    fn filed(&mut self, ds: &DatastoreName, path: &str, bytes: &[u8]) {
+        let Some(record) = record(path, bytes) else {
+            return;
+        };
+        let Ok(below) = DsPath::new(&record.disk) else {
+            return;
+        };
+        let disk = DiskPath {
+            datastore: ds.clone(),
+            path: below,
+        };
+        let owner = record.owner().map(str::to_owned);
+        let before = self.owners.get(&disk).cloned();
+        match &owner {
+            Some(owner) => drop(self.owners.insert(disk.clone(), owner.clone())),
+            None => drop(self.owners.remove(&disk)),
+        }
+        let Some(before) = before.filter(|before| owner.as_ref() != Some(before)) else {
+            return;
+        };
+        let reaches = |vm: &Vm| {
+            let host = vm.host.map(|(host, _)| (host, ds.clone()));
+            host.is_some_and(|at| !self.unreachable.contains_key(&at))
+        };
+        let writes = self.vms.iter().find(|(vm, state)| {
+            let since = state.since.get(&disk).copied().unwrap_or(self.now);
+            vm.config_path == before
+                && state.open.contains_key(&disk)
+                && state.mounted.contains_key(&disk)
+                && reaches(state)
+                && self.now.saturating_sub(since) >= LONG
+        });
+        if let Some((vm, _)) = writes {
+            let text = format!(
+                "the record of {disk} says that {} has it no more, which has it mounted",
+                called(vm)
+            );
+            self.broken(Promise::DetachUnused, text);
+        }
     }
 
     fn left(&mut self, vm: &VmId, disk: &DiskPath, how: Removal, running: bool) {

@@ -11,6 +11,8 @@ use crate::guest::{BLOCKS, DATA, Guest, Kernel, Machine, PartOfGuest, value_of};
 
 /// Between two writes, in milliseconds.
 const PACE: (u64, u64) = (100, 3000);
+/// So long a mount namespace may outlive its container, in milliseconds: dockerd unmounts, and the disk is in use.
+const LINGER: (u64, u64) = (0, 9000);
 
 /// A container's process. Cloning gives the same.
 #[derive(Debug, Clone)]
@@ -42,6 +44,14 @@ impl Process {
             if all {
                 let program = Box::pin(program(&work, &kernel, &task, &minors));
                 running.life.run(program).await;
+            }
+            let (lingers, how_long) = {
+                let mut dice = work.dice();
+                (dice.once_in(4), dice.millis(LINGER.0, LINGER.1))
+            };
+            if lingers {
+                running.ended.cancel();
+                sleep(how_long).await;
             }
             for minor in minors {
                 kernel.close(minor, user).await;

@@ -233,6 +233,14 @@ impl SimAgent {
             },
             vm: self.vm().clone(),
         };
+        if let Some(LinkFault::Late(late)) = fault {
+            let run = Box::pin(send(sent(CancellationToken::new())));
+            self.served.spawn(async move {
+                sleep(late).await;
+                drop(run.await);
+            });
+            return Err(broke());
+        }
         let cancel = CancellationToken::new();
         let (tell, told) = oneshot::channel();
         let run = Box::pin(send(sent(cancel.clone())));

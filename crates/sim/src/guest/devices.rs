@@ -1,8 +1,9 @@
 //! The plugin's port to disks, over the simulated kernel.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,6 +32,8 @@ const EINVAL: i32 = 22;
 pub(crate) struct SimDevices {
     kernel: Arc<Kernel>,
     life: Life,
+    /// What the plugin saw last on each device.
+    probed: Mutex<BTreeMap<u32, Probe>>,
 }
 
 fn os(errno: i32) -> Os {
@@ -63,7 +66,15 @@ fn foreign(at: &Path, why: impl Into<String>) -> DeviceError {
 
 impl SimDevices {
     pub(crate) fn new(kernel: Arc<Kernel>, life: Life) -> Self {
-        Self { kernel, life }
+        Self {
+            kernel,
+            life,
+            probed: Mutex::default(),
+        }
+    }
+
+    fn probed(&self) -> MutexGuard<'_, BTreeMap<u32, Probe>> {
+        self.probed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The node of a device that was found earlier; another plugging-in is another.
@@ -76,6 +87,7 @@ impl SimDevices {
 
     async fn read_probe(&self, device: &Device) -> Result<Probe, i32> {
         let (_, minor) = device.major_minor;
+        self.kernel.readable()?;
         let superblock = self.kernel.read(minor, SUPER).await?;
         let begun = self.kernel.read(minor, BEGUN).await?;
         let mut blank = format::blank(&self.kernel.read(minor, MARKER).await?);
@@ -181,9 +193,11 @@ impl Devices for SimDevices {
         self.life.step().await;
         let seen = self.read_probe(device).await;
         self.life.step().await;
-        seen.unwrap_or_else(|errno| {
+        let seen = seen.unwrap_or_else(|errno| {
             Probe::Unknown(format!("{}: {}", device.path.display(), os(errno)))
-        })
+        });
+        self.probed().insert(device.major_minor.1, seen.clone());
+        seen
     }
 
     async fn format(
@@ -199,6 +213,16 @@ impl Devices for SimDevices {
         let node = self.node(device)?;
         if self.kernel.in_use(node.minor) {
             return Err(DeviceError::Busy { path });
+        }
+        // What the plugin asks for counts, not only what is done: below it somebody else refuses.
+        let asked = match self.probed().get(&node.minor) {
+            Some(Probe::Unknown(_)) => Some(Found::Unknown),
+            Some(Probe::Holds(c)) if c.uuid != Some(fs_uuid.to_string()) => Some(Found::Foreign),
+            _ => None,
+        };
+        if let Some(found) = asked {
+            let kernel = &self.kernel;
+            kernel.checker.formats(&kernel.vm, &node.disk, found);
         }
         let (found, refused) = match self.probe(device).await {
             Probe::Blank => (Found::Blank, None),

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -147,6 +148,8 @@ pub(crate) struct Kernel {
     plugs: Plugs,
     dice: Arc<Mutex<Dice>>,
     state: Mutex<State>,
+    /// So many of the next probes find that the disk cannot be read.
+    unreadable: AtomicU32,
 }
 
 fn errno(error: DiskIoError) -> i32 {
@@ -174,6 +177,7 @@ impl Kernel {
             plugs,
             dice,
             state: Mutex::default(),
+            unreadable: AtomicU32::new(0),
         }
     }
 
@@ -248,6 +252,19 @@ impl Kernel {
             }
         }
         Err(EIO)
+    }
+
+    /// So many of the next probes find that the disk cannot be read.
+    pub(crate) fn make_unreadable(&self, times: u32) {
+        self.unreadable.store(times, Ordering::Relaxed);
+    }
+
+    /// Whether a disk can be read for a probe.
+    pub(crate) fn readable(&self) -> Result<(), i32> {
+        let left = self.unreadable.load(Ordering::Relaxed);
+        self.unreadable
+            .store(left.saturating_sub(1), Ordering::Relaxed);
+        if left == 0 { Ok(()) } else { Err(EIO) }
     }
 
     /// Whether a disk answers at all; asked once.

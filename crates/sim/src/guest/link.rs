@@ -25,6 +25,8 @@ pub enum LinkFault {
     Duplicate,
     /// The request arrives so late.
     Delay(Duration),
+    /// The connection breaks, and the request arrives so late all the same: behind what its sender does meanwhile.
+    Late(Duration),
 }
 
 /// The faults of the calls to come, one each. Cloning gives the same.

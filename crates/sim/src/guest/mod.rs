@@ -363,11 +363,24 @@ impl Guest {
         self.inner.faults.add(fault, times);
     }
 
+    /// The calls to come go well.
+    pub fn link_again(&self) {
+        self.inner.faults.clear();
+    }
+
     /// Nothing that was planned goes wrong any more: calls, the own disk, dockerd's Unmounts.
     pub fn mend(&self) {
         self.inner.faults.clear();
+        self.make_unreadable(0);
         self.inner.root.mend();
         self.state().docker.mend();
+    }
+
+    /// So many of the next looks at what is on a disk of a volume fail.
+    pub fn make_unreadable(&self, times: u32) {
+        if let Some(machine) = self.machine() {
+            machine.kernel.make_unreadable(times);
+        }
     }
 
     /// Something goes wrong with the guest's own disk.

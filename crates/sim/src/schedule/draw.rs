@@ -39,7 +39,7 @@ pub(super) fn shape(dice: &mut Dice) -> Shape {
         services,
         lapse: dice.millis(4, 20) * 1000,
         driver_named: !dice.once_in(3),
-        // Nothing: the engine does some things in an order that no seed decides, which shows as soon as calls take time.
+        // Nothing: hosts meet where schedules let them, and the exhaustive search walks through the meetings inside a change.
         pace: 0,
     }
 }
@@ -170,6 +170,19 @@ const TROUBLE: &[Kind] = &[
         let verb = d.pick(verbs).copied().unwrap_or("write");
         Step::Amid(verb, fault(d), Box::new(step))
     }),
+    kind(2, |d, s| {
+        let how_long = d.millis(500, 20_000);
+        Step::Rivals(d.index(s.fenced.len()), how_long)
+    }),
+    kind(3, |d, s| {
+        let late = d.millis(5_000, 30_000);
+        Step::Stale(d.index(s.vms), d.index(4), late)
+    }),
+    kind(1, |d, s| {
+        Step::Grope(d.index(s.vms), d.index(s.fenced.len()))
+    }),
+    kind(2, |d, s| Step::Unreadable(d.index(s.vms), few(d))),
+    kind(2, |d, s| Step::Blind(d.index(s.hosts), d.once_in(3))),
     kind(3, |d, s| {
         let (host, down) = (d.index(s.hosts), d.millis(20_000, 120_000));
         let verb = d.pick(&["attach", "detach"]).copied().unwrap_or("attach");
@@ -179,7 +192,8 @@ const TROUBLE: &[Kind] = &[
 
 fn link(dice: &mut Dice) -> Link {
     let few = few(dice);
-    match dice.below(7) {
+    match dice.below(8) {
+        7 => Link::Late(few, dice.millis(100, 90_000)),
         0 | 1 => Link::LoseReplies(few),
         6 => Link::LoseRequests(few),
         2 => Link::Duplicate(few),

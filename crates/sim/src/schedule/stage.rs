@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use vdvs_engine::ports::Power;
+use vdvs_host_sim::{Fault, When};
 
 use super::dice::Dice;
 use super::plan::Plan;
@@ -23,6 +24,10 @@ const ALL_RUN: Duration = Duration::from_secs(600);
 const ALL_FREE: Duration = Duration::from_secs(400);
 /// How often it is looked whether that is so.
 const LOOK: Duration = Duration::from_secs(2);
+/// So long nobody can say who holds a lock.
+const BLINDFOLD: Duration = Duration::from_secs(60);
+/// So many looks fail after a write without answer.
+const LOOKS: u32 = 3;
 /// What people call volumes they make by hand.
 const OWN: [&str; 4] = ["scratch", "notes", "cache", "logs"];
 
@@ -47,7 +52,7 @@ pub(super) fn volume_name(volume: usize) -> String {
 }
 
 /// A name people use: of a volume of their own, or of a service's.
-fn any_name(volume: usize) -> String {
+pub(super) fn any_name(volume: usize) -> String {
     OWN.get(volume)
         .map_or_else(|| volume_name(volume), |name| (*name).to_owned())
 }
@@ -177,6 +182,20 @@ impl<'a> Stage<'a> {
             Step::RunOnce(vm, volume, how_long) => {
                 self.run_once(vm, vec![any_name(volume)], how_long);
             }
+            Step::Rivals(volume, how_long) => {
+                for vm in 0..universe.vms() {
+                    self.run_once(vm, vec![volume_name(volume)], how_long);
+                }
+            }
+            Step::Grope(vm, volume) => {
+                universe.world().hide_locks(true);
+                self.run_once(vm, vec![volume_name(volume)], Duration::from_secs(5));
+                let later = universe.clone();
+                universe.spawn(async move {
+                    sleep(BLINDFOLD).await;
+                    later.world().hide_locks(false);
+                });
+            }
             Step::Embrace(one, other) => {
                 let (first, second) = (volume_name(0), volume_name(1));
                 let how_long = Duration::from_secs(20);
@@ -272,6 +291,16 @@ impl<'a> Stage<'a> {
             Step::FaultAt(host, verb, fault, times) => {
                 for _ in 0..times {
                     universe.plan_fault_at(self.host(host), verb, fault);
+                }
+            }
+            Step::Blind(host, took) => {
+                let host = self.host(host);
+                let when = if took { When::After } else { When::Before };
+                universe.plan_fault_at(host, "write", Fault::NoAnswer(when));
+                for verb in ["read", "read_dir"] {
+                    for _ in 0..LOOKS {
+                        universe.plan_fault_at(host, verb, Fault::Fail);
+                    }
                 }
             }
             Step::Strike(host, verb, when, down) => {

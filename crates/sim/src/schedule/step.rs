@@ -40,6 +40,8 @@ pub enum Link {
     Duplicate(u32),
     /// The next requests arrive so late.
     Delay(u32, Duration),
+    /// The connection breaks, and the next requests arrive so late all the same.
+    Late(u32, Duration),
     /// It is cut.
     Cut,
     /// It works.
@@ -84,6 +86,16 @@ pub enum Step {
     RunOnce(usize, usize, Duration),
     /// Two containers in two VMs, each of which wants the two volumes in the other order.
     Embrace(usize, usize),
+    /// A container of their own with a service's volume in every VM at once, for so long.
+    Rivals(usize, Duration),
+    /// A container ends and its plugin with it, is started again, and what was asked for before arrives so late.
+    Stale(usize, usize, Duration),
+    /// No host can say who holds a lock while a VM wants a service's volume.
+    Grope(usize, usize),
+    /// So many of a VM's next looks at what is on a volume's disk fail.
+    Unreadable(usize, u32),
+    /// The next write of a host has no answer, and it cannot look whether it took place. `true`: it did.
+    Blind(usize, bool),
     /// A VM loses power; the number says what of its page cache reached the disks.
     PowerCut(usize, u64),
     /// A VM is started.

@@ -94,7 +94,12 @@ impl Stage<'_> {
         };
         let ran = self.within(NEVER, moved).await;
         let times = self.scheduler.started(service).filter(|_| ran);
-        let limit = limit(death, fenced, self.plan.shape.lapse) + NEXT_VOLUME * further;
+        // Who was fenced from one volume may use the next one a while longer, so that this is fenced by itself.
+        let next = match death {
+            Death::Partitioned | Death::Isolated if fenced => FENCE_AFTER + FENCE,
+            _ => NEXT_VOLUME,
+        };
+        let limit = limit(death, fenced, self.plan.shape.lapse) + next * further;
         let Some((requested, began)) = times else {
             let text = format!("{death:?}: service {service} does not run elsewhere");
             universe.checker().broken(Promise::Liveness, text);
