@@ -36,8 +36,10 @@ use bare::Bare;
 
 /// What programs do by themselves after a fault, they do within a minute or two.
 const HEALS: Duration = Duration::from_secs(180);
-/// Seconds a Mount may take: one that cannot work is tried again for half of them.
-const BUDGET: &str = "20";
+/// In seconds: a Mount that cannot work is tried again for ten less than it may take, and what could not be ended is
+/// tried again at every look at reality, two in the age of a doubtful count. No process is in these mounts, so that age
+/// is longer than any of them is needed.
+const PATIENCE: [&str; 4] = ["--mount-budget", "15", "--doubt-after", "40"];
 const VM: &str = "vm1";
 const DATASTORE: &str = "ds1";
 
@@ -53,7 +55,7 @@ fn world() -> Result<Option<Bare>> {
 
 /// Starts the plugin in the VM.
 fn start(bare: &mut Bare) -> Result<()> {
-    bare.start_inside_with(VM, &["--mount-budget", BUDGET])
+    bare.start_inside_with(VM, &PATIENCE)
 }
 
 /// What was begun and could not be ended is ended now.
