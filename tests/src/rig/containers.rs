@@ -100,7 +100,7 @@ impl Rig {
     /// One is missing, or the volume is not mounted there.
     pub fn all_lines_kept(&self, node: &str, volume: &str) -> Result<usize> {
         let nodes = self.lab.nodes()?;
-        let kept = lines::must_be_kept(&lines::file(&self.node(node)?)?, &nodes, volume)?;
+        let kept = lines::must_be_kept(&self.node(node)?, &nodes, volume)?;
         ensure!(kept >= SOME, "only {kept} lines of {volume}");
         Ok(kept)
     }

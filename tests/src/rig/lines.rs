@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use vdvs_testkit::lab::{Node, Profile, built};
 use vdvs_testkit::process::Cmd;
+use vdvs_testkit::wait::until;
+
+use super::SOON;
 
 /// The program the script comes from.
 pub(super) const WRITER_CHECK: &str = "writer-check";
@@ -52,27 +54,32 @@ pub fn note(node: &Node, name: &str) -> Result<String> {
     }
 }
 
-/// The writer's file on the one volume mounted in the node that has it, as a path on this side.
-///
-/// # Errors
-/// There is none, or the node is off.
-pub fn file(node: &Node) -> Result<PathBuf> {
-    for mount in node.volume_mounts()? {
-        let inside = mount.path.join("data").join(FILE);
-        let path = node.path_inside(&inside.display().to_string())?;
-        if path.exists() {
-            return Ok(path);
+/// What the writer's file holds on the one volume mounted in the node that has it. The plugin takes a mount away for a
+/// moment when it compares old counts with reality, so one look is not enough.
+fn read(node: &Node) -> Result<Vec<u8>> {
+    let what = format!("a volume with {FILE} is mounted in {}", node.name());
+    until(SOON, &what, || {
+        for mount in node.volume_mounts()? {
+            let inside = mount.path.join("data").join(FILE);
+            let path = node.path_inside(&inside.display().to_string())?;
+            match fs::read(&path) {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("read {}", path.display()));
+                }
+            }
         }
-    }
-    anyhow::bail!("no volume with {FILE} is mounted in {}", node.name())
+        Ok(None)
+    })
 }
 
-/// Every acknowledged line is in the file, as the line of the node it was acknowledged to, and the independent check
-/// finds the order of the lines right. Says how many were acknowledged.
+/// Every acknowledged line is in the file of the node that has the volume mounted, as the line of the node it was
+/// acknowledged to, and the independent check finds the order of the lines right. Says how many were acknowledged.
 ///
 /// # Errors
 /// It is not so.
-pub fn must_be_kept(path: &Path, nodes: &[Node], notes: &str) -> Result<usize> {
+pub fn must_be_kept(on: &Node, nodes: &[Node], notes: &str) -> Result<usize> {
     // First what was promised, then what is there: the writer goes on meanwhile.
     let mut promised = Vec::new();
     for node in nodes {
@@ -80,12 +87,14 @@ pub fn must_be_kept(path: &Path, nodes: &[Node], notes: &str) -> Result<usize> {
             promised.push((node.name().to_owned(), sequence));
         }
     }
-    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let bytes = read(on)?;
     let lost = missing(&promised, &String::from_utf8_lossy(&bytes));
     ensure!(lost.is_empty(), "acknowledged and not there: {lost:?}");
+    let seen = on.notes_dir().join(format!("{notes}.seen"));
+    fs::write(&seen, bytes).with_context(|| format!("write {}", seen.display()))?;
     Cmd::new(built(Profile::Debug, WRITER_CHECK)?)
         .arg("verify")
-        .arg(path)
+        .arg(&seen)
         .run()?;
     Ok(promised.len())
 }

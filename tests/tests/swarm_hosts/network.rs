@@ -155,7 +155,7 @@ pub(crate) fn nobody_takes_the_volume_of_a_suspended_machine(story: &Story) -> R
         .rig
         .note("suspended", &format!("refused after {took:?}: {text}"));
 
-    let kept = lines::must_be_kept(&lines::file(&other)?, from_ref(&other), volume)?;
+    let kept = lines::must_be_kept(&other, from_ref(&other), volume)?;
     story
         .rig
         .note("kept after a suspension", &format!("all of {kept} lines"));

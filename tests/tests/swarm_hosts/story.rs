@@ -184,7 +184,7 @@ impl Story {
         let kept = self.lan.compare(&self.writer.told())?;
         ensure!(kept.found == kept.acknowledged, "after {after}: {kept:?}");
         let nodes = self.rig.lab().nodes()?;
-        let kept_lines = lines::must_be_kept(&lines::file(node)?, &nodes, NOTES)?;
+        let kept_lines = lines::must_be_kept(node, &nodes, NOTES)?;
         self.rig.one_writer()?;
         let (found, told) = (kept.found, kept.acknowledged);
         let text = format!("{found} of {told} rows, all of {kept_lines} lines");
