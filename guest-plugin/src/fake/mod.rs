@@ -37,6 +37,7 @@ struct State {
     calls: Vec<String>,
     failures: HashMap<&'static str, VecDeque<(ErrorKind, String)>>,
     away: bool,
+    hidden: bool,
     next: u32,
 }
 
@@ -94,6 +95,11 @@ impl FakeAgent {
             up()
         });
         self.changed.notify_waiters();
+    }
+
+    /// The datastore with all volumes cannot be read when somebody lists, or can again.
+    pub fn hide(&self, hidden: bool) {
+        self.state().hidden = hidden;
     }
 
     /// Calls so far, `verb volume`, in order; `hello`, `list` and inventories left out.
@@ -361,8 +367,15 @@ impl Agent for FakeAgent {
 
     async fn list(&self, deadline: Instant) -> Answer<Listing> {
         self.enter("list", "", deadline).await?;
+        let state = self.state();
+        if state.hidden {
+            return Ok(Listing {
+                volumes: Vec::new(),
+                unreadable: vec!["ds".to_owned()],
+            });
+        }
         Ok(Listing {
-            volumes: self.state().volumes.values().cloned().collect(),
+            volumes: state.volumes.values().cloned().collect(),
             unreadable: Vec::new(),
         })
     }

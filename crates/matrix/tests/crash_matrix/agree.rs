@@ -14,7 +14,7 @@ use vdvs_engine::ports::{Clock, DiskPath, DsPath};
 use crate::arena::{Arena, DATASTORES, Side, ds};
 
 /// A record as it lies on a datastore.
-struct Lies {
+pub(crate) struct Lies {
     datastore: &'static str,
     /// The folder's vmgroup and the file name without its slot.
     folder: String,
@@ -186,6 +186,11 @@ impl Acknowledged {
 
 /// Panics, with `text`, unless everything agrees.
 pub(crate) async fn check(a: &Arena, text: &str) {
+    check_agents(a, &check_at_once(a, text), text).await;
+}
+
+/// Panics unless all that lies on the datastores agrees: as it must at the moment of an undisturbed answer. The records.
+pub(crate) fn check_at_once(a: &Arena, text: &str) -> Vec<Lies> {
     let records = records(a);
     for record in &records {
         check_record(a, record, text);
@@ -195,7 +200,7 @@ pub(crate) async fn check(a: &Arena, text: &str) {
     check_files(a, &records, text);
     check_ledgers(a, &records, text);
     check_devices(a, &records, text);
-    check_agents(a, &records, text).await;
+    records
 }
 
 fn check_record(a: &Arena, record: &Lies, text: &str) {

@@ -167,10 +167,15 @@ impl Arena {
 
     /// An agent dies, if it has not, and another one starts.
     pub(crate) fn restart(&self, side: Side) {
+        self.renew(side);
+        self.agent(side).borrow_mut().run();
+    }
+
+    /// An agent ended, and another one is there that has not begun its own work.
+    pub(crate) fn renew(&self, side: Side) {
         self.kill(side);
         let mut agent = self.agent(side).borrow_mut();
         *agent = Agent::new(&self.world, agent.host);
-        agent.run();
     }
 
     /// VM `n`, counted from 1.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep, timeout};
-use vdvs_domain::Error;
+use vdvs_domain::{Error, ErrorKind};
 use vdvs_host_sim::{Called, Fault, When};
 use vdvs_matrix::{Case, Points};
 
@@ -28,8 +28,12 @@ enum Strike {
     Twice,
     /// The effect takes place, and the answer is lost.
     Unanswered,
+    /// Nothing takes place, and no answer comes either.
+    Lost,
     /// Nothing takes place, and the answer says so.
     Fails,
+    /// It takes so long that others do theirs meanwhile.
+    Slow,
 }
 
 impl Strike {
@@ -38,7 +42,9 @@ impl Strike {
             Self::Dies(when) => Fault::Crash(when),
             Self::Twice => Fault::Twice,
             Self::Unanswered => Fault::NoAnswer(When::After),
+            Self::Lost => Fault::NoAnswer(When::Before),
             Self::Fails => Fault::Fail,
+            Self::Slow => Fault::Slow(SLOW),
         }
     }
 }
@@ -82,6 +88,9 @@ const PATIENCE: Duration = Duration::from_secs(400);
 /// How long an agent stays away where somebody waits for what it does.
 const AWAY: Duration = Duration::from_secs(1);
 
+/// A slow call, for operations in which the other host does something a second after they began.
+const SLOW: Duration = Duration::from_secs(2);
+
 /// How long every call takes its effect twice where agents go on until what they do is done.
 const DOUBLED: Duration = Duration::from_secs(20);
 
@@ -108,6 +117,13 @@ async fn calls(op: &Operation, side: Side) -> Vec<Called> {
     let said = (op.act)(&arena).await;
     let calls = session.end_trace();
     said.unwrap_or_else(|why| panic!("{}, undisturbed: {why}", op.name));
+    if op.actor.is_some() {
+        // What a dead host's VMs still list is its own matter until it is back.
+        if !arena.session(Side::Near).is_dead() {
+            agree::check_at_once(&arena, op.name);
+        }
+        (op.holds)(&arena).await;
+    }
     settle(&arena, op).await;
     agree::check(&arena, op.name).await;
     (op.holds)(&arena).await;
@@ -146,6 +162,7 @@ impl Struck {
             first = self.struck(&arena).await;
             next.plan_nothing();
         }
+        self.check_answer(&arena, first.as_ref()).await;
         if self.then == Then::Later {
             settle(&arena, self.op).await;
             agree::check(&arena, &text).await;
@@ -165,6 +182,21 @@ impl Struck {
         assert_eq!(third, second, "{text}: another answer");
         arena.pass(5).await;
         agree::check(&arena, &text).await;
+    }
+
+    /// What was answered is so, and who could not look does not say that there is nothing.
+    async fn check_answer(&self, arena: &Arena, first: Option<&Result<String, Error>>) {
+        match first {
+            Some(Ok(_)) if self.op.actor.is_some() => {
+                // The other host follows a change of the configuration within a second.
+                arena.pass(2).await;
+                (self.op.holds)(arena).await;
+            }
+            Some(Err(why)) if !self.op.done.contains(&ErrorKind::NotFound) => {
+                assert_ne!(why.kind(), ErrorKind::NotFound, "{self}: {why}");
+            }
+            _ => {}
+        }
     }
 
     /// The request, struck. No answer: its caller hears nothing more.
@@ -247,7 +279,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// * dying before a call is dying after the one before it;
 /// * dying after a call that changed nothing is dying after the one before it, unless time has passed between them;
 /// * who looks twice and answers what it saw the second time has looked once.
-fn strikes(at: u64, call: Called, time_passed: bool) -> Vec<(Strike, Then)> {
+fn strikes(op: &Operation, at: u64, call: Called, time_passed: bool) -> Vec<(Strike, Then)> {
     let mut all = Vec::new();
     let mut both = |strike| all.extend([(strike, Then::Repeat), (strike, Then::Later)]);
     if at == 0 {
@@ -263,10 +295,14 @@ fn strikes(at: u64, call: Called, time_passed: bool) -> Vec<(Strike, Then)> {
         let again = Then::Again(at.wrapping_mul(17) % SPREAD);
         all.push((Strike::Dies(When::After), again));
         all.push((Strike::Twice, Then::Repeat));
+        all.push((Strike::Lost, Then::Repeat));
     } else if time_passed {
         all.push((Strike::Dies(When::After), Then::Repeat));
     }
     all.push((Strike::Unanswered, Then::Repeat));
+    if op.rivals {
+        all.push((Strike::Slow, Then::Repeat));
+    }
     all
 }
 
@@ -282,7 +318,7 @@ pub(crate) fn points(op: &'static Operation) -> Points {
         for (at, call) in (0u64..).zip(calls) {
             let time_passed = before.is_some_and(|before| before != call.at);
             before = Some(call.at);
-            let strikes = strikes(at, call, time_passed).into_iter();
+            let strikes = strikes(op, at, call, time_passed).into_iter();
             all.extend(strikes.map(|(strike, then)| (Some((at, call)), strike, then)));
         }
         all.retain(|(.., then)| op.later || *then != Then::Later);

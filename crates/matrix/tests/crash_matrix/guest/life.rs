@@ -168,7 +168,11 @@ impl Guest {
         };
         match (&volume.filesystem.state, &disk.content) {
             (FilesystemState::Never, FakeContent::Blank)
-            | (FilesystemState::Formatting { .. }, FakeContent::Blank) => {}
+            | (FilesystemState::Formatting { .. }, FakeContent::Blank)
+            | (
+                FilesystemState::Never | FilesystemState::Formatting { .. },
+                FakeContent::Unreadable(_),
+            ) => {}
             (FilesystemState::Formatting { uuid }, FakeContent::Formatted { uuid: has, .. }) => {
                 assert_eq!(uuid, has, "{text}: {}", volume.name);
             }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::sleep;
+use vdvs_blockdev::fake::FakeContent;
 use vdvs_domain::FilesystemState;
 use vdvs_plugin::agent::Notice;
 use vdvs_plugin::journal::Stage;
@@ -43,6 +44,10 @@ const PLAIN: GuestOperation = GuestOperation {
 
 async fn mount(g: &Guest, id: &str) -> Result<String, String> {
     let path = g.volumes().mount("db", id).await.map_err(said)?;
+    let volume = g.volume("db").id;
+    let held = g.journal().into_iter().find(|h| h.volume == volume);
+    let counted = held.is_some_and(|h| h.counts.contains_key(id));
+    assert!(counted, "it was answered before it was in the journal");
     Ok(path.display().to_string())
 }
 
@@ -279,6 +284,117 @@ pub(crate) const ALL: &[GuestOperation] = &[
         starts: true,
         used: true,
         holds: |g| is_mounted(g),
+        ..PLAIN
+    },
+    GuestOperation {
+        name: "start without a journal after the VM lost power",
+        prepare: |g| {
+            Box::pin(async move {
+                mounted(g).await;
+                g.devices.power_cut();
+                g.next_life();
+                g.forget_journal();
+            })
+        },
+        act: |g| starts(g),
+        starts: true,
+        unmounts: true,
+        holds: |g| is_free(g),
+        ..PLAIN
+    },
+    GuestOperation {
+        name: "unmount while somebody else uses the disk",
+        prepare: |g| {
+            Box::pin(async move {
+                mounted(g).await;
+                g.use_disk("db", true);
+            })
+        },
+        act: |g| Box::pin(unmount(g, "one")),
+        holds: |g| {
+            Box::pin(async move { assert!(g.is_here("db"), "it is in use and was detached") })
+        },
+        ..PLAIN
+    },
+    GuestOperation {
+        name: "reality check of a count that is right",
+        prepare: |g| {
+            Box::pin(async move {
+                mounted(g).await;
+                g.use_disk("db", true);
+            })
+        },
+        act: |g| {
+            Box::pin(async move {
+                // Old enough to be doubted.
+                g.pass(300).await;
+                Ok("looked at".to_owned())
+            })
+        },
+        used: true,
+        holds: |g| is_mounted(g),
+        ..PLAIN
+    },
+    GuestOperation {
+        name: "mount and unmount within a mount of the same container",
+        prepare: |g| mounted(g),
+        act: |g| {
+            Box::pin(async move {
+                mount(g, "one").await?;
+                unmount(g, "one").await?;
+                g.use_disk("db", true);
+                Ok("nested".to_owned())
+            })
+        },
+        used: true,
+        holds: |g| is_mounted(g),
+        ..PLAIN
+    },
+    GuestOperation {
+        name: "first mount of a disk that cannot be read",
+        prepare: |g| {
+            Box::pin(async move {
+                g.agent.add("db", &none());
+                let content = FakeContent::Unreadable("EIO".to_owned());
+                g.agent.set_content("db", content);
+            })
+        },
+        act: |g| {
+            Box::pin(async move {
+                let said = mount(g, "one").await;
+                assert!(said.is_err(), "nobody knows what it holds: {said:?}");
+                Ok("refused".to_owned())
+            })
+        },
+        holds: |g| {
+            Box::pin(async move {
+                let state = g.volume("db").filesystem.state;
+                assert!(!matches!(state, FilesystemState::Ready { .. }), "{state:?}");
+            })
+        },
+        ..PLAIN
+    },
+    GuestOperation {
+        name: "names while a datastore cannot be read, and the agent is away",
+        prepare: |g| {
+            Box::pin(async move {
+                g.agent.add("db", &none());
+                g.volumes().get("db").await.map_err(said).unwrap();
+                g.pass(40).await;
+            })
+        },
+        act: |g| {
+            Box::pin(async move {
+                g.agent.hide(true);
+                drop(g.volumes().list().await);
+                g.pass(40).await;
+                g.agent.set_away(true);
+                let known = g.volumes().get("db").await.map_err(said);
+                g.agent.set_away(false);
+                g.agent.hide(false);
+                known.map(|_| "known".to_owned())
+            })
+        },
         ..PLAIN
     },
 ];

@@ -5,6 +5,7 @@ mod between;
 mod config;
 mod groups;
 mod moving;
+mod refusals;
 mod upkeep;
 mod volumes;
 
@@ -31,6 +32,8 @@ pub(crate) struct Operation {
     /// What is left of it goes only minutes after the rest is over: a name that was moved away, behind a claim that
     /// somebody else might be making.
     pub(crate) lingers: bool,
+    /// The other host changes the same a second later, so calls of this one are slow, too.
+    pub(crate) rivals: bool,
     /// Nobody has used any datastore before.
     pub(crate) untouched: bool,
     /// What stands before.
@@ -62,6 +65,7 @@ const PLAIN: Operation = Operation {
     running: false,
     later: true,
     lingers: false,
+    rivals: false,
     untouched: false,
     prepare: |_| Box::pin(async {}),
     act: |_| Box::pin(async { Ok(String::new()) }),
@@ -79,6 +83,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Operation> {
         moving::ALL,
         config::ALL,
         upkeep::ALL,
+        refusals::ALL,
     ]
     .into_iter()
     .flatten()

@@ -99,6 +99,7 @@ pub(crate) const ALL: &[Operation] = &[
                 a.world.power(a.vm(1), Power::Off);
                 let free = || agree::owner_of(a, "db").is_none();
                 agree::until(a, "it is released", free).await;
+                assert!(a.world.devices(a.vm(1)).is_empty(), "the disk goes first");
                 Ok("released".to_owned())
             })
         },
