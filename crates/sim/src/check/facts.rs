@@ -6,7 +6,7 @@ use uuid::Uuid;
 use vdvs_domain::{DatastoreName, VmId};
 use vdvs_engine::ports::DiskPath;
 
-use super::state::{Standing, State, Vm, Volume, called, split};
+use super::state::{Standing, State, Volume, called, split};
 use super::{Found, Promise};
 
 /// An answer that says *not found* rests on a look at every datastore in the same call. No call takes as long as this,
@@ -64,6 +64,11 @@ impl State {
         self.vm(vm).seen.insert(short);
     }
 
+    pub(crate) fn has_seen(&self, vm: &VmId, name: &str) -> bool {
+        let short = split(name).0;
+        self.vms.get(vm).is_some_and(|vm| vm.seen.contains(short))
+    }
+
     pub(crate) fn told_not_found(&mut self, vm: &VmId, name: &str) {
         let who = called(vm);
         let there = self.meant(name);
@@ -96,8 +101,7 @@ impl State {
         let meant = self.meant(short);
         let all_there = meant.iter().all(|(_, v)| v.standing == Standing::Exists);
         let there = all_there && !meant.is_empty();
-        let seen = |vm: &Vm| vm.seen.contains(short);
-        if there && self.vms.get(vm).is_some_and(seen) {
+        if there && self.has_seen(vm, name) {
             let text = format!(
                 "dockerd in {} made a local volume '{name}', a name its plugin knows",
                 called(vm)

@@ -166,6 +166,12 @@ impl Checker {
         self.state().seen(vm, name);
     }
 
+    /// Whether a VM's plugin knows a name.
+    #[must_use]
+    pub fn has_seen(&self, vm: &VmId, name: &str) -> bool {
+        self.state().has_seen(vm, name)
+    }
+
     /// A VM's dockerd was told that a volume does not exist.
     pub fn told_not_found(&self, vm: &VmId, name: &str) {
         self.state().told_not_found(vm, name);

@@ -137,6 +137,9 @@ impl Daemon {
             }
             state.docker.ours.contains(name)
         };
+        // What the plugin learns while it is asked comes too late for this answer.
+        let checker = &self.guest.inner.checker;
+        let knew = checker.has_seen(self.guest.vm(), name);
         match self.get(name).await {
             Reply::Ok(_) => Ok(self.ours(name)),
             Reply::Err(_) if driver_named => {
@@ -155,8 +158,7 @@ impl Daemon {
             reply => {
                 self.guest.note(format_args!("makes a local volume {name}"));
                 // What no plugin can prevent is documented, and found by its doctor.
-                if !matches!(reply, Reply::Nothing { refused: false }) {
-                    let checker = &self.guest.inner.checker;
+                if knew && !matches!(reply, Reply::Nothing { refused: false }) {
                     checker.local_twin(self.guest.vm(), name);
                 }
                 let mut state = self.guest.state();
