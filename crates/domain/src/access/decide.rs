@@ -237,6 +237,13 @@ mod tests {
         DatastoreName::new(name).unwrap()
     }
 
+    #[test]
+    fn a_denial_names_the_datastore_as_the_vm_did() {
+        let named = Spot::Named(ds("ds1"));
+        assert_eq!(named.to_string(), "datastore ds1");
+        assert_eq!(Spot::Default.to_string(), "the default datastore");
+    }
+
     fn caller(home: &DatastoreName) -> Caller<'_> {
         Caller {
             instance_uuid: Uuid::from_u128(1),

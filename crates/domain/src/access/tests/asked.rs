@@ -41,3 +41,15 @@ fn a_description_is_one_line_of_bounded_length() {
     assert!(description("two\nlines").is_err());
     assert_eq!(description("").unwrap(), "");
 }
+
+/// Hosts of before a mark was known read what bears none.
+#[test]
+fn a_mark_is_written_only_where_it_is_set() {
+    let mut config = two_groups();
+    let text = |config: &AccessConfig| serde_json::to_string(config).unwrap();
+    assert!(!text(&config).contains("removing"));
+    config.groups[1].removing = true;
+    assert_eq!(text(&config).matches("\"removing\":true").count(), 1);
+    let read: AccessConfig = serde_json::from_str(&text(&config)).unwrap();
+    assert_eq!(read, config);
+}
