@@ -12,8 +12,10 @@ use crate::swap_case::{Blind, Writers};
 
 /// More states than a machine of a CI holds.
 pub const MOST: u64 = 3_000_000;
-/// A wait of several polls.
+/// A wait of several polls, long enough for a proof of death.
 const WAIT: Duration = Duration::from_secs(1);
+/// A wait of two polls.
+const SHORT: Duration = Duration::from_millis(500);
 const NO_WAIT: Duration = Duration::ZERO;
 
 /// What is searched.
@@ -122,9 +124,20 @@ fn handover() -> Scene {
         owner: Some(0),
         voices: vec![
             Voice::new(0, &[Ask::Detach]),
-            Voice::new(1, &[Ask::Attach(WAIT)]),
+            Voice::new(1, &[Ask::Attach(SHORT)]),
         ],
         ..apart()
+    }
+}
+
+/// The other VM asks once, and does not wait.
+fn handover_now() -> Scene {
+    Scene {
+        voices: vec![
+            Voice::new(0, &[Ask::Detach]),
+            Voice::new(1, &[Ask::Attach(NO_WAIT)]),
+        ],
+        ..handover()
     }
 }
 
@@ -175,10 +188,17 @@ fn suspended() -> Scene {
     }
 }
 
-fn moving() -> Scene {
+fn moving(scene: Scene) -> Scene {
     Scene {
         happenings: vec![Happening::Move(0, 1)],
-        ..race()
+        ..scene
+    }
+}
+
+fn alone() -> Scene {
+    Scene {
+        voices: vec![Voice::new(0, &[Ask::Attach(NO_WAIT)])],
+        ..apart()
     }
 }
 
@@ -237,11 +257,11 @@ fn owners() -> Vec<Case> {
         Case::owner("two VMs attach at once", race()),
         Case::owner("two VMs attach at once; one death", dying(race())),
         Case::owner("two VMs attach at once; one stranger", visited(race())),
-        Case::owner("one VM gives back, the other waits", handover()),
         Case::owner(
-            "one VM gives back, the other waits; one death",
-            dying(handover()),
+            "one VM gives back, the other asks once; one death",
+            dying(handover_now()),
         ),
+        Case::owner("one VM gives back, the other waits", handover()),
         Case::owner(
             "one VM gives back, the other waits; one lost answer",
             Scene {
@@ -249,17 +269,10 @@ fn owners() -> Vec<Case> {
                 ..handover()
             },
         ),
-        Case::owner(
-            "one VM gives back, the other waits; one stranger",
-            visited(handover()),
-        ),
         Case::owner("a late detach meets a new attach", late()),
         Case::owner(
-            "a late detach meets a new attach; one death, a start at any moment",
-            Scene {
-                early_start: true,
-                ..dying(late())
-            },
+            "a late detach meets a new attach; one stranger",
+            visited(late()),
         ),
         Case::owner("an attach arrives twice, and a detach follows", twice()),
         Case::owner("the owner lives and keeps the volume", live_owner()),
@@ -268,7 +281,7 @@ fn owners() -> Vec<Case> {
             dead_owner(),
         ),
         Case::owner("the owner is suspended and resumed", suspended()),
-        Case::owner("the VM moves while it attaches", moving()),
+        Case::owner("a VM moves while it attaches", moving(alone())),
     ]
 }
 
@@ -284,6 +297,27 @@ pub fn large() -> Vec<Case> {
         Case::owner(
             "the owner is suspended and resumed, call by call",
             by_calls(suspended()),
+        ),
+        Case::owner(
+            "one VM gives back, the other waits; one death",
+            dying(handover()),
+        ),
+        Case::owner(
+            "one VM gives back, the other waits; one stranger",
+            visited(handover()),
+        ),
+        Case::owner("a late detach meets a new attach; one death", dying(late())),
+        Case::owner("two VMs attach at once, one moves", moving(race())),
+        Case::owner(
+            "a VM moves while it attaches; one death",
+            dying(moving(alone())),
+        ),
+        Case::owner(
+            "two VMs attach at once; one death, a start at any moment",
+            Scene {
+                early_start: true,
+                ..dying(race())
+            },
         ),
         Case::owner(
             "two VMs attach at once; two deaths",
