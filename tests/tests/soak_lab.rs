@@ -196,7 +196,9 @@ fn read_all(rig: &Rig, known: &Known) -> Result<()> {
 }
 
 fn remove_all(rig: &Rig, known: &Known) -> Result<()> {
-    let names = known.names();
+    let unsure = known.unsure_names();
+    rig.note("volumes made or not", &unsure.len().to_string());
+    let names = [known.names(), unsure].concat();
     each(&rig.lab().nodes()?, |node| {
         let index = usize::from(node.record()?.index);
         let mut guest = Guest::new(rig, known, node.name(), Dice::new(7));
@@ -236,6 +238,17 @@ const EXPECTED: &[(Program, &str, &str)] = &[
     (Program::Agent, "labhv does not listen", "hypervisors die"),
     (Program::Agent, "no answer from the host", "hypervisors die"),
     (Program::Agent, "the host failed to", "hypervisors die"),
+    (Program::Agent, "cannot be read", "hosts lose datastores"),
+    (
+        Program::Agent,
+        "it is being resolved",
+        "guests and hosts die in the middle of an attach",
+    ),
+    (
+        Program::Agent,
+        "cleaned up later",
+        "hosts lose datastores in the middle of a Create",
+    ),
     (
         Program::Plugin,
         "the host did not detach the disk",

@@ -157,6 +157,11 @@ const EXPECTED: &[(Program, &str, &str)] = &[
     ),
     (
         Program::Agent,
+        "cannot listen for this VM",
+        "a machine is moved to another host while its old one looks at it",
+    ),
+    (
+        Program::Agent,
         "no answer from the host",
         "a busy machine's hypervisor takes its time",
     ),

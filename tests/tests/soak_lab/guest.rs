@@ -101,9 +101,13 @@ impl<'a> Guest<'a> {
         } else {
             json!({"size": "20mb"})
         };
-        self.call("Create", &json!({"Name": name, "Opts": options}))?;
-        self.known.created(&name);
-        Ok(())
+        let made = self.call("Create", &json!({"Name": name, "Opts": options}));
+        match &made {
+            Ok(_) => self.known.created(&name),
+            Err(why) if never_asked(&said(why)) => {}
+            Err(_) => self.known.unsure(&name),
+        }
+        made.map(drop)
     }
 
     fn try_create(&mut self) -> Result<()> {
@@ -127,10 +131,7 @@ impl<'a> Guest<'a> {
         let holds = ["attached", "mounted", "in use"]
             .iter()
             .any(|word| said.contains(word));
-        let never_asked = !again
-            && ["connect to", "is off"]
-                .iter()
-                .any(|word| said.contains(word));
+        let never_asked = !again && never_asked(&said);
         if said.is_empty() || said.contains("not found") {
             self.known.removed(&name);
         } else if !again && (holds || never_asked) {
@@ -255,9 +256,7 @@ impl<'a> Guest<'a> {
         let how = match answer {
             Ok(_) => "done",
             Err(why) if said(why).contains("no answer") => "cut off",
-            Err(why) if said(why).contains("connect to") || said(why).contains("is off") => {
-                "nobody there"
-            }
+            Err(why) if never_asked(&said(why)) => "nobody there",
             Err(_) => "refused",
         };
         self.known.count_one(&format!("{verb} {how}"));
@@ -269,6 +268,13 @@ impl<'a> Guest<'a> {
             self.rig.after(PAUSE);
         }
     }
+}
+
+/// Nobody was there to hear the question.
+fn never_asked(said: &str) -> bool {
+    ["connect to", "is off"]
+        .iter()
+        .any(|word| said.contains(word))
 }
 
 /// The beginning of a text without what differs from volume to volume.

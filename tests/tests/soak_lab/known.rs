@@ -25,6 +25,8 @@ pub(crate) struct Known(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     volumes: BTreeMap<String, Volume>,
+    /// Whether they were made was not told.
+    unsure: Vec<String>,
     made: u64,
     tally: BTreeMap<String, u64>,
     longest_healing: Duration,
@@ -63,6 +65,16 @@ impl Known {
     pub(crate) fn created(&self, name: &str) {
         let mut state = self.state();
         state.volumes.insert(name.to_owned(), Volume::default());
+    }
+
+    /// Whether it was made was not told, and it may still be under way.
+    pub(crate) fn unsure(&self, name: &str) {
+        self.state().unsure.push(name.to_owned());
+    }
+
+    /// All that may have been made and were not acknowledged.
+    pub(crate) fn unsure_names(&self) -> Vec<String> {
+        self.state().unsure.clone()
     }
 
     /// Claims a volume for removal. False: somebody else did.

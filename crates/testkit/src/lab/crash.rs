@@ -56,19 +56,19 @@ impl Lab {
         let moving = self.node(node)?;
         ensure!(!moving.is_on()?, "{node} is on");
         let host = moving.record()?.host;
-        // Where a host listens for its VM is the host's own, and stays behind.
-        let sockets = self.layout.vsock_dir(&host, node);
+        let from = self.layout.vm_dir(&host, node);
+        let into = self.layout.vm_dir(to, node);
+        let vms = into.parent().context("a VM's folder is in a folder")?;
+        fs::create_dir_all(vms).with_context(|| format!("create {}", vms.display()))?;
+        state::rename(&from, &into)?;
+        // Where a host listens for its VM is the host's own, and does not move.
+        let sockets = self.layout.vsock_dir(to, node);
         for socket in fs::read_dir(&sockets)
             .with_context(|| format!("read {}", sockets.display()))?
             .flatten()
         {
             fs::remove_file(socket.path()).ok();
         }
-        let from = self.layout.vm_dir(&host, node);
-        let into = self.layout.vm_dir(to, node);
-        let vms = into.parent().context("a VM's folder is in a folder")?;
-        fs::create_dir_all(vms).with_context(|| format!("create {}", vms.display()))?;
-        state::rename(&from, &into)?;
         state::update(&self.layout, |state| {
             if let Some(record) = state.node_mut(node) {
                 to.clone_into(&mut record.host);
