@@ -282,14 +282,6 @@ fn owners() -> Vec<Case> {
         ),
         Case::owner("the owner is suspended and resumed", suspended()),
         Case::owner("a VM moves while it attaches", moving(alone())),
-    ]
-}
-
-/// What takes minutes: ownership call by call, and more that goes wrong at once.
-#[must_use]
-pub fn large() -> Vec<Case> {
-    vec![
-        Case::owner("two VMs attach at once, call by call", by_calls(race())),
         Case::owner(
             "a late detach meets a new attach, call by call",
             by_calls(late()),
@@ -298,33 +290,16 @@ pub fn large() -> Vec<Case> {
             "the owner is suspended and resumed, call by call",
             by_calls(suspended()),
         ),
-        Case::owner(
-            "one VM gives back, the other waits; one death",
-            dying(handover()),
-        ),
+    ]
+}
+
+/// What takes minutes: more that goes wrong at once.
+#[must_use]
+pub fn large() -> Vec<Case> {
+    vec![
         Case::owner(
             "one VM gives back, the other waits; one stranger",
             visited(handover()),
-        ),
-        Case::owner("a late detach meets a new attach; one death", dying(late())),
-        Case::owner("two VMs attach at once, one moves", moving(race())),
-        Case::owner(
-            "a VM moves while it attaches; one death",
-            dying(moving(alone())),
-        ),
-        Case::owner(
-            "two VMs attach at once; one death, a start at any moment",
-            Scene {
-                early_start: true,
-                ..dying(race())
-            },
-        ),
-        Case::owner(
-            "two VMs attach at once; two deaths",
-            Scene {
-                deaths: 2,
-                ..race()
-            },
         ),
         Case::owner(
             "two VMs attach at once; one death, one lost answer",
@@ -332,17 +307,6 @@ pub fn large() -> Vec<Case> {
                 losses: 1,
                 ..dying(race())
             },
-        ),
-        Case::owner(
-            "two VMs attach at once; one call takes a minute",
-            Scene {
-                delays: 1,
-                ..race()
-            },
-        ),
-        Case::owner(
-            "the owner's host dies, its VM is started elsewhere; one death",
-            dying(dead_owner()),
         ),
         Case::owner(
             "the owner is suspended and resumed; one death",
