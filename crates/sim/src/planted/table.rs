@@ -108,20 +108,6 @@ pub const MISTAKES: &[Mistake] = &[
         instead: Expression("false"),
     },
     Mistake {
-        name: "a change that lost the race is reported done",
-        breaks: "P2",
-        file: engine!("records.rs"),
-        before: "",
-        original: "Swapped::Conflict => {}",
-        after: "",
-        instead: Text(
-            r#"Swapped::Conflict if PLANTED => {
-                    return Ok(self.stored(place, next, seen.seq.saturating_add(1)));
-                }
-                Swapped::Conflict => {}"#,
-        ),
-    },
-    Mistake {
         name: "not found is said though a datastore cannot be read",
         breaks: "P4",
         file: engine!("lookup.rs"),
@@ -237,19 +223,6 @@ pub const MISTAKES: &[Mistake] = &[
         original: "self.devices().exclusively_unused(&device).await",
         after: " {",
         instead: Expression("Ok(true)"),
-    },
-    Mistake {
-        name: "what could not leave is never tried again",
-        breaks: "P6",
-        file: plugin!("take_down.rs"),
-        before: "",
-        original: "drop(self.take_down(volume));",
-        after: "",
-        instead: Text(
-            r#"if !PLANTED {
-                drop(self.take_down(volume));
-            }"#,
-        ),
     },
     Mistake {
         name: "counts are never compared with reality",
