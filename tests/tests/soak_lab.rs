@@ -9,7 +9,7 @@
 //! the first rounds one host's programs and one guest's plugin are spared, so that memory and descriptors of programs
 //! that worked all the while can be compared from quiet moment to quiet moment.
 //!
-//! `VDVS_SOAK_MINUTES` says how long (an ordinary run: one minute), `VDVS_SEED` which operations and kills are drawn;
+//! `VDVS_SOAK_MINUTES` says how long (an ordinary run: half of one), `VDVS_SEED` which operations and kills are drawn;
 //! when they hit is the machine's doing.
 
 #![allow(
@@ -46,8 +46,8 @@ use guest::Guest;
 use known::{Known, VOLUMES};
 
 const GUESTS: u8 = 8;
-/// Of an ordinary run, in minutes.
-const MINUTES: f64 = 1.0;
+/// Of an ordinary run, in minutes. Filling, quiet moments and reading all take more than that again.
+const MINUTES: f64 = 0.5;
 /// In the first of them everything dies, in those after it some programs are spared.
 const SPARED_AFTER: u32 = 2;
 /// Each round ends with a quiet moment, which takes its time: a short run has few of them.

@@ -44,7 +44,7 @@ pub(crate) enum Name {
     Swarm,
     /// Schedules of faults and takeovers over two hosts with real engines: test binaries `schedules_*`.
     Schedules,
-    /// Random work and kills for `VDVS_SOAK_MINUTES` (one, if not said): test binaries `soak_*`.
+    /// Random work and kills for `VDVS_SOAK_MINUTES` (half of one, if not said): test binaries `soak_*`.
     Soak,
     /// Disks that fail under our programs: test binaries `faults_*`.
     Faults,
