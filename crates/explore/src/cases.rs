@@ -298,6 +298,10 @@ fn owners() -> Vec<Case> {
 pub fn large() -> Vec<Case> {
     vec![
         Case::owner(
+            "one VM gives back, the other waits; one death",
+            dying(handover()),
+        ),
+        Case::owner(
             "one VM gives back, the other waits; one stranger",
             visited(handover()),
         ),

@@ -1,6 +1,10 @@
 //! The search can fail: what is planted is found, and the schedule it gives leads there.
 //!
 //! The search of all cases is a program of its own (`cargo xtask sim --exhaustive`): it takes longer than a test may.
+#![expect(
+    clippy::print_stdout,
+    reason = "which case found what, and after how many states, is to be read"
+)]
 
 use std::time::Duration;
 
