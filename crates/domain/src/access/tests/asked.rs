@@ -53,3 +53,22 @@ fn a_mark_is_written_only_where_it_is_set() {
     let read: AccessConfig = serde_json::from_str(&text(&config)).unwrap();
     assert_eq!(read, config);
 }
+
+#[test]
+fn open_to_all_is_only_what_lets_vms_that_nobody_named_create() {
+    let open = AccessConfig::open_to_all();
+    assert!(open.is_open_to_all());
+    let with = |change: fn(&mut Group)| {
+        let mut config = open.clone();
+        change(&mut config.groups[0]);
+        config.is_open_to_all()
+    };
+    assert!(!with(|group| group.members = Members::Vms(vec![vm(1)])));
+    assert!(!with(|group| group.removing = true));
+    let use_only = |group: &mut Group| {
+        for privilege in &mut group.privileges {
+            privilege.allow_create = false;
+        }
+    };
+    assert!(!with(use_only));
+}
