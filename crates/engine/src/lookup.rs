@@ -217,26 +217,7 @@ impl Inner {
     /// Where a short name of this caller is created.
     pub(crate) async fn default_datastore(&self, caller: &Caller) -> Result<DatastoreName, Error> {
         let survey = self.survey(caller).await?;
-        self.default_in(caller, survey)
-    }
-
-    fn default_in(&self, caller: &Caller, survey: Survey) -> Result<DatastoreName, Error> {
-        let of =
-            |ds: Option<&DatastoreName>| survey.ruled.iter().find(|(name, _)| Some(name) == ds);
-        let names_it = |(_, rules): &&(DatastoreName, Arc<Rules>)| {
-            rules
-                .access
-                .group_naming(caller.vm.id.instance_uuid)
-                .is_some()
-        };
-        let rules = of(caller.home.as_ref())
-            .or_else(|| survey.ruled.iter().find(names_it))
-            .or_else(|| survey.ruled.first());
-        let Some((_, rules)) = rules else {
-            return Err(first_reason(survey, caller, None));
-        };
-        let group = access::group_of(&rules.access, &caller.access())?;
-        Ok(access::default_datastore(group, &caller.access())?)
+        default_of(caller, &survey).unwrap_or_else(|| Err(first_reason(survey, caller, None)))
     }
 
     /// The rules of `ds` for this caller, whether or not it has a privilege there.
@@ -377,10 +358,8 @@ impl Inner {
                 Err(why) => survey.unreadable.push((open.ds.clone(), why)),
             }
         }
-        let default = match found.is_empty() {
-            true => None,
-            false => self.default_datastore(caller).await.ok(),
-        };
+        // Of what was seen, not of another look: one that fails would hide what was found.
+        let default = default_of(caller, &survey).and_then(Result::ok);
         if let Some(stored) = owner_of_short_name(&address.name, default.as_ref(), found)? {
             // Not created under the short name: the volume that was may lie where nobody can look now.
             return match survey.unreadable.into_iter().next() {
@@ -390,10 +369,7 @@ impl Inner {
         }
         let known = match survey.unreadable.is_empty() && !survey.open.is_empty() {
             true => Ok(()),
-            false => {
-                let default = self.default_datastore(caller).await.ok();
-                Err(first_reason(survey, caller, default.as_ref()))
-            }
+            false => Err(first_reason(survey, caller, default.as_ref())),
         };
         Ok(Looked::Absent { known })
     }
@@ -436,6 +412,21 @@ impl Inner {
         let group = access::group_of(&open.rules.access, &caller.access()).ok()?;
         privilege_on(group, &caller.access(), &open.ds)?.total_bytes
     }
+}
+
+/// Where a short name of this caller is created, by the rules of what can be read; none where nothing can.
+fn default_of(caller: &Caller, survey: &Survey) -> Option<Result<DatastoreName, Error>> {
+    let of = |ds: Option<&DatastoreName>| survey.ruled.iter().find(|(name, _)| Some(name) == ds);
+    let names_it = |(_, rules): &&(DatastoreName, Arc<Rules>)| {
+        let naming = rules.access.group_naming(caller.vm.id.instance_uuid);
+        naming.is_some()
+    };
+    let (_, rules) = of(caller.home.as_ref())
+        .or_else(|| survey.ruled.iter().find(names_it))
+        .or_else(|| survey.ruled.first())?;
+    let default = access::group_of(&rules.access, &caller.access())
+        .and_then(|group| access::default_datastore(group, &caller.access()));
+    Some(default.map_err(Into::into))
 }
 
 fn names_of<'a>(datastores: impl Iterator<Item = &'a DatastoreName>) -> String {

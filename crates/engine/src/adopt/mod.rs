@@ -167,13 +167,17 @@ impl Inner {
                 ),
             });
         }
-        match self.first_record(place, &found.record).await {
-            Ok(()) => {}
+        let contended = match self.first_record(place, &found.record).await {
+            Ok(()) => None,
             // Another host was first.
-            Err(Error::Contended { .. }) => {}
+            Err(why @ Error::Contended { .. }) => Some(why),
             Err(why) => return Err(why),
-        }
-        let stored = self.read_existing(place).await?;
+        };
+        let stored = match (self.read_existing(place).await, contended) {
+            // Or nobody was: the disk is there all the same.
+            (Err(Error::VolumeNotFound { .. }), Some(why)) => return Err(why),
+            (read, _) => read?,
+        };
         self.claim_adopted(&stored).await?;
         let entry = Entry::Add {
             volume: stored.record.id,
