@@ -78,10 +78,15 @@ impl Esx {
 
     /// This host, as learnt in the present session.
     pub(crate) async fn me(&self, deadline: Instant) -> Result<Arc<Me>, Error> {
+        Ok(self.me_in_session(deadline).await?.1)
+    }
+
+    /// The same, and the session it was learnt in.
+    async fn me_in_session(&self, deadline: Instant) -> Result<(u64, Arc<Me>), Error> {
         if let Some((generation, me)) = &*held(&self.me)
             && *generation == self.client.generation()
         {
-            return Ok(Arc::clone(me));
+            return Ok((*generation, Arc::clone(me)));
         }
         let alone = self.client.service_content(deadline).await?.is_host();
         let generation = self.client.generation();
@@ -109,7 +114,24 @@ impl Esx {
             alone,
         });
         *held(&self.me) = Some((generation, Arc::clone(&me)));
-        Ok(me)
+        Ok((generation, me))
+    }
+
+    /// What `read` finds in the session in which this host was looked up, and that session. Through a vCenter, what
+    /// one session said of this host means nothing in what another one lists: all of it would be another host's.
+    pub(crate) async fn in_one_session<T, R: Future<Output = Result<T, Error>>>(
+        &self,
+        deadline: Instant,
+        read: impl Fn() -> R,
+    ) -> Result<(u64, Arc<Me>, T), Error> {
+        loop {
+            let (generation, me) = self.me_in_session(deadline).await?;
+            let found = read().await?;
+            // Every further turn takes another death of hostd, and every call ends at the deadline.
+            if self.client.generation() == generation {
+                return Ok((generation, me, found));
+            }
+        }
     }
 
     /// A path as the API takes it.
@@ -126,25 +148,25 @@ impl Esx {
         })
     }
 
-    /// The datastores mounted on this host.
-    pub(crate) async fn datastores(&self, deadline: Instant) -> Result<Vec<Datastore>, Error> {
-        let me = self.me(deadline).await?;
-        let mut found = self.client.list_datastores(deadline).await?;
+    /// The datastores mounted on this host, and the session that says so.
+    pub(crate) async fn datastores(
+        &self,
+        deadline: Instant,
+    ) -> Result<(u64, Vec<Datastore>), Error> {
+        let read = || self.client.list_datastores(deadline);
+        let (generation, me, mut found) = self.in_one_session(deadline, read).await?;
         if !me.alone {
             found.retain(|d| me.host.datastores.contains(&d.object));
         }
-        Ok(found)
+        Ok((generation, found))
     }
 
     /// Every VM registered here, now. A VM that hostd cannot read, because its datastore is away, has no identity and is
     /// left out: what is not listed is not thereby dead.
     pub(crate) async fn vms(&self, deadline: Instant) -> Result<Vec<Known>, Error> {
-        let me = self.me(deadline).await?;
-        let generation = self.client.generation();
-        let found = self
-            .client
-            .inventory("VirtualMachine", VM_PATHS, deadline)
-            .await?;
+        let client = &self.client;
+        let read = || client.inventory("VirtualMachine", VM_PATHS, deadline);
+        let (generation, me, found) = self.in_one_session(deadline, read).await?;
         let mut known = Vec::with_capacity(found.len());
         for one in found {
             let here = one.properties.get(VM_HOST).and_then(|e| e.moref());

@@ -113,16 +113,15 @@ impl Locks {
         disk: &DiskPath,
         deadline: Instant,
     ) -> Result<Option<String>, Error> {
-        let me = self.esx.me(deadline).await?;
         let mut paths = vec!["name", "runtime.powerState", VM_HOST];
         paths.extend(Hardware::PATHS);
         let wanted = self.stores.names.plain(&self.stores.catalog, disk).await;
-        for vm in self
-            .esx
-            .client
-            .inventory("VirtualMachine", &paths, deadline)
-            .await?
-        {
+        let read = || {
+            let client = &self.esx.client;
+            client.inventory("VirtualMachine", &paths, deadline)
+        };
+        let (_, me, found) = self.esx.in_one_session(deadline, read).await?;
+        for vm in found {
             let here = vm.properties.get(VM_HOST).and_then(|e| e.moref());
             let power =
                 PowerState::read(vm.properties.text("runtime.powerState").unwrap_or_default());

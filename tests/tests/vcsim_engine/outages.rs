@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use vdvs_engine::ports::{Host, Power};
 use vdvs_testkit::vcsim::Mode;
 
@@ -94,6 +94,22 @@ async fn records_are_read_while_hostd_is_away() {
     .await;
     rig.device(0, &view);
     assert!(!refused.to_string().is_empty());
+}
+
+/// Its objects have other references then: what one session said of this host says nothing about another one's lists.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vcenter_that_restarted_unnoticed_hides_no_datastore() {
+    let Some(mut rig) = Rig::new(Mode::Vcenter).await else {
+        return;
+    };
+    rig.agent.create(0, "data", &[]).await;
+    // Whoever listens would notice it first.
+    rig.agent.deafen();
+    // Time itself is what is waited for: so long the list counts that was read last.
+    sleep(Duration::from_secs(6)).await;
+    rig.sim.kill().unwrap();
+    rig.sim.restart().unwrap();
+    assert_eq!(rig.agent.list(0).await, ["data"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -111,12 +111,12 @@ impl Catalog {
             None => ASK,
         };
         match self.esx.datastores(Instant::now() + wait).await {
-            Ok(found) => {
+            Ok((generation, found)) => {
                 let stores = read_all(found);
                 *held(&self.away) = None;
                 *held(&self.listed) = Some(Arc::new(Listed {
                     at: Instant::now(),
-                    generation: self.esx.client.generation(),
+                    generation,
                     stores: stores.clone(),
                 }));
                 Ok(stores)
