@@ -118,8 +118,8 @@ async fn calls(op: &Operation, side: Side) -> Vec<Called> {
     let calls = session.end_trace();
     said.unwrap_or_else(|why| panic!("{}, undisturbed: {why}", op.name));
     if op.actor.is_some() {
-        // What a dead host's VMs still list is its own matter until it is back.
-        if !arena.session(Side::Near).is_dead() {
+        // Where agents do their own work meanwhile, they may be in the middle of it.
+        if !op.running {
             agree::check_at_once(&arena, op.name);
         }
         (op.holds)(&arena).await;
@@ -187,7 +187,7 @@ impl Struck {
     /// What was answered is so, and who could not look does not say that there is nothing.
     async fn check_answer(&self, arena: &Arena, first: Option<&Result<String, Error>>) {
         match first {
-            Some(Ok(_)) if self.op.actor.is_some() => {
+            Some(Ok(_)) if self.op.actor.is_some() && !self.op.tidies => {
                 // The other host follows a change of the configuration within a second.
                 arena.pass(2).await;
                 (self.op.holds)(arena).await;

@@ -32,6 +32,8 @@ pub(crate) struct Operation {
     /// What is left of it goes only minutes after the rest is over: a name that was moved away, behind a claim that
     /// somebody else might be making.
     pub(crate) lingers: bool,
+    /// Its answer may come before all is so: what it could not tidy up, the agents do.
+    pub(crate) tidies: bool,
     /// The other host changes the same a second later, so calls of this one are slow, too.
     pub(crate) rivals: bool,
     /// Nobody has used any datastore before.
@@ -66,6 +68,7 @@ const PLAIN: Operation = Operation {
     later: true,
     lingers: false,
     rivals: false,
+    tidies: false,
     untouched: false,
     prepare: |_| Box::pin(async {}),
     act: |_| Box::pin(async { Ok(String::new()) }),

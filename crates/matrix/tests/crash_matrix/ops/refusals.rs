@@ -169,7 +169,12 @@ pub(crate) const ALL: &[Operation] = &[
         },
         act: |a| {
             Box::pin(async move {
-                // Who wants it finishes that first.
+                if agree::owner_of(a, "db").as_deref() == Some("vm1") && !has_operation(a) {
+                    // It was undone: the guest says it again.
+                    let (id, epoch) = a.held("db");
+                    a.try_detach(1, fresh(), id, epoch).await?;
+                }
+                // Who wants it finishes first what is under way.
                 let got = a.try_attach(2, REQUEST, "db", Duration::ZERO).await?;
                 Ok(format!("epoch {}", got.epoch))
             })

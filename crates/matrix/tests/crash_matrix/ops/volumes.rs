@@ -122,6 +122,7 @@ pub(crate) const ALL: &[Operation] = &[
     },
     Operation {
         name: "clone",
+        tidies: true,
         prepare: |a| free(a),
         act: |a| create(a, "copy", &[("clone-from", "db")]),
         holds: |a| copied(a, "copy"),
@@ -129,6 +130,7 @@ pub(crate) const ALL: &[Operation] = &[
     },
     Operation {
         name: "clone to another datastore",
+        tidies: true,
         prepare: |a| free(a),
         act: |a| create(a, "copy@ds2", &[("clone-from", "db")]),
         holds: |a| copied(a, "copy@ds2"),
