@@ -52,8 +52,8 @@ impl Budget {
             Self::Checks => 1,
             // Debian packages over a slow mirror, and the test runner built once.
             Self::Prepare => 10,
-            // Seven of schedules; the rest builds them optimised, and searches the small worlds.
-            Self::Simulation => 13,
+            // Two of schedules; the rest builds them optimised, and searches the small worlds.
+            Self::Simulation => 8,
             // Half of it makes the guests' files, once per clone.
             Self::Qemu => 10,
             // Building and clippy together, from nothing.
