@@ -170,7 +170,8 @@ impl Bench {
         })?;
         let start = start_time(pid).context("the node ended")?;
         let mut nodes = OpenOptions::new().append(true).open(self.nodes())?;
-        writeln!(nodes, "{name} {pid} {start}")?;
+        // In one piece: the watcher reads it at any moment.
+        nodes.write_all(format!("{name} {pid} {start}\n").as_bytes())?;
         Ok(self.children.len() - 1)
     }
 
