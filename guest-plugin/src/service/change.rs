@@ -131,6 +131,12 @@ impl Volumes {
         let [volume] = here.as_slice() else {
             return Ok(());
         };
+        // This VM was started anew, or the plugin: whether its old counts mean anything is being asked of the kernel.
+        if self.book().counted_unmounted().contains(volume)
+            && let Some(asking) = self.running(*volume)
+        {
+            drop(timeout_at(deadline, asking.ended()).await);
+        }
         let (counted, claims, lost) = {
             let book = self.book();
             let held = book.held.get(volume);

@@ -61,6 +61,19 @@ async fn after_a_restart_of_the_vm_left_over_attachments_go() {
     guest.until("let go", gone).await;
 }
 
+/// Nothing of before counts in a VM that was started anew, from the first request on.
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_of_the_vm_a_volume_is_removed_at_once() {
+    let mut guest = Guest::new().await;
+    guest.agent.add("v", &none());
+    guest.mount("v", "b").await;
+    guest.devices.power_cut();
+    guest.restart().await;
+    guest.volumes().follow();
+    guest.volumes().remove("v").await.unwrap();
+    assert!(!guest.is_attached_here("v") && guest.held("v").is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_container_removed_while_the_plugin_was_down_frees_its_volume_within_four_minutes() {
     let mut guest = Guest::new().await;
