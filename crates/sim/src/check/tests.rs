@@ -391,6 +391,18 @@ async fn a_fence_that_nobody_allowed_is_seen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_lingers_of_a_fenced_disk_does_not_count_for_the_next_attachment() {
+    let lab = Lab::new().await;
+    lab.checker.may_fence("v@ds");
+    lab.mount(&lab.a).await;
+    lab.fence(&lab.a).await;
+    lab.attach(&lab.a).await;
+    lab.checker.detached(&lab.a, &lab.disk, false);
+    lab.detach(&lab.a).await;
+    assert_eq!(lab.broken(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_record_that_gives_away_what_its_owner_writes_is_seen() {
     let free = r#"{"state":"free"}"#;
     let lab = Lab::new().await;

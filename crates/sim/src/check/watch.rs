@@ -162,7 +162,8 @@ impl State {
     fn left(&mut self, vm: &VmId, disk: &DiskPath, how: Removal, running: bool) {
         let state = self.vm(vm);
         state.open.remove(disk);
-        let mounted = state.mounted.contains_key(disk);
+        // What lingers of it is on a dead device: the next attachment is another one, and nobody uses that yet.
+        let mounted = state.mounted.remove(disk).is_some();
         let allowed = match how {
             Removal::Detach => false,
             Removal::Fence => self.may_be_fenced(disk),
