@@ -7,7 +7,7 @@
 //! | `vanished-disk` | the owner runs without the disk | the volume is free |
 //! | `moved-owner` | the owner runs here, and its record names another host | the record names this one |
 //! | `foreign-disk` | a VM has a disk whose record does not name it | off: taken out before the VM can boot. Running: its guest is told, and the disk is taken out unless the host sees it in use; then it stays and is reported. Suspended: it stays |
-//! | `unknown-disk` | a VM has a disk below `dockvols` that has no record | reported |
+//! | `unknown-disk` | a VM has a disk below `dockvols` that has no record | reported. The VM is off and there is no such disk any more, its volume having been removed while this host was away: taken out, since it keeps the VM from starting |
 //!
 //! A repair looks again under the volume's key before it acts, and leaves a row in the audit that begins with the name.
 //! The device list is the truth about what is attached; the record is the truth about whose it is.
@@ -23,9 +23,9 @@ use vdvs_domain::ownership::Event;
 use vdvs_domain::{Error, VmId};
 
 use crate::api::Actor;
-use crate::inner::{Inner, locked};
+use crate::inner::{Inner, locked, unavailable};
 use crate::keyed::Key;
-use crate::layout;
+use crate::layout::{self, Place};
 use crate::plan::OwnerState;
 use crate::ports::{DiskPath, HostError, Power, Vm};
 use crate::records::{Change, Stored};
@@ -235,7 +235,7 @@ impl Inner {
             return Ok(ours.then(|| "unknown-disk: it belongs to no volume of ours".to_owned()));
         };
         let Some(stored) = self.answering(&place.ds, self.read_record(&place)).await? else {
-            return Ok(Some("unknown-disk: it has no record".to_owned()));
+            return self.take_out_if_gone(vm, &place).await;
         };
         let own = stored.record.ownership.is_owned_by(&vm.id);
         if own {
@@ -245,19 +245,52 @@ impl Inner {
             (true, _) if stored.record.operation.is_some() => self.resolve_one(&stored).await?,
             (true, Power::Off) => self.release_if_off(&stored).await?,
             (true, Power::On | Power::Suspended) => self.follow_owner(&stored).await?,
-            // Between two steps of somebody else's.
-            (false, _) if stored.record.operation.is_some() => {}
+            // No volume yet, or no longer one: whoever is at it looks at the disk.
+            (false, _) if !stored.record.exists() => {}
             (false, _) => return self.take_out(vm, &stored).await,
         }
         Ok(None)
     }
 
-    /// *foreign-disk*: another VM's, or nobody's.
+    /// *unknown-disk*: it has no record.
+    async fn take_out_if_gone(&self, vm: &Vm, place: &Place) -> Result<Option<String>, Error> {
+        let odd = Some("unknown-disk: it has no record".to_owned());
+        let _queue = self.keys.hold(Key::Vm(vm.id.clone()), "take out").await;
+        if self.owner_state(&vm.id).await? != OwnerState::Here(Power::Off) {
+            return Ok(odd);
+        }
+        let disk = place.disk();
+        let looked = self.ports.datastores.stat_disk(&place.ds, &disk.path);
+        let looked = looked.await.map_err(|why| unavailable(&place.ds, &why));
+        if looked?.is_some() {
+            return Ok(odd);
+        }
+        let deadline = self.host_deadline();
+        let taken = self.ports.host.detach(&vm.id, &disk, deadline).await;
+        taken.map_err(host_failed("take a disk that is gone out of a VM"))?;
+        let detail = format!(
+            "unknown-disk: taken out of VM {}, which is off; the disk is gone",
+            vm.name
+        );
+        self.audit(
+            Actor::Reconciler,
+            "take out",
+            disk.to_string(),
+            None,
+            detail,
+        )
+        .await;
+        Ok(None)
+    }
+
+    /// *foreign-disk*: another VM's, or nobody's. Also while something is under way with its owner: nothing of that
+    /// concerns this VM, and the owner's host may be gone for good, while this VM's lock keeps everybody else out. A VM
+    /// has a disk only while the record names it, so under the volume's key this is never a disk that is just attached.
     async fn take_out(self: &Arc<Self>, vm: &Vm, stored: &Stored) -> Result<Option<String>, Error> {
         let volume = stored.record.id;
         let _key = self.keys.hold(Key::Volume(volume), "take out").await;
         let now = self.read_existing(&stored.place).await?;
-        if now.record.operation.is_some() || now.record.ownership.is_owned_by(&vm.id) {
+        if !now.record.exists() || now.record.ownership.is_owned_by(&vm.id) {
             return Ok(None);
         }
         let odd = |why: &str| {

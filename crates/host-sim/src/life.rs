@@ -20,15 +20,21 @@ impl State {
         });
     }
 
-    /// A disk of a VM stands in the way of its going on: locked elsewhere, or out of reach.
+    /// A disk of a VM stands in the way of its going on: locked elsewhere, out of reach, or gone.
     fn keeps_off(&self, vm: &VmId, now: Instant) -> bool {
         let Some(found) = self.vm(vm) else {
             return true;
         };
         found.devices.iter().any(|d| {
             !self.reaches(found.host, &d.disk.datastore)
+                || !self.has_disk(&d.disk)
                 || self.refusal(&d.disk, vm, d.read_only, now).is_some()
         })
+    }
+
+    fn has_disk(&self, disk: &DiskPath) -> bool {
+        let ds = self.datastores.get(&disk.datastore);
+        ds.is_some_and(|ds| ds.disks.contains_key(disk.path.as_str()))
     }
 
     fn set_power(&mut self, vm: &VmId, power: Power) {
@@ -74,8 +80,8 @@ impl State {
 }
 
 impl World {
-    /// Changes a VM's power. Going on opens its disks; a disk that is locked elsewhere or out of its host's reach keeps
-    /// it off: `false`.
+    /// Changes a VM's power. Going on opens its disks; a disk that is locked elsewhere, out of its host's reach or
+    /// gone keeps it off: `false`.
     pub fn power(&self, vm: &VmId, power: Power) -> bool {
         let mut state = self.state();
         if state.vm(vm).is_none() || power == Power::On && state.keeps_off(vm, Instant::now()) {

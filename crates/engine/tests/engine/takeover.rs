@@ -6,8 +6,10 @@ use tokio::time::{Instant, sleep};
 use vdvs_domain::{Epoch, ErrorKind, Ownership};
 use vdvs_engine::api::Notice;
 use vdvs_engine::ports::Power;
+use vdvs_host_sim::{Fault, When};
 
-use crate::support::{Lab, WAIT, disk, until};
+use crate::hosts::Two;
+use crate::support::{Lab, WAIT, call, disk, rand_request, until, volume};
 
 #[tokio::test(start_paused = true)]
 async fn a_powered_off_owner_loses_its_volume_to_who_asks() {
@@ -192,4 +194,75 @@ async fn the_reconciler_starts_with_what_was_left() {
             .is_ok_and(|v| v.ownership == Ownership::Free)
     })
     .await;
+}
+
+/// The host of the owner died while it detached, and that VM exists no more: nobody ends the detach. The one before it,
+/// started again with its old configuration, has the lock.
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_booted_with_anothers_disk_gives_it_back_though_something_is_under_way_there() {
+    let mut two = Two::new();
+    let (made, _) = two.held(&[]).await;
+    two.near.world.crash_host(two.near.host);
+    two.kill_near();
+    let got = two.attach_far(1, WAIT).await.unwrap();
+    two.far_session
+        .plan_at("detach", Fault::Crash(When::Before));
+    let (caller, gone) = (two.far_caller(1), call(rand_request()));
+    tokio::select! {
+        biased;
+        _ = two.far.detach(&caller, &gone, made.id, got.epoch) => unreachable!("its agent died"),
+        () = two.far_session.died() => {}
+    }
+    two.near.world.crash_host(two.far_host);
+    two.kill_far();
+    two.near.world.delete_vm(&two.far_vms[0]);
+    let vm = two.near.vms[0].clone();
+    assert!(two.near.world.power(&vm, Power::On), "the lock is free");
+    assert!(two.near.world.power(&two.near.vms[1], Power::On));
+    two.start_near();
+    let record = two.record().await;
+    assert_eq!(record["operation"]["kind"], "detach");
+    let attached = two.near.try_attach(2, rand_request(), "db", WAIT).await;
+    assert!(attached.unwrap().waited < Duration::from_secs(10));
+    assert_eq!(two.writers(&made), ["vm2"]);
+    let row = two.audit(two.near.host, "take out").remove(0);
+    assert!(
+        row.detail
+            .starts_with("foreign-disk: taken out of VM vm1, which runs"),
+        "{}",
+        row.detail
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_starts_whose_former_volume_was_removed_while_its_host_was_away() {
+    let mut two = Two::new();
+    let (made, _) = two.held(&[]).await;
+    two.near.world.crash_host(two.near.host);
+    two.kill_near();
+    let got = two.attach_far(1, WAIT).await.unwrap();
+    let (caller, gone) = (two.far_caller(1), call(rand_request()));
+    let left = two.far.detach(&caller, &gone, made.id, got.epoch).await;
+    left.unwrap();
+    let gone = call(rand_request());
+    let removed = two.far.delete(&caller, &gone, &volume("db")).await;
+    removed.unwrap();
+    let vm = two.near.vms[0].clone();
+    assert!(
+        !two.near.world.power(&vm, Power::On),
+        "its configuration names a disk that is gone"
+    );
+    two.start_near();
+    until("the VM starts", async || {
+        two.near.world.power(&vm, Power::On)
+    })
+    .await;
+    assert!(two.near.world.devices(&vm).is_empty());
+    let row = two.audit(two.near.host, "take out").remove(0);
+    assert!(
+        row.detail
+            .starts_with("unknown-disk: taken out of VM vm1, which is off"),
+        "{}",
+        row.detail
+    );
 }
