@@ -235,6 +235,12 @@ impl Checker {
         self.state().violations.clone()
     }
 
+    /// Volumes, by their full names, whose records give them to VMs that exist no more.
+    #[must_use]
+    pub fn kept_by_the_gone(&self) -> Vec<String> {
+        settled::kept_by_the_gone(&self.world)
+    }
+
     /// What is broken, asked when faults have stopped and the world had the time to settle: looks at the datastores
     /// too.
     #[must_use]

@@ -27,6 +27,21 @@ pub(crate) fn look(world: &World, state: &State) -> Vec<(Promise, String)> {
     found
 }
 
+/// Volumes, by their full names, that belong to VMs which exist no more.
+pub(crate) fn kept_by_the_gone(world: &World) -> Vec<String> {
+    let vms = world.vms();
+    let exists = |path: &str| vms.iter().any(|vm| vm.config_path == path);
+    let mut kept = Vec::new();
+    for ds in world.datastores() {
+        for record in Folder::of(world, &ds).records.values() {
+            if record.owner().is_some_and(|owner| !exists(owner)) {
+                kept.push(format!("{}@{ds}", record.name));
+            }
+        }
+    }
+    kept
+}
+
 struct Look<'a> {
     world: &'a World,
     ds: &'a DatastoreName,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use vdvs_engine::ports::Power;
 
 use crate::schedule::Dice;
 use crate::universe::Universe;
@@ -38,7 +39,9 @@ pub async fn restart_elsewhere(universe: Universe, host: usize, mut dice: Dice) 
                 true => universe.power_on(vm),
                 false => here == Some(host) && universe.restart_elsewhere(vm, to, dice.any()),
             };
-            if runs || (here != Some(host) && here != Some(to)) {
+            let well = universe.host_runs(host) && !universe.is_isolated(host);
+            let stayed = well && universe.power(vm) == Power::On;
+            if runs || stayed || (here != Some(host) && here != Some(to)) {
                 break;
             }
             sleep(AGAIN).await;
@@ -46,8 +49,12 @@ pub async fn restart_elsewhere(universe: Universe, host: usize, mut dice: Dice) 
     }
 }
 
-/// A host has power again: its agent starts, and its VMs are started, and neither waits for the other.
-pub async fn come_back(universe: Universe, host: usize, mut dice: Dice) {
+/// A host has power again after a while: its agent starts, and its VMs are started, and neither waits for the other.
+/// Nothing is left to do when somebody gave it power before.
+pub async fn come_back(universe: Universe, host: usize, down: Duration, mut dice: Dice) {
+    if timeout(down, universe.has_power(host)).await.is_ok() {
+        return;
+    }
     universe.power_host(host);
     for vm in 0..universe.vms() {
         sleep(dice.millis(AUTOSTART.0, AUTOSTART.1)).await;

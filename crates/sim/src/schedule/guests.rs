@@ -24,7 +24,7 @@ impl Stage<'_> {
             Step::KillPlugin(vm, down) => universe.kill_plugin(self.vm(vm), down),
             Step::StopPlugin(vm, down) => {
                 let (vm, later) = (self.vm(vm), universe.clone());
-                universe.spawn(async move { later.stop_plugin(vm, down).await });
+                universe.spawn_affair(async move { later.stop_plugin(vm, down).await });
             }
             Step::KillDockerd(vm, down) => {
                 let (vm, later) = (self.vm(vm), universe.clone());
@@ -38,7 +38,7 @@ impl Stage<'_> {
             Step::DelayUnmount(vm, by) => universe.guest(vm).delay_unmount(by),
             Step::CopyFrom(vm) => {
                 let guest = universe.guest(vm).clone();
-                universe.spawn(async move {
+                universe.spawn_affair(async move {
                     if let Some((task, _)) = guest.holds().first() {
                         guest.copy_from(task).await;
                     }
@@ -67,7 +67,7 @@ impl Stage<'_> {
             Step::Stale(vm, volume, late) => {
                 let later = universe.clone();
                 let (vm, volume) = (self.vm(vm), any_name(volume));
-                universe.spawn(async move { stale(later, vm, volume, late).await });
+                universe.spawn_affair(async move { stale(later, vm, volume, late).await });
             }
             Step::Link(vm, link) => self.link(self.vm(vm), link),
             _ => return false,

@@ -153,7 +153,7 @@ impl<'a> Stage<'a> {
             Step::Clone(vm, volume) => {
                 let guest = universe.guest(vm).clone();
                 let name = any_name(volume);
-                universe.spawn(async move {
+                universe.spawn_affair(async move {
                     let options = [("clone-from", "data0")];
                     drop(guest.create(&format!("{name}-copy"), &options).await);
                 });
@@ -162,7 +162,7 @@ impl<'a> Stage<'a> {
                 let (guest, name) = (universe.guest(vm).clone(), any_name(volume));
                 let checker = universe.checker().clone();
                 checker.removing(&name);
-                universe.spawn(async move {
+                universe.spawn_affair(async move {
                     if guest.remove(&name).await.is_ok() {
                         checker.removed(&name);
                     }
@@ -170,7 +170,7 @@ impl<'a> Stage<'a> {
             }
             Step::List(vm) => {
                 let guest = universe.guest(vm).clone();
-                universe.spawn(async move { drop(guest.list().await) });
+                universe.spawn_affair(async move { drop(guest.list().await) });
             }
             Step::Amid(verb, fault, ref step) => {
                 if let Step::Create(vm, _) | Step::Remove(vm, _) | Step::RunOnce(vm, ..) = **step {
@@ -209,7 +209,7 @@ impl<'a> Stage<'a> {
     fn create(&self, vm: usize, volume: usize) {
         let (guest, name) = (self.universe.guest(vm).clone(), any_name(volume));
         let made = async move { drop(guest.create(&name, &[]).await) };
-        self.universe.spawn(made);
+        self.universe.spawn_affair(made);
     }
 
     fn run_once(&mut self, vm: usize, volumes: Vec<String>, how_long: Duration) {
@@ -219,7 +219,7 @@ impl<'a> Stage<'a> {
             .universe
             .clone()
             .run_once(vm, volumes, number, how_long);
-        self.universe.spawn(run);
+        self.universe.spawn_affair(run);
     }
 
     async fn trouble(&mut self, step: &Step) {
@@ -263,19 +263,15 @@ impl<'a> Stage<'a> {
                 let (host, torn) = (self.host(host), self.dice.any());
                 universe.crash_host(host, torn);
                 if ha {
-                    universe.spawn(restart_elsewhere(universe.clone(), host, self.luck()));
+                    universe.spawn_affair(restart_elsewhere(universe.clone(), host, self.luck()));
                 }
-                let (later, luck) = (universe.clone(), self.luck());
-                universe.spawn(async move {
-                    sleep(down).await;
-                    come_back(later, host, luck).await;
-                });
+                universe.spawn_affair(come_back(universe.clone(), host, down, self.luck()));
             }
             Step::Isolate(host, isolated) => {
                 let host = self.host(host);
                 universe.isolate(host, isolated);
                 if isolated && self.dice.once_in(2) {
-                    universe.spawn(restart_elsewhere(universe.clone(), host, self.luck()));
+                    universe.spawn_affair(restart_elsewhere(universe.clone(), host, self.luck()));
                 }
             }
             Step::Reach(host, ds, reachable) => {
@@ -309,8 +305,7 @@ impl<'a> Stage<'a> {
                 universe.strike(host, verb, when);
                 universe.spawn(async move {
                     if later.struck(host, torn).await {
-                        sleep(down).await;
-                        come_back(later, host, luck).await;
+                        later.spawn_affair(come_back(later.clone(), host, down, luck));
                     }
                 });
             }
@@ -327,7 +322,8 @@ impl<'a> Stage<'a> {
                     Admin::SetFailover(_) => drop(self.open.insert(name.clone())),
                     Admin::Look | Admin::Take | Admin::TakeByForce => {}
                 }
-                universe.spawn(administer(universe.clone(), host, name, what, self.luck()));
+                let luck = self.luck();
+                universe.spawn_affair(administer(universe.clone(), host, name, what, luck));
             }
             _ => {}
         }
@@ -402,6 +398,7 @@ impl<'a> Stage<'a> {
         self.within(ALL_FREE, nothing).await;
         self.read_all().await;
         self.within(ALL_FREE, nothing).await;
+        self.take_from_the_gone().await;
         // One more sweep, so that what is left over is left over for good.
         sleep(Duration::from_secs(70)).await;
     }
@@ -420,6 +417,17 @@ impl<'a> Stage<'a> {
             sleep(LOOK).await;
         }
         true
+    }
+
+    /// A VM that exists no more keeps what it had until somebody wants it (`missing-owner` among the doctor's findings),
+    /// and not every volume was wanted since: an administrator takes what is left with such VMs, in order.
+    async fn take_from_the_gone(&mut self) {
+        let universe = self.universe;
+        let host = self.dice.index(universe.hosts());
+        for volume in universe.checker().kept_by_the_gone() {
+            let luck = self.luck();
+            administer(universe.clone(), host, volume, Admin::Take, luck).await;
+        }
     }
 
     async fn read_all(&mut self) {

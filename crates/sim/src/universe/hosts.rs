@@ -255,6 +255,18 @@ impl Universe {
         site.changes.ring();
     }
 
+    /// Waits until a host has power.
+    pub async fn has_power(&self, host: usize) {
+        let changes = &self.site(host).changes;
+        loop {
+            let seen = changes.count();
+            if self.host_runs(host) {
+                return;
+            }
+            changes.after(seen).await;
+        }
+    }
+
     /// Lets the agent of a host start now, whatever kept it away.
     pub fn release_agent(&self, host: usize) {
         locked(&self.site(host).state).hold = Instant::now();

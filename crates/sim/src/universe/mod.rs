@@ -16,6 +16,7 @@ mod switchboard;
 mod vms;
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::JoinSet;
@@ -55,6 +56,8 @@ struct Inner {
     coverage: Arc<Mutex<Coverage>>,
     /// What happens by itself.
     tasks: Mutex<JoinSet<()>>,
+    /// What people and HA are at, each until it is done.
+    affairs: Arc<AtomicUsize>,
 }
 
 impl fmt::Debug for Universe {
@@ -128,6 +131,7 @@ impl Universe {
                 coverage,
                 twins: Mutex::default(),
                 tasks: Mutex::default(),
+                affairs: Arc::default(),
             }),
         };
         for host in 0..universe.hosts() {
@@ -158,6 +162,22 @@ impl Universe {
         let mut tasks = locked(&self.inner.tasks);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(work);
+    }
+
+    /// Something that somebody does, and that ends.
+    pub fn spawn_affair(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let affairs = Arc::clone(&self.inner.affairs);
+        affairs.fetch_add(1, Ordering::Relaxed);
+        self.spawn(async move {
+            work.await;
+            affairs.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    /// Nobody is at anything but the orchestrator.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.inner.affairs.load(Ordering::Relaxed) == 0
     }
 
     /// Ends everything that goes on by itself.
