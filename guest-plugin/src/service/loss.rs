@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use vdvs_blockdev::{Device, Health};
 use vdvs_domain::{Epoch, VolumeId};
 
@@ -75,6 +75,11 @@ impl Volumes {
             }
             held
         };
+        if held.stage == Stage::Attached && held.counts.is_empty() {
+            // As after a restart of the VM, when another one took it meanwhile.
+            info!(volume = %held.name, epoch = %held.epoch, why, "gone; nobody used it here");
+            return;
+        }
         let (volumes, why) = (self.clone(), why.to_owned());
         self.inner
             .spawn(async move { volumes.tell_loss(&held, &why).await });
