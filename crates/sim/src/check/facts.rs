@@ -169,6 +169,14 @@ impl State {
         self.fenceable.insert(split(volume).0.to_owned());
     }
 
+    pub(crate) fn forced(&mut self, volume: &str, forced: bool) {
+        let short = split(volume).0.to_owned();
+        match forced {
+            true => drop(self.forced.insert(short)),
+            false => drop(self.forced.remove(&short)),
+        }
+    }
+
     pub(crate) fn answered(&mut self, request: Uuid, answer: &str) {
         let subject = answer.split(' ').next().unwrap_or_default();
         let count = self.said.entry(subject.to_owned()).or_default();

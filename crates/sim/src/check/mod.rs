@@ -7,7 +7,7 @@
 //!
 //! | promise | broken when |
 //! |---|---|
-//! | P1 | two VMs have a disk open and one of them can write; a write is accepted from a VM that has it not open; a disk goes to a VM while a suspended one had it mounted |
+//! | P1 | two VMs have a disk open and one of them can write; a write is accepted from a VM that has it not open; a disk goes to a VM, or is written by one, while a suspended one had it mounted |
 //! | P2 | a reader finds less than what was flushed; a disk with data, or of a volume that was reported created, is gone |
 //! | P3 | `mkfs` on anything but a blank disk or one's own unfinished format; on a disk that was ever mounted |
 //! | P4 | *not found* for a volume that is there, or while a datastore could not be asked; a local twin of a name the plugin knew |
@@ -216,6 +216,13 @@ impl Checker {
     /// forces it, from now on.
     pub fn may_fence(&self, volume: &str) {
         self.state().may_fence(volume);
+    }
+
+    /// An administrator takes a volume by force. Where no host answers for its VM and the lock cannot be seen, it is
+    /// released without proof: then the record says that a VM has it no more which writes it, and its host takes the
+    /// disk out when it hears of that. Until the next VM gets it, or until it is known that it went otherwise.
+    pub fn forced(&self, volume: &str, forced: bool) {
+        self.state().forced(volume, forced);
     }
 
     /// A request got an answer of success; its first word says about which volume. One that comes again long after

@@ -34,6 +34,8 @@ pub(crate) struct Volume {
 pub(crate) struct Vm {
     /// It is suspended.
     pub(crate) suspended: bool,
+    /// Disks it had open and mounted when it was.
+    pub(crate) asleep: BTreeSet<DiskPath>,
     /// Disks it has open, and whether only for reading.
     pub(crate) open: BTreeMap<DiskPath, bool>,
     /// Since when.
@@ -55,6 +57,8 @@ pub(crate) struct State {
     pub(crate) volumes: BTreeMap<(String, DatastoreName), Volume>,
     /// Short names of volumes that may be fenced.
     pub(crate) fenceable: BTreeSet<String>,
+    /// Those that an administrator takes by force, whoever uses them, until the next VM gets them.
+    pub(crate) forced: BTreeSet<String>,
     /// Disks that had a file system mounted at any time, or came from one that had.
     pub(crate) used: BTreeSet<DiskPath>,
     /// What was flushed last, by block.
@@ -93,6 +97,11 @@ impl State {
     /// Whether the volume a disk belongs to may be fenced.
     pub(crate) fn may_be_fenced(&self, disk: &DiskPath) -> bool {
         volume_of(disk).is_some_and(|name| self.fenceable.contains(name))
+    }
+
+    /// Whether an administrator takes it by force.
+    pub(crate) fn is_forced(&self, disk: &DiskPath) -> bool {
+        volume_of(disk).is_some_and(|name| self.forced.contains(name))
     }
 }
 

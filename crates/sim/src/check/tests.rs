@@ -223,6 +223,34 @@ async fn a_disk_that_goes_on_while_its_vm_is_suspended_is_seen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_vm_that_starts_with_the_disk_of_a_suspended_one_must_not_write_it() {
+    let lab = Lab::new().await;
+    lab.mount(&lab.a).await;
+    assert!(lab.world.power(&lab.b, Power::Off));
+    lab.world.plug_disk(&lab.b, &lab.disk);
+    assert!(lab.world.power(&lab.a, Power::Suspended));
+    assert!(lab.world.power(&lab.b, Power::On));
+    assert_eq!(lab.broken(), [], "people started it");
+    lab.world.write_block(&lab.b, &lab.disk, 1, b"x").unwrap();
+    assert_eq!(lab.broken(), [Promise::OneWriter]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_by_force_may_be_in_use_until_the_next_vm_has_it() {
+    let lab = Lab::new().await;
+    lab.mount(&lab.a).await;
+    lab.file(10, &Lab::attached_to(&lab.a)).await;
+    advance(Duration::from_secs(100)).await;
+    lab.checker.forced("v@ds", true);
+    lab.file(11, r#"{"state":"free"}"#).await;
+    lab.detach(&lab.a).await;
+    assert_eq!(lab.broken(), []);
+    lab.mount(&lab.b).await;
+    lab.detach(&lab.b).await;
+    assert_eq!(lab.broken(), [Promise::DetachUnused]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn by_force_it_may_go_on() {
     let lab = Lab::new().await;
     lab.checker.may_fence("v@ds");

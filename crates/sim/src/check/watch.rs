@@ -1,5 +1,7 @@
 //! What the hypervisor did, and what it must not have done.
 
+use std::collections::BTreeSet;
+use std::mem;
 use std::time::Duration;
 
 use vdvs_domain::{DatastoreName, HostId, VmId};
@@ -23,6 +25,7 @@ impl State {
                 read_only,
             } => {
                 self.on_host(vm, *host);
+                self.given(vm, disk);
                 self.opens(vm, disk, *read_only);
             }
             Event::Removed {
@@ -84,28 +87,33 @@ impl State {
         }
     }
 
+    /// A VM gets a disk from an agent: of nobody who sleeps on it. What a VM is *started* with is what its old
+    /// configuration names, which no agent could keep people or HA from; that one must not write it.
+    fn given(&mut self, vm: &VmId, disk: &DiskPath) {
+        let others = self.vms.iter().filter(|(other, _)| *other != vm);
+        let sleeper =
+            others.filter(|(_, state)| state.suspended && state.mounted.contains_key(disk));
+        let sleepers: Vec<String> = sleeper.map(|(other, _)| called(other).to_owned()).collect();
+        if !self.may_be_fenced(disk) {
+            for other in sleepers {
+                let who = called(vm);
+                let text = format!("{who} opens {disk}, which {other} has mounted, suspended");
+                self.broken(Promise::OneWriter, text);
+            }
+        }
+        if let Some(name) = volume_of(disk) {
+            self.forced.remove(name);
+        }
+    }
+
     fn opens(&mut self, vm: &VmId, disk: &DiskPath, read_only: bool) {
         let who = called(vm);
         let others: Vec<String> = self
             .vms
             .iter()
             .filter(|(other, _)| *other != vm)
-            .filter_map(|(other, state)| {
-                let shared = |ro: &&bool| !(**ro && read_only);
-                let open = state.open.get(disk).filter(shared).is_some();
-                let asleep = state.suspended && state.mounted.contains_key(disk);
-                match (open, asleep) {
-                    (true, _) => Some(format!(
-                        "{who} opens {disk}, which {} has open",
-                        called(other)
-                    )),
-                    (false, true) if !self.may_be_fenced(disk) => Some(format!(
-                        "{who} opens {disk}, which {} has mounted, suspended",
-                        called(other)
-                    )),
-                    _ => None,
-                }
-            })
+            .filter(|(_, state)| state.open.get(disk).is_some_and(|ro| !(*ro && read_only)))
+            .map(|(other, _)| format!("{who} opens {disk}, which {} has open", called(other)))
             .collect();
         for text in others {
             self.broken(Promise::OneWriter, text);
@@ -142,6 +150,9 @@ impl State {
             let host = vm.host.map(|(host, _)| (host, ds.clone()));
             host.is_some_and(|at| !self.unreachable.contains_key(&at))
         };
+        if self.is_forced(&disk) {
+            return;
+        }
         let writes = self.vms.iter().find(|(vm, state)| {
             let since = state.since.get(&disk).copied().unwrap_or(self.now);
             vm.config_path == before
@@ -162,10 +173,11 @@ impl State {
     fn left(&mut self, vm: &VmId, disk: &DiskPath, how: Removal, running: bool) {
         let state = self.vm(vm);
         state.open.remove(disk);
+        state.asleep.remove(disk);
         // What lingers of it is on a dead device: the next attachment is another one, and nobody uses that yet.
         let mounted = state.mounted.remove(disk).is_some();
         let allowed = match how {
-            Removal::Detach => false,
+            Removal::Detach => self.is_forced(disk),
             Removal::Fence => self.may_be_fenced(disk),
             Removal::Elsewhere => true,
         };
@@ -178,7 +190,11 @@ impl State {
     fn power(&mut self, vm: &VmId, power: Power, disks: &[(DiskPath, bool)]) {
         let state = self.vm(vm);
         state.suspended = power == Power::Suspended;
-        state.open.clear();
+        let open = mem::take(&mut state.open).into_keys();
+        state.asleep = match state.suspended {
+            true => open.filter(|d| state.mounted.contains_key(d)).collect(),
+            false => BTreeSet::new(),
+        };
         match power {
             Power::On => {
                 for (disk, read_only) in disks {
@@ -197,6 +213,16 @@ impl State {
                 "a write of {} to block {block} of {disk} was accepted, though it has it not open \
                  for writing",
                 called(vm)
+            );
+            self.broken(Promise::OneWriter, text);
+        }
+        let mut others = self.vms.iter().filter(|(other, _)| *other != vm);
+        let sleeper = others.find(|(_, state)| state.asleep.contains(disk));
+        if let Some((other, _)) = sleeper.filter(|_| !self.may_be_fenced(disk)) {
+            let text = format!(
+                "{} writes {disk}, which {} has mounted, suspended",
+                called(vm),
+                called(other)
             );
             self.broken(Promise::OneWriter, text);
         }

@@ -50,7 +50,12 @@ pub async fn administer(
             ),
             Admin::TakeByForce => {
                 checker.may_fence(&volume);
-                format!("{:?}", engine.admin_take(&user, &call, &volume, true).await)
+                checker.forced(&volume, true);
+                let answer = engine.admin_take(&user, &call, &volume, true).await;
+                let said = format!("{answer:?}");
+                let unproven = said.contains("nothing proves");
+                checker.forced(&volume, unproven);
+                said
             }
             Admin::Remove => {
                 checker.removing(&volume);
