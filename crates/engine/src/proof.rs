@@ -2,7 +2,9 @@
 //!
 //! * its own host, this one, reports it powered off;
 //! * it is not registered here, the lock on the disk reads *free* for a while without gap, and its configuration file
-//!   is readable and names no saved state: a suspended VM lets its locks go and writes again when it is resumed.
+//!   is readable and names no saved state: a suspended VM lets its locks go and writes again when it is resumed. The
+//!   last look at the lock comes after that file was read: a VM that is resumed names no saved state any more, and has
+//!   the lock.
 //!
 //! *Unknown* proves nothing, nor does leaving an inventory: VMs move.
 
@@ -112,8 +114,8 @@ impl Inner {
         let state = self.owner_state(&owner.vm.id).await?;
         if state == OwnerState::Here(Power::Off)
             && owner.host != self.host
-            && (self.ports.host.lock(&stored.place.disk()).await != DiskLock::Free
-                || !self.saved_state(&owner.vm.id).await.is_empty())
+            && (!self.saved_state(&owner.vm.id).await.is_empty()
+                || self.ports.host.lock(&stored.place.disk()).await != DiskLock::Free)
         {
             return Ok(OwnerState::NotHere);
         }
@@ -126,7 +128,8 @@ impl Inner {
         stored: &Stored,
         proof: &mut Proof,
     ) -> Result<bool, Error> {
-        let lock = self.ports.host.lock(&stored.place.disk()).await;
+        let disk = stored.place.disk();
+        let lock = self.ports.host.lock(&disk).await;
         let (needed, gap) = (self.settings.free_proof, self.settings.poll * GAP_IN_POLLS);
         let proof = proof.of(stored.record.epoch);
         proof.against = "";
@@ -137,7 +140,12 @@ impl Inner {
             return Ok(true);
         };
         proof.against = self.saved_state(&owner.vm.id).await;
-        Ok(proof.against.is_empty())
+        if !proof.against.is_empty() {
+            return Ok(false);
+        }
+        // It may have been resumed between that look and this reading: then it has the lock now.
+        let lock = self.ports.host.lock(&disk).await;
+        Ok(proof.look(self.instant(), &lock, needed, gap))
     }
 
     /// Why a VM whose disks nobody holds may still be suspended; empty when it is not.
