@@ -143,6 +143,48 @@ async fn unknown_locks_and_suspended_vms_elsewhere_prove_nothing() {
     assert_eq!(err.kind(), ErrorKind::Timeout, "unknown");
 }
 
+/// Whether the VM was resumed while the call of this number, counted from the attach, was under way.
+async fn is_resumed_at(call: u64) -> bool {
+    let lab = Lab::new();
+    let made = lab.create(1, "db").await;
+    lab.attach(1, "db").await;
+    let (other, _engine) = lab.second_host();
+    lab.world.register(&lab.vms[0], other);
+    lab.world.power(&lab.vms[0], Power::Suspended);
+    let begun = lab.session.calls();
+    lab.session
+        .plan(call, Fault::Slow(Duration::from_millis(100)));
+    let resumed = async {
+        let end = Instant::now() + Duration::from_secs(7);
+        while lab.session.calls() <= begun + call {
+            if Instant::now() > end {
+                return false;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        lab.world.power(&lab.vms[0], Power::On)
+    };
+    let wait = Duration::from_secs(7);
+    let (got, resumed) = tokio::join!(lab.try_attach(2, 1, "db", wait), resumed);
+    if resumed {
+        assert!(got.is_err(), "call {call}: {got:?}");
+        assert_eq!(lab.world.writers(&disk(&made)), ["vm1"], "call {call}");
+        let view = lab.get(1, "db").await.unwrap();
+        assert!(view.ownership.is_owned_by(&lab.vms[0]), "call {call}");
+    }
+    resumed
+}
+
+/// A lock that was free just now, and a configuration file that names no saved state any more, are no proof together.
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_is_resumed_at_any_call_of_a_proof_keeps_its_volume() {
+    let mut call = 0;
+    while is_resumed_at(call).await {
+        call += 1;
+    }
+    assert!(call > 50, "{call} calls");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_hypervisors_lock_has_the_last_word() {
     let lab = Lab::new();
