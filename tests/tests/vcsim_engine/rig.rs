@@ -255,12 +255,12 @@ impl Agent {
         self.engine.get(&self.caller(vm), &address(name)).await
     }
 
-    /// Names of the volumes in a list.
     /// Ends what it does by itself, listening to hostd among it.
     pub(crate) fn deafen(&self) {
         self.stop.cancel();
     }
 
+    /// Names of the volumes in a list.
     pub(crate) async fn list(&self, vm: usize) -> Vec<String> {
         let listing = self.engine.list(&self.caller(vm)).await.unwrap();
         assert!(listing.unreadable.is_empty(), "{:?}", listing.unreadable);
