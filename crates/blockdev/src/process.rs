@@ -55,6 +55,9 @@ pub(crate) async fn run<A: AsRef<OsStr>>(
         // The tools' messages are read by people who search for them.
         .env("LC_ALL", "C")
         .env("PATH", PROGRAM_DIRS.join(":"))
+        // No cache of what was on a disk minutes ago: by it `mkfs.btrfs` calls the UUID of a format that was cut off
+        // taken, by the very disk that it is to format again. Named in libblkid(3), "BLKID_FILE".
+        .env("BLKID_FILE", "/dev/null")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -129,7 +129,7 @@ impl Inner {
     }
 
     /// The configurations that govern the other datastores, by id with their homes, and what stands in the way of
-    /// saying that there are none.
+    /// saying that there are none. One that came to govern `ds` meanwhile is among them.
     pub(super) async fn configurations_beside(
         &self,
         ds: &DatastoreName,
@@ -140,10 +140,17 @@ impl Inner {
         if !nothing || kept.unwrap_or_default().is_empty() {
             return Ok((found, doubts));
         }
-        // Another request of this host may have made the first configuration while this one looked.
+        // Another request of this host may have made the first configuration while this one looked, on another
+        // datastore or on this one.
         self.forget_governed();
-        let (found, again) = self.look_beside(ds).await?;
+        let (mut found, again) = self.look_beside(ds).await?;
         doubts.extend(again);
+        if found.is_empty()
+            && doubts.is_empty()
+            && let Governed::By(rules) = self.governed_by_itself(ds).await?
+        {
+            found.insert(rules.config, rules);
+        }
         if found.is_empty() && doubts.is_empty() {
             doubts.push("this host followed a configuration that is not found now".to_owned());
         }

@@ -78,3 +78,25 @@ async fn two_hosts_that_meet_anywhere_in_the_first_use_of_a_datastore_both_get_t
     }
     assert!(meetings > 0, "they never met");
 }
+
+/// Three VMs of one host at once, one of them held up at one of its calls. What the others make meanwhile is no
+/// configuration that was followed and is gone.
+#[tokio::test(start_paused = true)]
+async fn requests_of_one_host_that_use_a_datastore_first_at_once_all_get_their_volume() {
+    for (first, second) in [("a@ds", "b@ds"), ("a@ds", "b@ds2"), ("a@ds2", "b@ds")] {
+        for at in 0..60 {
+            let lab = Lab::with_datastores(&["ds", "ds2"]);
+            let (one, two, three) = (lab.caller(1), lab.caller(2), lab.caller(3));
+            lab.session
+                .plan(at, Fault::Slow(Duration::from_millis(100)));
+            let made = tokio::join!(
+                make(&lab.engine, &one, first),
+                make(&lab.engine, &two, second),
+                make(&lab.engine, &three, "c@ds"),
+            );
+            for made in [made.0, made.1, made.2] {
+                made.unwrap_or_else(|why| panic!("{first} {second}, held up at call {at}: {why}"));
+            }
+        }
+    }
+}
