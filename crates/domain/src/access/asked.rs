@@ -149,7 +149,6 @@ impl Surroundings {
     pub fn default_datastore(&self, text: &str) -> Result<DatastoreScope, Fault> {
         match text {
             DatastoreScope::ALL => Err(Fault::AllAsDefault),
-            DatastoreScope::VM_HOME => Ok(DatastoreScope::VmHome),
             _ if DatastoreName::new(text).is_err() => {
                 Err(Fault::DefaultDatastoreInvalid { name: shown(text) })
             }

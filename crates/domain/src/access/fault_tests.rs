@@ -54,6 +54,15 @@ fn the_originals_words_stand_first() {
             },
             "Cannot find vm vm1,vm2",
         ),
+        (
+            101,
+            Fault::VmsAlike {
+                name: vm(),
+                found: vec![Uuid::from_u128(1), Uuid::from_u128(2)],
+            },
+            "Cannot find vm vm1; several VMs have that name, give the instance UUID of one: \
+             00000000-0000-0000-0000-000000000001, 00000000-0000-0000-0000-000000000002",
+        ),
         (102, Fault::ReplaceByNone, "Replace VM cannot be empty"),
         (
             103,

@@ -2,6 +2,7 @@
 
 mod any;
 mod asked;
+mod told;
 mod transfers;
 
 use std::fmt::Debug;
