@@ -30,8 +30,8 @@ fn a_machine_restarted_on_another_host_finds_its_own_volume_and_no_disk_that_was
         ])?;
         rig.wait_output("swarm02", &["exec", volume, "cat", "/data/f"], volume)?;
     }
-    rig.crash_host("esx02")?;
     let begun = Instant::now();
+    rig.crash_host("esx02")?;
     ensure!(one.run(&run_in("taken", "cat /data/f"))? == "taken");
     let took = begun.elapsed();
     rig.note("takeover from a dead host", &format!("{took:?}"));

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use vdvs_tests::rig::{Rig, refusal, run_in};
 
-const SECOND: Duration = Duration::from_secs(1);
+/// How much an unmount may be slowed, and how late a waiter may have what was let go of: several times what both take on a
+/// busy machine, and a fraction of the two minutes for which the waiter would wait.
+const AT_ONCE: Duration = Duration::from_secs(15);
 /// A container that holds a volume until it is removed.
 fn holder(name: &str, mount: &str) -> Vec<String> {
     [
@@ -278,12 +280,12 @@ fn a_waiting_mount_does_not_slow_the_unmount_it_waits_for() -> Result<()> {
     let (freed, took) = (Instant::now(), begun.elapsed());
     let mounted = waiter.join().expect("the waiter does not panic")?;
     ensure!(
-        took <= usual * 2 + SECOND,
+        took <= usual * 2 + AT_ONCE,
         "usually {usual:?}, with a waiter {took:?}"
     );
     let after = mounted.saturating_duration_since(freed);
     // The container's own start is in this figure; the mount is a part of it.
-    ensure!(after <= SECOND * 2, "B ran {after:?} after A let go");
+    ensure!(after <= AT_ONCE, "B ran {after:?} after A let go");
     rig.note(
         "waiting mount",
         &format!("unmount usually {usual:?}, with a waiter {took:?}; B runs {after:?} later"),

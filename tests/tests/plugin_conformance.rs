@@ -27,6 +27,9 @@ use guest::Guest;
 use sequences::{DOCKER, Sequence};
 use wire::{Dialect, Got};
 
+/// What is answered at once on an idle machine, and dockerd would wait for longer than this.
+const ANSWERS: Duration = Duration::from_secs(10);
+
 async fn replay(sequence: &Sequence, dialect: Dialect) {
     let mut guest = Guest::start().await;
     for (number, line) in sequence.script.lines().map(str::trim).enumerate() {
@@ -216,9 +219,16 @@ async fn a_mount_whose_caller_hung_up_is_rolled_back() {
     sleep(Duration::from_millis(100)).await;
     guest.agent.release("vol1");
     sleep(Duration::from_millis(200)).await;
-    let volume = guest.agent.volume("vol1").unwrap();
-    assert!(volume.attachment.is_none(), "{:?}", volume.attachment);
-    assert_eq!(guest.mounted().await, 0);
+    // On a busy machine the hang-up may be seen only now, with the volume attached: then it is detached.
+    let end = Instant::now() + ANSWERS;
+    loop {
+        let attachment = guest.agent.volume("vol1").unwrap().attachment;
+        if attachment.is_none() && guest.mounted().await == 0 {
+            break;
+        }
+        assert!(Instant::now() < end, "{attachment:?}");
+        sleep(Duration::from_millis(5)).await;
+    }
     guest.stop().await;
 }
 
@@ -233,6 +243,6 @@ async fn the_front_answers_before_the_agent_was_ever_there() {
         .post(Dialect::Docker20, "/VolumeDriver.List", "{}\n")
         .await;
     assert_eq!(listed.unwrap().body, "{\"Volumes\":[],\"Err\":\"\"}\n");
-    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(begun.elapsed() < ANSWERS);
     guest.stop().await;
 }

@@ -28,7 +28,10 @@ const OUTPUT_CAP: u64 = 8 * 1024 * 1024;
 /// Time limit when the caller names none: far above any single tool we run, far below a stuck run.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
 /// How long to look for the rest of the output after the program ended while a grandchild keeps the pipe open.
-const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+/// Without one the rest comes at once; on a busy machine whoever reads it may have to wait for a processor.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// A killed process ends when the kernel lets it: after the flush it is in, on a busy disk.
+const KILL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Absolute paths of the tools the lab uses. No search path: what runs does not depend on the caller's environment.
 pub mod tool {
@@ -377,7 +380,7 @@ impl ProcId {
             return Ok(false);
         }
         ensure!(
-            self.wait_gone(Duration::from_secs(10)),
+            self.wait_gone(KILL_LIMIT),
             "pid {} survives SIGKILL",
             self.pid
         );

@@ -19,7 +19,7 @@ pub const NAME: &str = "vsphere:latest";
 /// How to find its process in a node.
 const PROGRAM: &str = "^/usr/bin/vdvs-plugin run";
 /// dockerd starts a plugin that died within a second or two.
-const RESTART: Duration = Duration::from_secs(30);
+const RESTART: Duration = Duration::from_secs(90);
 
 /// A plugin in a node.
 #[derive(Debug, Clone)]

@@ -43,7 +43,7 @@ pub use registry::Registry;
 /// For what takes a second on an idle machine.
 const SOON: Duration = Duration::from_secs(60);
 /// A node that restores containers looks for the driver three times 15 s when it is not there.
-const RESTART: Duration = Duration::from_secs(90);
+const RESTART: Duration = Duration::from_secs(180);
 
 /// A lab and one test in it.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use vdvs_testkit::process::Cmd;
 /// Above any plugin's layer.
 const BODY_MAX: u64 = 256 * 1024 * 1024;
 /// A peer that stops in the middle of a request.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// coreutils.
 const SHA256SUM: &str = "/usr/bin/sha256sum";
 

@@ -14,7 +14,7 @@ use vdvs_testkit::wait::until_true;
 use super::lines::WRITER_CHECK;
 
 /// It looks every 50 ms, and ends after a look.
-const END: Duration = Duration::from_secs(30);
+const END: Duration = Duration::from_secs(60);
 
 /// The running check.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use crate::bare::{Bare, head, hello, median};
 /// Between two calls.
 const PAUSE: Duration = Duration::from_millis(1);
 /// A median of fewer says nothing.
-const ENOUGH: usize = 100;
+pub(crate) const ENOUGH: usize = 100;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -127,6 +127,11 @@ impl Neighbour {
     /// It is over.
     pub(crate) fn calm(&self) {
         self.shared.attacked.store(false, Ordering::SeqCst);
+    }
+
+    /// How many calls were made in the pauses.
+    pub(crate) fn calm_calls(&self) -> usize {
+        self.shared.calm.lock().unwrap().len()
     }
 
     /// What was measured. No call may have failed.

@@ -31,8 +31,9 @@ fn taken_over(stage: &Stage, volume: &str, begun: Instant) -> Result<()> {
 pub(crate) fn the_owners_host_dies(stage: &Stage) -> Result<()> {
     let volume = "dead-host";
     stage.written(volume, TWO, &[])?;
+    let begun = Instant::now();
     stage.rig.crash_host(ESX02)?;
-    taken_over(stage, volume, Instant::now())?;
+    taken_over(stage, volume, begun)?;
     stage.rig.lab().boot_host(ESX02)?;
     stage.back(TWO)?;
     stage.belongs_to(ONE, volume)?;
@@ -59,8 +60,9 @@ pub(crate) fn the_old_machine_restarts_on_another_host(stage: &Stage) -> Result<
         "sleep",
         "600",
     ])?;
+    let begun = Instant::now();
     stage.rig.crash_host(ESX02)?;
-    taken_over(stage, taken, Instant::now())?;
+    taken_over(stage, taken, begun)?;
     stage.rig.lab().move_node(TWO, ESX01)?;
     // It is off, so it needs neither; with another's disk in its configuration it could not boot.
     stage.back(TWO)?;
@@ -85,8 +87,9 @@ pub(crate) fn the_old_machine_is_powered_on_while_its_disk_belongs_to_another(
 ) -> Result<()> {
     let volume = "autostart";
     stage.written(volume, TWO, &[])?;
+    let begun = Instant::now();
     stage.rig.crash_host(ESX02)?;
-    taken_over(stage, volume, Instant::now())?;
+    taken_over(stage, volume, begun)?;
     stage.rig.start(ESX02, Daemon::Labhv)?;
     let said = stage.rig.node(TWO)?.power_on();
     let said = format!("{:#}", said.err().unwrap_or_else(|| anyhow!("it is on")));
@@ -151,8 +154,9 @@ pub(crate) fn the_owners_host_is_silent_but_alive(stage: &Stage) -> Result<()> {
 pub(crate) fn the_owners_host_loses_the_datastore(stage: &Stage) -> Result<()> {
     let volume = "lost-path";
     stage.written(volume, TWO, &[])?;
+    let begun = Instant::now();
     stage.rig.isolate(ESX02, DEFAULT_DATASTORE, true)?;
-    taken_over(stage, volume, Instant::now())?;
+    taken_over(stage, volume, begun)?;
     let node = stage.rig.node(TWO)?;
     let before = lines::acknowledged(&node, volume)?.len();
     stage.rig.isolate(ESX02, DEFAULT_DATASTORE, false)?;

@@ -25,7 +25,10 @@ const GROWN_DESCRIPTORS: usize = 8;
 #[derive(Debug, Clone, Copy)]
 struct Figure {
     process: ProcId,
+    /// In memory, with what is there of the program's own file, which grows with every function that is used first.
     rss_kib: u64,
+    /// Of that, what it has taken for itself: heap, stacks, data. What a leak would add to.
+    own_kib: u64,
     descriptors: usize,
     threads: u64,
 }
@@ -41,8 +44,8 @@ impl Figures {
         for (name, process) in programs(rig)? {
             let figure = figure(process).with_context(|| format!("look at {name}"))?;
             eprintln!(
-                "figure: {when}: {name}: {} KiB, {} descriptors, {} threads",
-                figure.rss_kib, figure.descriptors, figure.threads
+                "figure: {when}: {name}: {} KiB, {} of it its own, {} descriptors, {} threads",
+                figure.rss_kib, figure.own_kib, figure.descriptors, figure.threads
             );
             all.insert(name, figure);
         }
@@ -72,12 +75,12 @@ impl Figures {
                 continue;
             };
             let text = format!(
-                "{name}: {} to {} KiB, {} to {} descriptors",
-                first.rss_kib, last.rss_kib, first.descriptors, last.descriptors
+                "{name}: {} to {} KiB of its own, {} to {} descriptors",
+                first.own_kib, last.own_kib, first.descriptors, last.descriptors
             );
             eprintln!("figure: lived on: {text}");
             if last.descriptors > first.descriptors + GROWN_DESCRIPTORS
-                || last.rss_kib > first.rss_kib + GROWN_KIB + first.rss_kib / 4
+                || last.own_kib > first.own_kib + GROWN_KIB
             {
                 grown.push(text);
             }
@@ -145,6 +148,7 @@ fn figure(process: ProcId) -> Result<Figure> {
     Ok(Figure {
         process,
         rss_kib: line("VmRSS")?,
+        own_kib: line("RssAnon")?,
         threads: line("Threads")?,
         descriptors: fs::read_dir(format!("/proc/{}/fd", process.pid))?.count(),
     })

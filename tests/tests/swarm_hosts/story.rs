@@ -23,8 +23,8 @@ const NOTES: &str = "acknowledged";
 /// A swarm gives a node up 10 to 16 s after it has gone silent, 33 s when its leader has just changed. Several times
 /// that on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two kills a hypervisor is away for less than a second.
-const SETTLE: Duration = Duration::from_secs(20);
+/// Between two kills a hypervisor is away for less than a second; several times that on a busy machine.
+const SETTLE: Duration = Duration::from_secs(60);
 /// Locks of a dead host are held so long.
 const LAPSE: Duration = Duration::from_secs(3);
 /// As a managed plugin's: the agent waits 15 s for a volume, then the task is rejected and swarm makes another.

@@ -148,7 +148,7 @@ async fn a_datastore_that_hangs_is_listed_soon_as_not_accessible() {
     let begun = Instant::now();
     let listed = stores.list().await.unwrap();
     assert!(!listed[0].accessible, "{listed:?}");
-    assert!(begun.elapsed() < Duration::from_secs(8), "{begun:?}");
+    assert!(begun.elapsed() < Duration::from_secs(25), "{begun:?}");
     // Lets the readers go.
     while !readers.is_empty() {
         drop(
@@ -426,7 +426,7 @@ async fn a_labhv_that_is_killed_again_and_again_keeps_nobody_waiting() {
                     host.known_vms().await.ok();
                 }
                 let took = begun.elapsed();
-                assert!(took < Duration::from_secs(2), "{n}: {took:?}");
+                assert!(took < Duration::from_secs(15), "{n}: {took:?}");
                 sleep(Duration::from_millis(5)).await;
             }
         });

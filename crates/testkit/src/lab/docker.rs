@@ -12,6 +12,9 @@ use serde_json::Value;
 use crate::process::{Cmd, tool};
 use crate::wait;
 
+/// How long an engine may take to say that it is there.
+const PING_LIMIT: Duration = Duration::from_secs(20);
+
 /// One engine.
 #[derive(Debug, Clone)]
 pub struct Docker {
@@ -97,7 +100,7 @@ impl Docker {
 
     fn ping(&self) -> Result<String> {
         let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.set_read_timeout(Some(PING_LIMIT))?;
         stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n")?;
         let mut head = [0; 64];
         let read = stream.read(&mut head)?;

@@ -22,7 +22,7 @@ use crate::process::{Cmd, ProcId};
 use crate::wait;
 
 /// Both programs listen well below a second after their start on an idle machine.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// The agent finishes what it has begun.
 const STOP_GRACE: Duration = Duration::from_secs(15);
 

@@ -46,9 +46,9 @@ const STOP_GRACE_S: u64 = 25;
 /// Engine and plugin, each its grace, and a margin.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2 * STOP_GRACE_S + 10);
 /// Set-up takes 0.1 s on an idle machine.
-const SETUP_LIMIT: Duration = Duration::from_secs(30);
+const SETUP_LIMIT: Duration = Duration::from_secs(60);
 /// An engine that has containers to restore and no plugin to ask takes 47 s.
-const ENGINE_LIMIT: Duration = Duration::from_secs(90);
+const ENGINE_LIMIT: Duration = Duration::from_secs(180);
 
 /// A service that init looks after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

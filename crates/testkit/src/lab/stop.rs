@@ -18,7 +18,7 @@ use super::node::volume_mounts;
 use crate::process::ProcId;
 
 /// Stopping takes a few milliseconds on an idle machine.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(1);
 

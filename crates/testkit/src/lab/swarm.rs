@@ -11,7 +11,7 @@ use super::node::Node;
 use crate::wait;
 
 /// A node's description reaches the manager about every 20 s; three of these.
-const DESCRIPTION_LIMIT: Duration = Duration::from_secs(60);
+const DESCRIPTION_LIMIT: Duration = Duration::from_secs(180);
 
 /// A swarm.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ impl Swarm {
                     .map_err(|_| anyhow!("the join's thread panicked"))?
             })
         })?;
-        swarm.wait_all_ready(Duration::from_secs(60))?;
+        swarm.wait_all_ready(DESCRIPTION_LIMIT)?;
         Ok(swarm)
     }
 
@@ -113,7 +113,7 @@ impl Swarm {
     /// Waits until the scheduler knows that every node has this volume driver.
     ///
     /// # Errors
-    /// Not within a minute.
+    /// Not in time.
     pub fn wait_driver(&self, driver: &str) -> Result<()> {
         for node in self.nodes() {
             let what = format!("scheduler sees volume driver {driver} on {}", node.name());

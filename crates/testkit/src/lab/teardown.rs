@@ -25,7 +25,7 @@ use crate::process::{Cmd, ProcId, tool};
 use crate::wait;
 
 /// The kernel lets go of groups, devices and processes a moment after the last user.
-const SETTLE: Duration = Duration::from_secs(15);
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// Removes everything and the lab's folder.
 pub(super) fn remove(layout: &Layout) -> Result<()> {
@@ -51,11 +51,16 @@ pub(super) fn remove(layout: &Layout) -> Result<()> {
     for mount in our_mounts(layout)?.iter().rev() {
         Cmd::new(tool::UMOUNT).arg("--lazy").arg(mount).run()?;
     }
-    for device in loops(layout)? {
-        Cmd::new(tool::LOSETUP).arg("--detach").arg(&device).run()?;
-    }
     wait::until_true(SETTLE, "the lab's loop devices go", || {
-        Ok(loops(layout)?.is_empty())
+        let left = loops(layout)?;
+        for device in &left {
+            // Refused when it went meanwhile with its last user; the next look tells.
+            Cmd::new(tool::LOSETUP)
+                .arg("--detach")
+                .arg(device)
+                .output()?;
+        }
+        Ok(left.is_empty())
     })?;
     wait::until_true(SETTLE, "the lab's control groups go", || {
         // A group is busy until the last of its killed processes is reaped.

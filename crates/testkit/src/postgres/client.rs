@@ -25,6 +25,11 @@ use crate::session::Session;
 
 /// How long one statement may take before the client takes the server for dead and connects anew.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(3);
+/// The same of one question whose answer a test needs: nobody counts its seconds.
+const QUESTION_LIMIT: Duration = Duration::from_secs(60);
+/// How many seconds a connection may take: of a client that tries all addresses over and over, and of a question.
+const CONNECT_S: u32 = 2;
+const QUESTION_CONNECT_S: u32 = 10;
 /// Pause between two attempts to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -52,9 +57,10 @@ impl Lan {
         })
     }
 
-    fn psql(&self, address: &str) -> Cmd {
-        let server =
-            format!("host={address} port=5432 user=postgres dbname=postgres connect_timeout=2");
+    fn psql(&self, address: &str, connect_s: u32) -> Cmd {
+        let server = format!(
+            "host={address} port=5432 user=postgres dbname=postgres connect_timeout={connect_s}"
+        );
         self.lab.client(tool::PSQL).arg(server).args([
             "-X",
             "-q",
@@ -89,7 +95,7 @@ impl Lan {
         let last = self.last.load(Ordering::Relaxed);
         let all = self.addresses.iter().enumerate();
         for (index, address) in all.cycle().skip(last).take(self.addresses.len()) {
-            let psql = complete(self.psql(address)).limit(STATEMENT_LIMIT * 3);
+            let psql = complete(self.psql(address, QUESTION_CONNECT_S)).limit(QUESTION_LIMIT);
             match psql.run() {
                 Ok(said) => {
                     self.last.store(index, Ordering::Relaxed);
@@ -299,7 +305,7 @@ impl Shared {
     /// Connects to one address over and over and inserts as long as the connection lasts.
     fn write(&self, address: &str) -> Result<()> {
         while !self.stopped() {
-            if let Ok(mut session) = Session::start(self.lan.psql(address)) {
+            if let Ok(mut session) = Session::start(self.lan.psql(address, CONNECT_S)) {
                 while !self.stopped() && self.insert(&mut session, address)? {
                     thread::sleep(self.pause);
                 }
