@@ -72,3 +72,17 @@ fn open_to_all_is_only_what_lets_vms_that_nobody_named_create() {
     };
     assert!(!with(use_only));
 }
+
+#[test]
+fn at_most_a_thousand_vms_are_named_at_once() {
+    let refused = |count: usize| {
+        let vms: Vec<String> = (0..count).map(|n| format!("nobody{n}")).collect();
+        let ask = ChangeMembers {
+            vms,
+            ..members("dev", &[])
+        };
+        code(two_groups().add_members(&ask, &known()))
+    };
+    assert_eq!(refused(MAX_VMS_ASKED), 101, "not found, every one");
+    assert_eq!(refused(MAX_VMS_ASKED + 1), 502, "too many");
+}
