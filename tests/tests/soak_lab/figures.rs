@@ -16,7 +16,8 @@ use crate::DATASTORES;
 
 /// A run shorter than this is too short to tell a leak from a program that has just begun.
 pub(crate) const TELLS: Duration = Duration::from_secs(600);
-/// What a program may have grown between the first and the last of its quiet moments. Allocators keep some.
+/// What a program may have taken between the first and the last of its quiet moments: the two of a page cache that fills up,
+/// and as much for the allocator.
 const GROWN_KIB: u64 = 4096;
 /// A connection here and there may just be closing.
 const GROWN_DESCRIPTORS: usize = 8;
