@@ -7,13 +7,13 @@ use std::fs;
 use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, exit};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use vdvs_sim::planted;
 use vdvs_sim::schedule::{
-    Coverage, Plan, Report, Sum, Wanted, many, run, run_told, shrink, tell_logs,
+    Coverage, Listener, Plan, Report, Sum, Wanted, many, run, run_told, shrink, tell_logs,
 };
 
 /// How many schedules a failure may cost while it is made smaller.
@@ -183,11 +183,19 @@ fn run_many(args: &Args) -> bool {
         wanted.at_least, args.budget, wanted.first, wanted.threads
     );
     let begun = Instant::now();
-    let sum = many(wanted, &|done| {
-        if done % 500 == 0 {
-            println!("  {done} schedules, {} s", begun.elapsed().as_secs());
-        }
-    });
+    let listener = Listener {
+        done: &|done| {
+            if done % 500 == 0 {
+                println!("  {done} schedules, {} s", begun.elapsed().as_secs());
+            }
+        },
+        stuck: &|seed| {
+            println!("FAILED seed {seed}: it turns in a circle and never ends");
+            println!("\nreplay it: cargo xtask sim --seed {seed} --logs");
+            exit(1);
+        },
+    };
+    let sum = many(wanted, &listener);
     tell_sum(&sum, begun.elapsed());
     let covered = tell_coverage(&sum.coverage, sum.seeds);
     for (seed, words) in &sum.failures {

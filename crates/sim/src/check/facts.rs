@@ -6,7 +6,7 @@ use uuid::Uuid;
 use vdvs_domain::{DatastoreName, VmId};
 use vdvs_engine::ports::DiskPath;
 
-use super::state::{Standing, State, Volume, called, split};
+use super::state::{Asked, Standing, State, Volume, called, split};
 use super::{Found, Promise};
 
 /// An answer that says *not found* rests on a look at every datastore in the same call. No call takes as long as this,
@@ -28,10 +28,14 @@ impl State {
             self.broken(Promise::TwiceIsOnce, text);
         }
         let at = (short.to_owned(), ds.clone());
-        let known = self.volumes.get(&at).is_some_and(|v| v.short);
+        self.acknowledged += 1;
+        let known = self.volumes.get(&at);
+        // One that is reported once more has been there since the first time.
+        let still = known.filter(|v| v.standing == Standing::Exists);
         let volume = Volume {
             standing: Standing::Exists,
-            short: is_short || known,
+            number: still.map_or(self.acknowledged, |v| v.number),
+            short: is_short || known.is_some_and(|v| v.short),
         };
         self.volumes.insert(at, volume);
     }
@@ -69,9 +73,16 @@ impl State {
         self.vms.get(vm).is_some_and(|vm| vm.seen.contains(short))
     }
 
-    pub(crate) fn told_not_found(&mut self, vm: &VmId, name: &str) {
+    pub(crate) fn asks(&self) -> Asked {
+        Asked {
+            at: self.now,
+            number: self.acknowledged,
+        }
+    }
+
+    pub(crate) fn told_not_found(&mut self, vm: &VmId, name: &str, at: Asked) {
         let who = called(vm);
-        let there = self.meant(name);
+        let there = self.known(name, at);
         let there = there.iter().find(|(_, v)| v.standing == Standing::Exists);
         if let Some(((_, ds), _)) = there {
             let text = format!("{who} was told that '{name}' does not exist; it is on {ds}");
@@ -81,9 +92,10 @@ impl State {
             return;
         };
         let asked = split(name).1;
-        let long_ago = |since: &Duration| self.now.saturating_sub(*since) >= LONGEST_CALL;
-        let away = self.unreachable.iter().find(|((at, ds), since)| {
-            *at == host && long_ago(since) && asked.is_none_or(|asked| asked == ds.as_str())
+        let long_ago =
+            |since: &Duration| *since <= at.at && self.now.saturating_sub(*since) >= LONGEST_CALL;
+        let away = self.unreachable.iter().find(|((on, ds), since)| {
+            *on == host && long_ago(since) && asked.is_none_or(|asked| asked == ds.as_str())
         });
         if let Some(((_, ds), _)) = away
             && long_ago(&since)
@@ -95,12 +107,12 @@ impl State {
         }
     }
 
-    pub(crate) fn local_twin(&mut self, vm: &VmId, name: &str) {
+    pub(crate) fn local_twin(&mut self, vm: &VmId, name: &str, asked: Asked) {
         let short = split(name).0;
         // One that is removed, or is being removed, is rightly not found.
         let meant = self.meant(short);
         let all_there = meant.iter().all(|(_, v)| v.standing == Standing::Exists);
-        let there = all_there && !meant.is_empty();
+        let there = all_there && !self.known(short, asked).is_empty();
         if there && self.has_seen(vm, name) {
             let text = format!(
                 "dockerd in {} made a local volume '{name}', a name its plugin knows",

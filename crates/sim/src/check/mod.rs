@@ -41,6 +41,8 @@ use vdvs_host_sim::World;
 
 use state::State;
 
+pub use state::Asked;
+
 /// What was promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Promise {
@@ -172,14 +174,20 @@ impl Checker {
         self.state().has_seen(vm, name)
     }
 
-    /// A VM's dockerd was told that a volume does not exist.
-    pub fn told_not_found(&self, vm: &VmId, name: &str) {
-        self.state().told_not_found(vm, name);
+    /// Somebody begins to ask.
+    #[must_use]
+    pub fn asks(&self) -> Asked {
+        self.state().asks()
     }
 
-    /// A VM's dockerd made a local volume of this name.
-    pub fn local_twin(&self, vm: &VmId, name: &str) {
-        self.state().local_twin(vm, name);
+    /// A VM's dockerd was told that a volume does not exist.
+    pub fn told_not_found(&self, vm: &VmId, name: &str, asked: Asked) {
+        self.state().told_not_found(vm, name, asked);
+    }
+
+    /// A VM's dockerd made a local volume of this name, after it had asked for it.
+    pub fn local_twin(&self, vm: &VmId, name: &str, asked: Asked) {
+        self.state().local_twin(vm, name, asked);
     }
 
     /// A VM's guest runs `mkfs` now.

@@ -25,8 +25,17 @@ pub(crate) enum Standing {
 #[derive(Debug, Clone)]
 pub(crate) struct Volume {
     pub(crate) standing: Standing,
+    /// As how many things had been acknowledged when this was first.
+    pub(crate) number: u64,
     /// Somebody named it without datastore when it was created.
     pub(crate) short: bool,
+}
+
+/// When somebody asked. What was acknowledged afterwards need not be in the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    pub(crate) at: Duration,
+    pub(crate) number: u64,
 }
 
 /// A VM, as far as the world showed it.
@@ -53,6 +62,8 @@ pub(crate) struct State {
     /// Now, since the world began.
     pub(crate) now: Duration,
     pub(crate) vms: BTreeMap<VmId, Vm>,
+    /// Volumes that were reported created, so far.
+    pub(crate) acknowledged: u64,
     /// By short name and datastore.
     pub(crate) volumes: BTreeMap<(String, DatastoreName), Volume>,
     /// Short names of volumes that may be fenced.
@@ -92,6 +103,13 @@ impl State {
         let all = self.volumes.iter();
         let these = all.filter(|((n, at), _)| n == short && ds.is_none_or(|ds| ds == at.as_str()));
         these.map(|(at, v)| (at.clone(), v.clone())).collect()
+    }
+
+    /// The same, of those that were acknowledged when somebody asked.
+    pub(crate) fn known(&self, name: &str, asked: Asked) -> Vec<((String, DatastoreName), Volume)> {
+        let mut meant = self.meant(name);
+        meant.retain(|(_, v)| v.number <= asked.number);
+        meant
     }
 
     /// Whether the volume a disk belongs to may be fenced.

@@ -179,7 +179,7 @@ async fn an_ordinary_life_breaks_nothing() {
     lab.checker.read(&lab.b, &lab.disk, 0, 1);
     assert!(lab.world.power(&lab.b, Power::Off));
     lab.detach(&lab.b).await;
-    lab.checker.told_not_found(&lab.b, "w");
+    lab.checker.told_not_found(&lab.b, "w", lab.checker.asks());
     let verdict = lab.checker.verdict();
     assert!(verdict.is_empty(), "{verdict:?}");
 }
@@ -350,11 +350,26 @@ async fn a_format_by_guess_is_seen() {
 async fn not_found_for_what_is_there_is_seen() {
     let lab = Lab::new().await;
     lab.checker.created("v", &ds());
-    lab.checker.told_not_found(&lab.b, "v@ds");
+    lab.checker
+        .told_not_found(&lab.b, "v@ds", lab.checker.asks());
     assert_eq!(lab.broken(), [Promise::NeverDenyByGuess]);
     lab.checker.removing("v");
-    lab.checker.told_not_found(&lab.b, "v");
+    lab.checker.told_not_found(&lab.b, "v", lab.checker.asks());
     assert_eq!(lab.broken().len(), 1, "it may be gone already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_created_while_somebody_asks_need_not_be_found() {
+    let lab = Lab::new().await;
+    let asked = lab.checker.asks();
+    lab.checker.created("v", &ds());
+    lab.checker.told_not_found(&lab.a, "v", asked);
+    assert_eq!(lab.broken(), []);
+    let asked = lab.checker.asks();
+    lab.checker.created("v", &ds());
+    lab.checker.told_not_found(&lab.a, "v", asked);
+    let it_was_there = [Promise::NeverDenyByGuess];
+    assert_eq!(lab.broken(), it_was_there, "though it was reported again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -362,13 +377,13 @@ async fn not_found_without_having_looked_is_seen() {
     let lab = Lab::new().await;
     lab.attach(&lab.a).await;
     lab.world.reach(lab.host, &ds(), false);
-    lab.checker.told_not_found(&lab.a, "w");
+    lab.checker.told_not_found(&lab.a, "w", lab.checker.asks());
     assert_eq!(lab.broken(), [], "it may have been looked for before");
     advance(Duration::from_secs(200)).await;
-    lab.checker.told_not_found(&lab.a, "w");
+    lab.checker.told_not_found(&lab.a, "w", lab.checker.asks());
     assert_eq!(lab.broken(), [Promise::NeverDenyByGuess]);
     lab.world.reach(lab.host, &ds(), true);
-    lab.checker.told_not_found(&lab.a, "w");
+    lab.checker.told_not_found(&lab.a, "w", lab.checker.asks());
     assert_eq!(lab.broken().len(), 1);
 }
 
@@ -376,10 +391,10 @@ async fn not_found_without_having_looked_is_seen() {
 async fn a_local_twin_of_a_known_name_is_seen() {
     let lab = Lab::new().await;
     lab.checker.created("v", &ds());
-    lab.checker.local_twin(&lab.a, "v");
+    lab.checker.local_twin(&lab.a, "v", lab.checker.asks());
     assert_eq!(lab.broken(), [], "this plugin never saw it");
     lab.checker.seen(&lab.a, "v@ds");
-    lab.checker.local_twin(&lab.a, "v");
+    lab.checker.local_twin(&lab.a, "v", lab.checker.asks());
     assert_eq!(lab.broken(), [Promise::NeverDenyByGuess]);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::select;
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::Daemon;
 use crate::guest::Guest;
@@ -40,7 +40,7 @@ impl Daemon {
         };
         let tries = Box::pin(self.tries(path, body));
         let late = Reply::Nothing { refused: true };
-        timeout(limit, tries).await.unwrap_or(late)
+        self.life.within(limit, tries).await.unwrap_or(late)
     }
 
     async fn tries(&self, path: &str, body: &Value) -> Reply {
@@ -74,13 +74,14 @@ impl Daemon {
 
     /// Get: whether the driver has the volume.
     pub(super) async fn get(&self, name: &str) -> Reply {
+        let checker = &self.guest.inner.checker;
+        let asked = checker.asks();
         let reply = self
             .call("/VolumeDriver.Get", &json!({ "Name": name }))
             .await;
-        let checker = &self.guest.inner.checker;
         match &reply {
             Reply::Ok(_) => checker.seen(self.guest.vm(), name),
-            Reply::Err(_) => checker.told_not_found(self.guest.vm(), name),
+            Reply::Err(_) => checker.told_not_found(self.guest.vm(), name, asked),
             Reply::Nothing { .. } => {}
         }
         reply

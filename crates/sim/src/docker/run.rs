@@ -139,7 +139,7 @@ impl Daemon {
         };
         // What the plugin learns while it is asked comes too late for this answer.
         let checker = &self.guest.inner.checker;
-        let knew = checker.has_seen(self.guest.vm(), name);
+        let (knew, asked) = (checker.has_seen(self.guest.vm(), name), checker.asks());
         match self.get(name).await {
             Reply::Ok(_) => Ok(self.ours(name)),
             Reply::Err(_) if driver_named => {
@@ -159,7 +159,7 @@ impl Daemon {
                 self.guest.note(format_args!("makes a local volume {name}"));
                 // What no plugin can prevent is documented, and found by its doctor.
                 if knew && !matches!(reply, Reply::Nothing { refused: false }) {
-                    checker.local_twin(self.guest.vm(), name);
+                    checker.local_twin(self.guest.vm(), name, asked);
                 }
                 let mut state = self.guest.state();
                 state.docker.ours.remove(name);

@@ -5,11 +5,14 @@
 //! [`Life::step`], which never returns to the dead and returns to the suspended when they are resumed.
 
 use std::future::{Future, pending};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::select;
 use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use vdvs_host_sim::Bell;
@@ -82,6 +85,31 @@ impl Life {
                 biased;
                 () = self.over() => {}
                 now = self.frozen.changed.after(seen) => seen = now,
+            }
+        }
+    }
+
+    /// What comes of the work, if that is in time. The clock of a suspended machine stands.
+    pub(crate) async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut work = pin!(work);
+        let mut left = limit;
+        loop {
+            let since = Instant::now();
+            select! {
+                biased;
+                done = &mut work => return Some(done),
+                () = self.freezes() => {}
+                () = sleep(left) => return None,
+            }
+            left = left.saturating_sub(since.elapsed());
+            select! {
+                biased;
+                done = &mut work => return Some(done),
+                () = self.step() => {}
             }
         }
     }

@@ -1,8 +1,11 @@
 //! Many seeds, on several threads: each seed is a world of its own, so they share nothing but the count.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +13,10 @@ use super::coverage::Coverage;
 use super::plan::Plan;
 use super::run::{Report, run};
 use super::step::Death;
+
+/// No schedule takes so long, on any machine: some thousand times what it takes. Its code turns in a circle and never
+/// waits, so that the simulated clock stands.
+const NEVER: Duration = Duration::from_secs(300);
 
 /// How many seeds.
 #[derive(Debug, Clone, Copy)]
@@ -94,34 +101,78 @@ impl Sum {
     }
 }
 
-/// Runs seeds until enough ran, the time is up, or one failed. `tell` hears how many are done, now and then.
-pub fn many(wanted: Wanted, tell: &(dyn Fn(u64) + Sync)) -> Sum {
+/// Who hears of it while it runs.
+pub struct Listener<'a> {
+    /// So many are done.
+    pub done: &'a (dyn Fn(u64) + Sync),
+    /// This seed never ends. It cannot be stopped either: the program had better end.
+    pub stuck: &'a (dyn Fn(u64) + Sync),
+}
+
+impl fmt::Debug for Listener<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").finish_non_exhaustive()
+    }
+}
+
+/// Seeds that run now, and since when.
+type UnderWay = Mutex<BTreeMap<u64, Instant>>;
+
+fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs seeds until enough ran, the time is up, or one failed. The least number runs whatever time it takes; the budget
+/// bounds only what is beyond it.
+pub fn many(wanted: Wanted, listener: &Listener<'_>) -> Sum {
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    let sum = Mutex::new(Sum::default());
+    let (sum, under_way) = (Mutex::new(Sum::default()), UnderWay::default());
     let begun = Instant::now();
-    thread::scope(|scope| {
-        for _ in 0..wanted.threads.get() {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let enough = number >= wanted.at_least && begun.elapsed() >= wanted.budget;
-                    if enough || stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let plan = Plan::of(wanted.first.wrapping_add(number));
-                    let mut report = run(&plan);
-                    if wanted.twice {
-                        report.compare(&run(&plan));
-                    }
-                    if !report.is_well() && !wanted.keep_going {
-                        stop.store(true, Ordering::Relaxed);
-                    }
-                    let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
-                    sum.add(report);
-                    tell(sum.seeds);
-                }
-            });
+    let work = || loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let enough = number >= wanted.at_least && begun.elapsed() >= wanted.budget;
+        if enough || stop.load(Ordering::Relaxed) {
+            return;
         }
+        let seed = wanted.first.wrapping_add(number);
+        locked(&under_way).insert(seed, Instant::now());
+        let report = once(seed, wanted.twice);
+        locked(&under_way).remove(&seed);
+        if !report.is_well() && !wanted.keep_going {
+            stop.store(true, Ordering::Relaxed);
+        }
+        let mut sum = locked(&sum);
+        sum.add(report);
+        (listener.done)(sum.seeds);
+    };
+    let (over, is_over) = channel();
+    thread::scope(|scope| {
+        scope.spawn(|| watch(&under_way, is_over, listener.stuck));
+        thread::scope(|workers| {
+            for _ in 0..wanted.threads.get() {
+                workers.spawn(work);
+            }
+        });
+        drop(over);
     });
     sum.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn once(seed: u64, twice: bool) -> Report {
+    let plan = Plan::of(seed);
+    let mut report = run(&plan);
+    if twice {
+        report.compare(&run(&plan));
+    }
+    report
+}
+
+fn watch(under_way: &UnderWay, is_over: Receiver<()>, stuck: &(dyn Fn(u64) + Sync)) {
+    while is_over.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+        let late = |(_, since): &(&u64, &Instant)| since.elapsed() > NEVER;
+        let seed = locked(under_way).iter().find(late).map(|(seed, _)| *seed);
+        if let Some(seed) = seed {
+            stuck(seed);
+        }
+    }
 }

@@ -26,7 +26,7 @@ mod trace;
 
 pub use coverage::{Coverage, Edge};
 pub use dice::Dice;
-pub use many::{Slowest, Sum, Wanted, many};
+pub use many::{Listener, Slowest, Sum, Wanted, many};
 pub use plan::{Plan, Shape};
 pub use run::{Report, Takeover, run, run_told, tell_logs};
 pub use shrink::{Shrunk, shrink};
