@@ -85,7 +85,12 @@ pub(crate) fn run(mistake: Option<usize>) -> Result<Ran> {
     }
     let mut not_caught = Vec::new();
     for number in numbers.split_whitespace() {
-        let awake = [vars[0], ("VDVS_PLANTED", number)];
+        // It ends at the first that breaks; without a limit of time, so that not caught means that all of it ran.
+        let awake = [
+            vars[0],
+            ("VDVS_PLANTED", number),
+            ("VDVS_MATRIX_FIRST", "1"),
+        ];
         if program::cargo(&matrix, &awake)?.ok {
             not_caught.push(number);
         } else {

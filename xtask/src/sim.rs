@@ -9,9 +9,10 @@ use clap::Args;
 use crate::planted;
 use crate::program::{self, Ran};
 
-/// The least number of schedules that a CI runs, whatever the machine.
+/// The least number of schedules that a CI runs, whatever the machine and whatever time it takes there.
 const AT_LEAST: u32 = 500;
-/// As many more as begin within so many seconds: some thousand on two cores that have nothing else to do.
+/// As many more as begin within so many seconds: some thousand on two cores that have nothing else to do. A machine that
+/// is slow runs fewer of these, and fails nothing.
 const BUDGET: u32 = 120;
 
 #[derive(Debug, Args)]
@@ -92,7 +93,7 @@ pub(crate) fn build() -> Result<Ran> {
     program::cargo(&[&args[..], &packages].concat(), &[])
 }
 
-/// What every CI runs: fresh seeds for two minutes.
+/// What every CI runs: fresh seeds, the least number of them and as many more as begin within two minutes.
 pub(crate) fn fresh() -> Result<Ran> {
     let (seeds, budget) = (AT_LEAST.to_string(), BUDGET.to_string());
     tool("vdvs-sim", &["--seeds", &seeds, "--budget", &budget])

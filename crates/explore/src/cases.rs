@@ -249,6 +249,20 @@ fn swaps() -> Vec<Case> {
                 .knowing(&[Some(3), Some(4), None]),
         ),
         Case::swap("two writers, two changes each", Writers::new(2).changing(2)),
+        Case::swap(
+            "two writers who know the slot, two changes each",
+            Writers::new(2)
+                .changing(2)
+                .from_value(4)
+                .knowing(&[Some(4), Some(4)]),
+        ),
+        Case::swap(
+            "two writers, one of whom knows the slot, two changes each",
+            Writers::new(2)
+                .changing(2)
+                .from_value(4)
+                .knowing(&[Some(4), None]),
+        ),
     ]
 }
 

@@ -4,6 +4,8 @@
 //! crashed. After each step every acknowledged change must stand in the file's value, and whoever read the file, by
 //! listing it or by the slot he knew, must have got every change that was acknowledged before he began. States are told
 //! apart by the files and by what each writer has seen so far, which is all its future depends on.
+//!
+//! More writers with more changes are for the crate `vdvs-explore`, which takes more states for one and so comes to an end.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashSet};
@@ -376,24 +378,6 @@ fn nor_do_writers_who_ask_for_the_slot_they_knew_instead_of_listing() {
         };
         reaches(case, 50);
     }
-}
-
-/// For whoever changes the protocol and has a machine for hours: `cargo test --release -p vdvs-engine -- --ignored search`.
-/// Nobody has seen it end: the first and the third case were each stopped after some forty minutes without a finding.
-#[test]
-#[ignore = "not seen to end within forty minutes"]
-fn nor_do_more_of_them_more_often() {
-    let one: &[(&str, &[u8])] = &[("f.4", &value(0))];
-    let two: &[(&str, &[u8])] = &[("f.3", &value(0)), ("f.4", &value(0))];
-    let case = |writers, changes, start, known| Case {
-        start,
-        known,
-        ..Case::new(writers, changes)
-    };
-    reaches(case(3, 1, one, &[Some(4), None, Some(3)]), 1_000);
-    reaches(case(3, 1, two, &[Some(3), Some(4), None]), 1_000);
-    reaches(case(2, 2, one, &[Some(4)]), 1_000);
-    reaches(case(2, 2, one, &[Some(4), None]), 1_000);
 }
 
 const LEFT_BY_A_CRASH: Case<'_> = Case {
