@@ -22,6 +22,7 @@ mod crashes;
 mod doctor;
 mod doctor_hosts;
 mod doctor_kinds;
+mod edges;
 mod first_use;
 mod fsck;
 mod fsck_bytes;
