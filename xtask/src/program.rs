@@ -47,6 +47,12 @@ pub(crate) fn cargo(args: &[&str], vars: &[(&str, &str)]) -> Result<Ran> {
     shown("cargo", command(&cargo_path())?, args, vars)
 }
 
+/// Runs a program that cargo built in `profile`, in the clone, and shows its output as it comes.
+pub(crate) fn built(profile: &str, name: &str, args: &[&str]) -> Result<Ran> {
+    let path = target_dir()?.join(profile).join(name);
+    shown(name, command(&path.into_os_string())?, args, &[])
+}
+
 /// Runs the nightly toolchain's cargo in the clone and shows its output as it comes.
 pub(crate) fn nightly(args: &[&str]) -> Result<Ran> {
     shown("rustup run nightly cargo", nightly_cargo()?, args, &[])

@@ -114,12 +114,7 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
         report.cargo("small worlds", Budget::Simulation, sim::small_worlds);
     }
     if wanted(Name::Crash) {
-        report.cargo("build crash matrix", Budget::Simulation, || {
-            crash_matrix(&["--no-run"])
-        });
-        report.cargo("crash matrix", Budget::Crash, || {
-            crash_matrix(&["--no-tests=fail"])
-        });
+        report.cargo("crash matrix", Budget::Crash, crash_matrix);
     }
     if wanted(Name::Vcsim) {
         report.cargo("simulated hostd", Budget::Vcsim, vcsim_suites);
@@ -172,19 +167,17 @@ const REDUCED: &[&str] = &[
 ];
 
 /// Optimised as the simulation is: it is thousands of small worlds.
-fn crash_matrix(how: &[&str]) -> Result<Ran> {
-    let args = [
-        "nextest",
-        "run",
-        "--locked",
-        "--cargo-profile",
-        "sim",
-        "--package",
-        "vdvs-matrix",
-        "--test",
-        "crash_matrix",
-    ];
-    program::cargo(&[&args[..], how].concat(), &[])
+fn crash_matrix() -> Result<Ran> {
+    let built = sim::build()?;
+    if !built.ok {
+        return Ok(built);
+    }
+    let args = ["nextest", "run", "--locked", "--cargo-profile", "sim"];
+    let how = ["--no-tests=fail"];
+    program::cargo(
+        &[&args[..], &sim::PACKAGES, &sim::MATRIX, &how].concat(),
+        &[],
+    )
 }
 
 /// The suites with the agent as it ships. A call of the kernel that nobody listed fails them, too.
