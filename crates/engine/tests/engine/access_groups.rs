@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vdvs_domain::access::{ChangeMembers, ChangePrivilege, CreateGroup, Leaving, UpdateGroup};
-use vdvs_domain::{Error, VmRef};
+use vdvs_domain::{Error, ErrorKind, VmRef};
 use vdvs_engine::Engine;
 use vdvs_engine::api::{AdminGroup, Caller, GroupChange, GroupChanged, RemoveGroup, Teller};
 
+use super::moving::edit_config;
 use super::support::{Lab, call, ds, given, rand_request, root, until, volume};
 
 async fn change(engine: &Engine, change: GroupChange) -> Result<GroupChanged, Error> {
@@ -293,6 +295,36 @@ async fn a_datastore_that_hangs_hides_nothing_from_who_may_not_use_it() {
         matches!(said, Error::DatastoreUnavailable { .. }),
         "who may use it does not know: {said}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_elsewhere_of_a_datastore_that_hangs_counts_from_then_on() {
+    let lab = Lab::with_datastores(&["ds", "far"]);
+    lab.create(3, "first").await;
+    lab.create(3, "there@far").await;
+    assert!(lab.get(1, "none").await.is_err());
+    lab.world.reach(lab.host, &ds("far"), false);
+    let said = lab.get(1, "none").await.unwrap_err();
+    assert!(matches!(said, Error::DatastoreUnavailable { .. }), "{said}");
+    edit_config(&lab, |groups| {
+        groups[0]["privileges"][0]["datastore"] = json!({ "named": "ds" });
+        groups[0]["privileges"].as_array_mut().unwrap().truncate(1);
+    });
+    sleep(Duration::from_secs(2)).await;
+    let said = lab.get(1, "none").await.unwrap_err();
+    assert!(matches!(said, Error::VolumeNotFound { .. }), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_use_nothing_hears_why_its_default_datastore_is_closed() {
+    let lab = Lab::with_datastores(&["ds", "another"]);
+    lab.create(1, "first").await;
+    lab.world
+        .put_file(&ds("another"), "dockvols/old/old.vmdk", b"x");
+    edit_config(&lab, |groups| groups[0]["privileges"] = json!([]));
+    sleep(Duration::from_secs(2)).await;
+    let said = lab.get(1, "none").await.unwrap_err();
+    assert_eq!(said.kind(), ErrorKind::PermissionDenied, "{said}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use vdvs_domain::{Epoch, Error, ErrorKind, Ownership};
 use vdvs_engine::Engine;
 use vdvs_engine::api::{AdminSet, GroupChange, Notice, Outcome, RemoveGroup, Teller};
 use vdvs_engine::ports::{AuditEntry, Power};
+use vdvs_host_sim::{Fault, When};
 
 use crate::hosts::{FENCE, Two};
 use crate::moving::{forget_group, make_group, move_to, root};
@@ -196,6 +197,7 @@ async fn taking_a_volume_asks_its_guest_first_and_force_takes_it_from_a_live_one
     assert_eq!(refused.kind(), ErrorKind::InUse);
     assert!(refused.to_string().contains("--force"), "{refused}");
     assert!(matches!(notices.try_recv(), Ok(Notice::Wanted { .. })));
+    assert!(notices.try_recv().is_err(), "it is told once");
     // One that lets go is asked only.
     lab.world.use_disk(&lab.vms[0], &disk(&made), false);
     let guest = async {
@@ -219,6 +221,35 @@ async fn taking_a_volume_asks_its_guest_first_and_force_takes_it_from_a_live_one
     let nobody = take(&lab.engine, "db", true).await.unwrap();
     assert!(!nobody.is_change(), "{nobody:?}");
     lab.attach(2, "db").await;
+}
+
+/// A second before its deadline at the latest, so that the reason still arrives.
+#[tokio::test(start_paused = true)]
+async fn who_has_little_time_hears_in_time_why_it_was_not_taken() {
+    let lab = Lab::new();
+    lab.create(1, "db").await;
+    lab.attach(1, "db").await;
+    let begun = Instant::now();
+    let (user, short) = (root(), call_for(1, 5));
+    let refused = lab.engine.admin_take(&user, &short, "db", false).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InUse);
+    assert_eq!(begun.elapsed(), Duration::from_millis(4250));
+}
+
+#[tokio::test(start_paused = true)]
+async fn from_a_vm_that_is_off_a_volume_is_taken_though_something_was_under_way() {
+    let lab = Lab::new();
+    let made = lab.create(1, "db").await;
+    let held = lab.attach(1, "db").await;
+    for _ in 0..2 {
+        let lost = Fault::NoAnswer(When::Before);
+        lab.session.plan_at("detach", lost);
+    }
+    let left = lab.try_detach(1, 1, made.id, held.epoch).await;
+    assert!(matches!(left, Err(Error::Unresolved { .. })), "{left:?}");
+    lab.world.power(&lab.vms[0], Power::Off);
+    assert!(take(&lab.engine, "db", false).await.unwrap().is_change());
+    assert!(lab.world.devices(&lab.vms[0]).is_empty());
 }
 
 #[tokio::test(start_paused = true)]

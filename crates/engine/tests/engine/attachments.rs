@@ -368,12 +368,42 @@ async fn a_copied_vm_with_the_same_uuid_gets_nothing_while_the_first_holds_volum
     );
     assert_eq!(lab.detach(1, &attached).await, Outcome::Changed(()));
     assert!(lab.engine.caller(uuid, &twin.config_path).await.is_ok());
+    // Both began while neither held any: none of them is refused then.
+    lab.create(1, "other").await;
+    let second = lab.engine.caller(uuid, &twin.config_path).await.unwrap();
+    lab.attach(1, "db").await;
+    let (once, other) = (call(rand_request()), volume("other"));
+    let held = lab.engine.attach(&second, &once, &other, false, WAIT);
+    held.await.unwrap();
+    for path in [&twin.config_path, &lab.vms[0].config_path] {
+        assert!(lab.engine.caller(uuid, path).await.is_ok(), "{path}");
+    }
     let err = lab
         .engine
         .caller(Uuid::nil(), "[ds] x/x.vmx")
         .await
         .unwrap_err();
     assert_eq!(err.kind(), ErrorKind::UnknownCaller);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_is_known_costs_one_look_and_nobody_is_refused_without_a_second() {
+    let lab = Lab::new();
+    lab.create(1, "db").await;
+    lab.attach(1, "db").await;
+    let ask = async |config_path: &str| {
+        lab.session.begin_trace();
+        let uuid = lab.vms[1].instance_uuid;
+        let caller = lab.engine.caller(uuid, config_path).await;
+        let calls = lab.session.end_trace();
+        (caller, calls.iter().filter(|c| c.verb == "vms").count())
+    };
+    let (known, looks) = ask(&lab.vms[1].config_path).await;
+    assert_eq!(known.unwrap(), lab.caller(2), "what vm1 holds is its own");
+    assert_eq!(looks, 1);
+    let (unknown, looks) = ask("[ds] x/x.vmx").await;
+    assert_eq!(unknown.unwrap_err().kind(), ErrorKind::UnknownCaller);
+    assert_eq!(looks, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -141,6 +141,13 @@ async fn a_source_that_is_read_refuses_at_once_and_says_how_far_the_clone_is() {
             text.starts_with(&format!("Failed to remove volume src@ds, {far}")),
             "{text}"
         );
+        let (user, taking) = (root(), call_for(52, 60));
+        let taken = lab.engine.admin_take(&user, &taking, "src", true).await;
+        let text = taken.unwrap_err().to_string();
+        assert!(
+            text.starts_with(&format!("Failed to detach volume src@ds, {far}")),
+            "{text}"
+        );
         let other = clone(&lab, "other", &CLONE).await.unwrap_err().to_string();
         assert!(
             other.starts_with(&format!("Failed to clone volume src@ds, {far}")),

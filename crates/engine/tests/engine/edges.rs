@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use vdvs_domain::{Epoch, Error};
@@ -10,7 +11,7 @@ use vdvs_engine::ports::Power;
 use vdvs_host_sim::{Event, Fault, When};
 
 use crate::hosts::Two;
-use crate::support::{Lab, WAIT, disk, rand_request};
+use crate::support::{Lab, WAIT, call, disk, rand_request, root};
 
 /// Its owner is off whenever somebody looks whether to release the volume, and runs again when that is begun.
 #[tokio::test(start_paused = true)]
@@ -141,4 +142,128 @@ async fn an_attach_that_fails_late_undoes_nothing_that_came_after_it() {
     assert_eq!(got.unwrap().epoch, Epoch::new(2));
     assert!(begun.elapsed() > Duration::from_secs(30), "the other order");
     assert_eq!(two.writers(&made), ["far1"]);
+}
+
+/// Nobody knows whether the host still does it: the record goes on saying that it is under way, until somebody can see.
+#[tokio::test(start_paused = true)]
+async fn a_detach_that_nobody_can_see_the_end_of_stays_under_way() {
+    let lab = Lab::new();
+    let made = lab.create(1, "db").await;
+    let held = lab.attach(1, "db").await;
+    for _ in 0..2 {
+        let lost = Fault::NoAnswer(When::Before);
+        lab.session.plan_at("detach", lost);
+    }
+    let left = lab.try_detach(1, 1, made.id, held.epoch).await;
+    assert!(matches!(left, Err(Error::Unresolved { .. })), "{left:?}");
+    let view = lab.get(1, "db").await.unwrap();
+    assert_eq!(view.ownership.name(), "detaching");
+    let again = lab.try_detach(1, 1, made.id, held.epoch).await;
+    assert_eq!(again.unwrap(), Outcome::Unchanged(()), "it is done");
+    assert!(lab.world.devices(&lab.vms[0]).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_that_is_refused_is_given_up_and_one_without_answer_stays_under_way() {
+    let take = async |lab: &Lab| {
+        let (user, once) = (root(), call(rand_request()));
+        lab.engine.admin_take(&user, &once, "db", true).await
+    };
+    let state = async |lab: &Lab| {
+        let inspect = lab.engine.admin_inspect("db").await.unwrap();
+        let record: Value = serde_json::from_str(&inspect.record_json).unwrap();
+        (
+            record["operation"]["kind"].clone(),
+            record["ownership"]["state"].clone(),
+        )
+    };
+    let lab = Lab::new();
+    let made = lab.create(1, "db").await;
+    lab.attach(1, "db").await;
+    lab.session.plan_at("fence", Fault::Fail);
+    let refused = take(&lab).await.unwrap_err();
+    assert!(
+        matches!(refused, Error::HostFailed { .. }),
+        "asked once: {refused}"
+    );
+    assert_eq!(state(&lab).await, (Value::Null, "attached".into()));
+    assert_eq!(lab.world.writers(&disk(&made)), ["vm1"]);
+    let lost = Fault::NoAnswer(When::Before);
+    lab.session.plan_at("fence", lost);
+    lab.session.plan_at("fence", lost);
+    let unknown = take(&lab).await.unwrap_err();
+    assert!(
+        matches!(unknown, Error::Unresolved { .. }),
+        "asked twice: {unknown}"
+    );
+    assert_eq!(state(&lab).await, ("fence".into(), "attached".into()));
+    lab.session.plan_at("fence", lost);
+    take(&lab).await.unwrap();
+    assert_eq!(state(&lab).await, (Value::Null, "free".into()));
+    assert!(lab.world.devices(&lab.vms[0]).is_empty());
+}
+
+/// Its disk is gone when the sweep looks first, and there when it looks under the volume's key.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_is_back_in_its_vm_is_not_called_vanished() {
+    let gone = async || {
+        let lab = Lab::new();
+        let made = lab.create(1, "db").await;
+        lab.attach(1, "db").await;
+        lab.world.pull_disk(&lab.vms[0], &disk(&made));
+        (lab, made)
+    };
+    let (probe, _) = gone().await;
+    probe.session.begin_trace();
+    probe.engine.sweep().await;
+    let calls = probe.session.end_trace();
+    // One for each VM, then the first look; what follows is under the key.
+    let mut looks = calls.iter().enumerate().filter(|(_, c)| c.verb == "disks");
+    let (first, _) = looks.nth(3).unwrap();
+    let (lab, made) = gone().await;
+    let slow = Fault::Slow(Duration::from_secs(1));
+    lab.session.plan(u64::try_from(first).unwrap() + 1, slow);
+    let back = async {
+        sleep(Duration::from_millis(500)).await;
+        lab.world.plug_disk(&lab.vms[0], &disk(&made));
+    };
+    tokio::join!(lab.engine.sweep(), back);
+    let view = lab.get(1, "db").await.unwrap();
+    assert!(view.ownership.is_owned_by(&lab.vms[0]));
+    assert_eq!(lab.world.writers(&disk(&made)), ["vm1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_with_a_vm_is_ended_by_the_next_word_of_that_vm() {
+    let lab = Lab::new();
+    let made = lab.create(1, "db").await;
+    let held = lab.attach(1, "db").await;
+    let _reconciler = lab.reconcile();
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..2 {
+        let lost = Fault::NoAnswer(When::Before);
+        lab.session.plan_at("detach", lost);
+    }
+    let left = lab.try_detach(1, 1, made.id, held.epoch).await;
+    assert!(matches!(left, Err(Error::Unresolved { .. })), "{left:?}");
+    lab.world.power(&lab.vms[0], Power::Off);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(lab.get(2, "db").await.unwrap().ownership.name(), "free");
+}
+
+/// A look at a VM's disks reads the record, and waits for the key while that VM attaches the volume.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_became_its_vms_own_while_somebody_looked_is_not_taken_out() {
+    let lab = Lab::new();
+    let made = lab.create(1, "db").await;
+    lab.world.plug_disk(&lab.vms[0], &disk(&made));
+    let slow = Fault::Slow(Duration::from_secs(1));
+    lab.session.plan_at("write", slow);
+    let look = async {
+        sleep(Duration::from_millis(500)).await;
+        lab.engine.sweep().await;
+    };
+    let (held, ()) = tokio::join!(lab.attach(1, "db"), look);
+    assert_eq!(lab.world.writers(&disk(&made)), ["vm1"]);
+    assert_eq!(lab.detach(1, &held).await, Outcome::Changed(()));
 }
