@@ -3,13 +3,15 @@
 //! From the first step on the volume exists for nobody. The record goes last, so whatever is left says what it is;
 //! the claim goes before it, and only if it still is this volume's.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use vdvs_domain::access::{self, Verb};
 use vdvs_domain::error::Holder;
 use vdvs_domain::record::Fingerprint;
 use vdvs_domain::{
-    DatastoreName, Error, GroupId, OperationKind, Ownership, VolumeAddress, VolumeId, VolumeName,
+    DatastoreName, Error, GroupId, OperationKind, Ownership, RequestId, VolumeAddress, VolumeId,
+    VolumeName,
 };
 
 use crate::api::{Actor, Call, Caller};
@@ -74,10 +76,7 @@ impl Inner {
         let (me, call) = (Arc::clone(self), call.clone());
         self.to_the_end(async move {
             let _keys = (name_key, key);
-            let delete = me.delete_under_keys(&call, &place, group, id, fingerprint);
-            let gone = Box::pin(delete).await?;
-            me.remember_deleted(call.request, gone).await;
-            Ok(gone)
+            Box::pin(me.delete_under_keys(&call, &place, group, id, fingerprint)).await
         })
         .await
     }
@@ -92,6 +91,7 @@ impl Inner {
     ) -> Result<VolumeId, Error> {
         let Some(mut stored) = self.read_record(place).await? else {
             // Another delete finished while this one waited for the key.
+            self.remember_deleted(call.request, id).await;
             return Ok(id);
         };
         if stored.record.exists() {
@@ -139,7 +139,10 @@ impl Inner {
             let why = far.unwrap_or_else(|| "another host is at it".to_owned());
             return Err(Self::unresolved(stored.name(), operation, why));
         }
-        self.remove_everything(place, stored.record.group, id)
+        let begun = stored.record.operation.iter();
+        let begun = begun.filter(|o| o.kind == OperationKind::Delete);
+        let asked: BTreeSet<_> = begun.map(|o| o.request).chain([call.request]).collect();
+        self.remove_everything(place, stored.record.group, id, asked)
             .await?;
         self.free_source_of(&stored).await?;
         Ok(id)
@@ -177,12 +180,13 @@ impl Inner {
     }
 
     /// Disk, ledger entry, claim, record, in this order. May run any number of times.
-    /// `group` is the volume's, whatever folder it lies in.
+    /// `group` is the volume's, whatever folder it lies in; `asked` are the requests that this answers.
     pub(crate) async fn remove_everything(
         &self,
         place: &Place,
         group: GroupId,
         id: VolumeId,
+        asked: impl IntoIterator<Item = RequestId>,
     ) -> Result<(), Error> {
         let failed = |why| unavailable(&place.ds, &why);
         let disk = place.disk();
@@ -192,6 +196,10 @@ impl Inner {
             .await
             .map_err(failed)?;
         self.remove_metadata(place).await?;
+        // Before the name is free: a retry must never meet the volume that somebody makes under it then.
+        for request in asked {
+            self.remember_deleted(request, id).await;
+        }
         let entry = Entry::Remove { volume: id };
         self.enter(&place.ds, group, entry).await?;
         self.remove_claim(&place.ds, group, &place.name, id).await?;

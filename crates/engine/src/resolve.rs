@@ -101,7 +101,8 @@ impl Inner {
         match operation.kind {
             OperationKind::Delete => {
                 let group = stored.record.group;
-                self.remove_everything(place, group, id).await
+                self.remove_everything(place, group, id, [operation.request])
+                    .await
             }
             OperationKind::Create => {
                 let disk = place.disk();

@@ -94,7 +94,7 @@ impl Inner {
             Err(Error::VolumeNotFound { .. }) => place.folder,
             Err(why) => return Err(why),
         };
-        self.remove_everything(place, group, id).await
+        self.remove_everything(place, group, id, []).await
     }
 
     /// Removes a claim whose maker died before there was a record. The tombstone decides the race with a maker who is
@@ -172,7 +172,7 @@ impl Inner {
             history: Vec::new(),
         };
         self.first_record(&place, &tombstone).await?;
-        self.remove_everything(&place, group, claim.id).await?;
+        self.remove_everything(&place, group, claim.id, []).await?;
         tracing::info!(claim = %layout::claim(group, name), "an abandoned claim was removed");
         Ok(())
     }

@@ -222,6 +222,42 @@ async fn delete_survives_a_crash_at_every_call() {
     matrix(Verb::Delete).await;
 }
 
+/// Who asked for a delete before its agent died asks again, when the name is somebody else's new volume already.
+#[tokio::test(start_paused = true)]
+async fn the_retry_of_a_delete_that_died_never_removes_what_was_made_under_the_name_since() {
+    let mut made = 0;
+    for at in 0..calls(Verb::Delete).await {
+        for (when, sweep) in [When::Before, When::Half, When::After]
+            .into_iter()
+            .flat_map(|when| [(when, true), (when, false)])
+        {
+            let text = format!("delete dies {when:?} call {at}, swept first: {sweep}");
+            let mut lab = Lab::new();
+            let before = prepare(&lab, Verb::Delete).await;
+            lab.session.plan(at, Fault::Crash(when));
+            tokio::select! {
+                biased;
+                _ = act(&lab, Verb::Delete, &before) => {}
+                () = lab.session.died() => {}
+            }
+            lab.restart();
+            if sweep {
+                settle(&lab).await;
+            }
+            let gone = lab.get(1, "db").await.is_err();
+            let new = lab.try_create(2, 78, "db", &[]).await.ok();
+            let new = new.filter(|_| gone).map(|new| new.into_inner().id);
+            act(&lab, Verb::Delete, &before).await.ok();
+            if let Some(new) = new {
+                made += 1;
+                let kept = check(&lab, &text).await;
+                assert!(with_id(&kept, new).is_some(), "{text}: the new one is gone");
+            }
+        }
+    }
+    assert!(made > 10, "the name was free {made} times");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_first_use_of_a_datastore_survives_a_crash_at_every_call() {
     let fresh = Lab::new();
