@@ -223,6 +223,28 @@ async fn taking_a_volume_asks_its_guest_first_and_force_takes_it_from_a_live_one
     lab.attach(2, "db").await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_hears_what_would_take_it() {
+    for (options, says) in [
+        (&[][..], "--force takes it, and what is not written is lost"),
+        (FENCE, "--force takes it now"),
+    ] {
+        let lab = Lab::new();
+        lab.try_create(1, 1, "db", options).await.unwrap();
+        lab.attach(1, "db").await;
+        let refused = take(&lab.engine, "db", false).await.unwrap_err();
+        assert!(refused.to_string().contains(says), "{refused}");
+    }
+    let mut two = Two::new();
+    two.held(&[]).await;
+    two.near.world.power(&two.near.vms[0], Power::Suspended);
+    two.kill_near();
+    for force in [false, true] {
+        let refused = take(&two.far, "db", force).await.unwrap_err();
+        assert!(refused.to_string().contains("is suspended"), "{refused}");
+    }
+}
+
 /// A second before its deadline at the latest, so that the reason still arrives.
 #[tokio::test(start_paused = true)]
 async fn who_has_little_time_hears_in_time_why_it_was_not_taken() {

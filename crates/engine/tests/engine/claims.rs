@@ -1,13 +1,15 @@
 //! The claimant's side of a claim, with no agent at the other end: who stands in the record, how long, and what it costs.
+//! Then the owner's side: whose records are followed, and how long a wish is remembered.
 
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::sleep;
-use vdvs_engine::api::VolumeView;
+use tokio::time::{Instant, sleep};
+use vdvs_engine::api::{Notice, VolumeView};
+use vdvs_host_sim::Session;
 
-use crate::hosts::Two;
-use crate::support::{WAIT, call, rand_request, root};
+use crate::hosts::{FENCE, Two};
+use crate::support::{WAIT, call, ds, rand_request, root};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -135,4 +137,65 @@ async fn who_leaves_withdraws_its_own_claim_and_no_other() {
         taken = forced => panic!("{taken:?}"),
         (left, ()) = async { tokio::join!(leaves, look) } => drop(left.unwrap_err()),
     }
+}
+
+/// Calls to read a small file, two for each look, in ten seconds from `after` on, between two sweeps.
+async fn reads(session: &Session, after: Duration) -> usize {
+    sleep(after).await;
+    session.begin_trace();
+    sleep(SECOND * 10).await;
+    let calls = session.end_trace();
+    calls.iter().filter(|c| c.verb == "read").count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_follows_what_its_vms_have_and_nothing_else() {
+    let two = Two::new();
+    let (_, held) = two.held(&[]).await;
+    two.attach_far(1, SECOND).await.unwrap_err();
+    let (near, far) = (&two.near.session, &two.far_session);
+    // What the hosts tell each other is read as well, each five seconds.
+    let (few, follows) = (0..8, 40..48);
+    let asked_once = reads(far, SECOND * 2).await;
+    let swept = reads(far, SECOND * 20).await;
+    let owner = reads(near, SECOND * 20).await;
+    two.near.detach(1, &held).await;
+    let left = reads(near, SECOND * 2).await;
+    assert!(follows.contains(&owner), "{owner}");
+    for reads in [asked_once, swept, left] {
+        assert!(few.contains(&reads), "{asked_once} {swept} {left}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_datastore_that_cannot_be_read_is_left_alone_for_ten_seconds() {
+    let two = Two::new();
+    two.held(&[]).await;
+    sleep(SECOND).await;
+    two.near.world.reach(two.near.host, &ds("ds"), false);
+    let near = &two.near.session;
+    let begun = Instant::now();
+    near.begin_trace();
+    sleep(SECOND * 41).await;
+    let calls = near.end_trace();
+    let reads = calls.iter().filter(|c| c.verb == "read");
+    let at: Vec<_> = reads.map(|c| (c.at - begun).as_millis()).collect();
+    let (sweep, looks): (Vec<u128>, Vec<_>) = at.into_iter().partition(|at| *at == 29_000);
+    assert_eq!(looks, [0, 10_000, 20_000, 30_000, 40_000]);
+    assert_eq!(sweep.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_that_is_long_over_does_not_count_for_the_next() {
+    let two = Two::new();
+    let (made, _) = two.held(FENCE).await;
+    let mut notices = two.near.engine.watch(&two.near.vms[0]);
+    two.attach_far(1, SECOND * 10).await.unwrap_err();
+    assert!(matches!(notices.try_recv(), Ok(Notice::Wanted { .. })));
+    sleep(SECOND * 20).await;
+    assert!(notices.try_recv().is_err());
+    let got = two.attach_far(1, WAIT).await.unwrap();
+    assert!(got.waited >= SECOND * 15, "{:?}", got.waited);
+    assert!(matches!(notices.try_recv(), Ok(Notice::Wanted { .. })));
+    assert_eq!(two.writers(&made), ["far1"]);
 }
