@@ -121,6 +121,7 @@ impl Inner {
     }
 
     /// Ends a release or fence without it: the owner keeps the disk. If it has none any more, it lost it all the same.
+    /// Either begins only where nothing else is under way, so that the volume is *attached* and stays so.
     pub(crate) async fn give_taking_up(
         &self,
         begun: &Stored,
@@ -130,23 +131,15 @@ impl Inner {
             verb: "list the VM's disks",
             why: why.to_string(),
         })?;
-        let Some(disk) = present else {
+        if present.is_none() {
             return self.released(begun, taken).await;
-        };
+        }
         self.change(&begun.place, |record| {
             if record.operation != begun.record.operation {
                 return Ok(Change::Keep);
             }
             let mut next = record.clone();
             next.operation = None;
-            match record.ownership.name() {
-                "attaching" => {
-                    let event = Event::Attached(disk.locator.clone());
-                    next.ownership = record.ownership.apply(event)?;
-                }
-                "detaching" => next.ownership = record.ownership.apply(Event::DetachRefused)?,
-                _ => {}
-            }
             Ok(next.into())
         })
         .await
