@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use vdvs_engine::api::{Notice, VolumeView};
-use vdvs_host_sim::Session;
+use vdvs_host_sim::{Fault, Session};
 
 use crate::hosts::{FENCE, Two};
 use crate::support::{WAIT, call, ds, rand_request, root};
@@ -197,5 +197,16 @@ async fn a_wish_that_is_long_over_does_not_count_for_the_next() {
     let got = two.attach_far(1, WAIT).await.unwrap();
     assert!(got.waited >= SECOND * 15, "{:?}", got.waited);
     assert!(matches!(notices.try_recv(), Ok(Notice::Wanted { .. })));
+    assert_eq!(two.writers(&made), ["far1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_that_the_host_refused_is_tried_again_after_five_seconds() {
+    let two = Two::new();
+    let (made, _) = two.held(FENCE).await;
+    two.near.session.plan_at("fence", Fault::Fail);
+    let got = two.attach_far(1, WAIT).await.unwrap();
+    let waited = got.waited.as_millis();
+    assert!((20_000..21_500).contains(&waited), "{waited}");
     assert_eq!(two.writers(&made), ["far1"]);
 }
