@@ -99,10 +99,11 @@ async fn a_waiting_attach_does_not_delay_the_holders_detach_and_gets_the_volume_
             }
         );
         sleep(Duration::from_secs(3)).await;
-        assert_eq!(
-            lab.get(1, "db").await.unwrap().waiting.unwrap(),
-            "VM vm2 on host esx01 waits for it since 3 s; it stays with VM vm1 until that lets it go"
-        );
+        let words = "VM vm2 on host esx01 waits for it since 3 s; it stays with VM vm1 until that lets it go";
+        let shown = lab.get(1, "db").await.unwrap();
+        assert_eq!(shown.waiting.as_deref(), Some(words));
+        let listed = lab.engine.list(&lab.caller(1)).await.unwrap();
+        assert_eq!(listed.volumes[0].waiting.as_deref(), Some(words));
         let begun = Instant::now();
         assert_eq!(lab.detach(1, &held).await, Outcome::Changed(()));
         assert_eq!(begun.elapsed(), Duration::ZERO);
