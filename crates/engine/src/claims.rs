@@ -102,7 +102,7 @@ impl Claiming {
         }
     }
 
-    /// It asks for the volume at once, and stands before others' claims.
+    /// It asks for the volume at once, and stands before the claims of those who wait.
     pub(crate) fn at_once(mut self) -> Self {
         self.at_once = true;
         self
@@ -122,7 +122,12 @@ impl Claiming {
         match &seen.record.claim {
             Some(claim) if self.is_mine(claim) && renewed => return,
             Some(claim) if self.is_mine(claim) => {}
-            Some(other) if !self.at_once && self.sight.is_alive(other, now, lease) => return,
+            // Of two who ask at once the first stays: each would put its own before the other's, without end.
+            Some(other)
+                if (other.at_once || !self.at_once) && self.sight.is_alive(other, now, lease) =>
+            {
+                return;
+            }
             _ => {}
         }
         let late = Err(Error::DeadlinePassed {

@@ -116,6 +116,24 @@ async fn of_two_that_claim_at_the_same_moment_one_writes() {
     assert_eq!(writes, 1, "the other one's is not replaced");
 }
 
+/// Each would come before the other, as fast as the datastore writes.
+#[tokio::test(start_paused = true)]
+async fn of_two_administrators_who_take_at_once_the_first_claim_stays() {
+    let (two, _) = deserted().await;
+    let a_call = Fault::Slow(Duration::from_millis(1));
+    two.far_session.plan_always(Some(a_call));
+    two.far_session.begin_trace();
+    let (user, one, other) = (root(), call(rand_request()), call(rand_request()));
+    let (one, other) = tokio::join!(
+        two.far.admin_take(&user, &one, "db", true),
+        two.far.admin_take(&user, &other, "db", true),
+    );
+    assert!(one.is_err() && other.is_err(), "its lock is held");
+    let calls = two.far_session.end_trace();
+    let writes = calls.iter().filter(|c| c.verb == "write").count();
+    assert!(writes < 40, "{writes} writes");
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_leaves_withdraws_its_own_claim_and_no_other() {
     let (two, _) = deserted().await;
