@@ -40,6 +40,15 @@ impl State {
         self.volumes.insert(at, volume);
     }
 
+    /// A removal that was asked for before may still come after this answer.
+    pub(crate) fn there_already(&mut self, volume: &str, ds: &DatastoreName) {
+        let at = (split(volume).0.to_owned(), ds.clone());
+        let known = self.volumes.get(&at);
+        if known.is_none_or(|v| v.standing != Standing::Leaving) {
+            self.created(volume, ds);
+        }
+    }
+
     pub(crate) fn removing(&mut self, volume: &str) {
         for (at, _) in self.meant(volume) {
             if let Some(found) = self.volumes.get_mut(&at) {

@@ -148,9 +148,14 @@ impl Checker {
         state
     }
 
-    /// A VM was told that a volume exists: by Create, or because Create found it.
+    /// A VM was told that its Create made a volume.
     pub fn created(&self, volume: &str, ds: &DatastoreName) {
         self.state().created(volume, ds);
+    }
+
+    /// A VM was told that the volume was there before its Create.
+    pub fn there_already(&self, volume: &str, ds: &DatastoreName) {
+        self.state().there_already(volume, ds);
     }
 
     /// Somebody is about to ask for a volume's removal. From now on it may be there or not.

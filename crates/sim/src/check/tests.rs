@@ -299,6 +299,23 @@ async fn a_removal_that_was_asked_for_is_none_unless_somebody_has_the_disk_open(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_removal_may_end_after_somebody_found_the_volume_there_and_not_after_a_new_one_was_made()
+ {
+    for anew in [false, true] {
+        let lab = Lab::new().await;
+        lab.checker.created("v", &ds());
+        lab.checker.removing("v");
+        match anew {
+            true => lab.checker.created("v", &ds()),
+            false => lab.checker.there_already("v", &ds()),
+        }
+        let session = lab.world.session(lab.host);
+        session.delete_disk(&ds(), &lab.disk.path).await.unwrap();
+        assert_eq!(lab.broken().is_empty(), !anew);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_created_volume_without_record_or_disk_is_seen_at_the_end() {
     let lab = Lab::new().await;
     lab.settle();

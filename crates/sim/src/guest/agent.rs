@@ -298,7 +298,11 @@ impl Agent for SimAgent {
             .await?;
         let created = matches!(made, Outcome::Created(_));
         let volume = words::volume(made.into_inner());
-        self.kernel.checker.created(name, &volume.datastore);
+        let checker = &self.kernel.checker;
+        match created {
+            true => checker.created(name, &volume.datastore),
+            false => checker.there_already(name, &volume.datastore),
+        }
         Ok((volume, created))
     }
 
