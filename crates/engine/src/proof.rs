@@ -15,7 +15,7 @@ use vdvs_domain::{DatastoreName, Epoch, Error, VmId};
 
 use crate::inner::Inner;
 use crate::plan::OwnerState;
-use crate::ports::{DiskLock, DsPath, HostError, Power};
+use crate::ports::{DiskLock, DsPath, HostError, Power, StorageError};
 use crate::records::Stored;
 
 /// Largest configuration file of a VM that is read; real ones have a few kilobytes.
@@ -26,8 +26,8 @@ const GAP_IN_POLLS: u32 = 8;
 /// Said of a holder that is suspended.
 pub(crate) const SUSPENDED: &str =
     "which is suspended and keeps its volumes: resume it, or power it off";
-pub(crate) const UNREADABLE: &str =
-    "whose configuration file cannot be read, so that it may be suspended";
+pub(crate) const UNREADABLE: &str = "whose configuration file cannot be read, so that it may be suspended: bring the file's datastore back, or power it \
+     off and take the volume with --force";
 
 /// What was seen of a lock so far.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -84,6 +84,18 @@ fn names_saved_state(config: &str) -> bool {
                 && !value.trim().trim_matches('"').is_empty()
         })
     })
+}
+
+/// Said of a configuration file that cannot be read: what follows from that, and what ends it.
+fn unread(why: &StorageError) -> String {
+    let end = match why {
+        StorageError::NotFound(_) => "If the VM exists no more or is surely powered off",
+        _ => "Bring its datastore back; or, if the VM is surely powered off",
+    };
+    format!(
+        "it cannot be read ({why}), so that its VM may be suspended: the VM is not proven dead, and its volumes are not \
+         taken from it. {end}, take each of them with `vdvs volume detach --force VOLUME`"
+    )
 }
 
 impl Inner {
@@ -163,8 +175,7 @@ impl Inner {
                 }
             }
             Err(why) => {
-                self.said
-                    .once(subject, &format!("{why}: the VM is not proven dead"));
+                self.said.once(subject, &unread(&why));
                 UNREADABLE
             }
         }
@@ -216,6 +227,19 @@ mod tests {
         assert_eq!(of_the_first, [false; 5]);
         let of_the_second: Vec<bool> = (5..11).map(|s| look(2, s)).collect();
         assert_eq!(of_the_second, [false, false, false, false, false, true]);
+    }
+
+    #[test]
+    fn an_unreadable_configuration_file_is_said_with_its_cause_and_what_ends_it() {
+        assert_eq!(
+            unread(&StorageError::Io("Not a directory (os error 20)".into())),
+            "it cannot be read (Not a directory (os error 20)), so that its VM may be suspended: the VM is not proven \
+             dead, and its volumes are not taken from it. Bring its datastore back; or, if the VM is surely powered off, \
+             take each of them with `vdvs volume detach --force VOLUME`"
+        );
+        let gone = unread(&StorageError::NotFound("[ds] vm/vm.vmx".into()));
+        assert!(gone.contains("([ds] vm/vm.vmx does not exist)"), "{gone}");
+        assert!(gone.contains("If the VM exists no more"), "{gone}");
     }
 
     #[test]

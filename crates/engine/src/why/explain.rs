@@ -11,6 +11,7 @@ use vdvs_domain::{DatastoreName, Failover, Timestamp, VolumeRecord};
 use crate::hosts::age_in_words;
 use crate::plan::OwnerState;
 use crate::ports::{AuditRow, DiskLock, Power};
+use crate::proof::UNREADABLE;
 
 use super::timeline::vm_or_user;
 
@@ -295,6 +296,14 @@ impl Situation<'_> {
                 format!("it stays with VM {holder}, which is suspended and keeps its volumes"),
                 format!("never by itself: VM {holder} has to be resumed or powered off"),
                 format!("power off VM {holder} on host {}, or resume it", sight.host),
+            ),
+            (OwnerState::NotHere, Some(DiskLock::Free), _) if sight.against == UNREADABLE => told(
+                format!("it stays with VM {holder}, {UNREADABLE}"),
+                format!(
+                    "within {} s of when the file can be read and names no saved state",
+                    self.free_proof_s.saturating_add(2)
+                ),
+                self.force(),
             ),
             (OwnerState::NotHere, Some(DiskLock::Free), _) if !sight.against.is_empty() => told(
                 format!("it stays with VM {holder}, {}", sight.against),

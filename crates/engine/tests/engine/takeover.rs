@@ -9,7 +9,7 @@ use vdvs_engine::ports::Power;
 use vdvs_host_sim::{Fault, When};
 
 use crate::hosts::Two;
-use crate::support::{Lab, WAIT, call, disk, rand_request, until, volume};
+use crate::support::{Lab, WAIT, call, disk, ds, rand_request, until, volume};
 
 #[tokio::test(start_paused = true)]
 async fn a_powered_off_owner_loses_its_volume_to_who_asks() {
@@ -141,6 +141,33 @@ async fn unknown_locks_and_suspended_vms_elsewhere_prove_nothing() {
         .await
         .unwrap_err();
     assert_eq!(err.kind(), ErrorKind::Timeout, "unknown");
+}
+
+/// Whether the VM is suspended cannot be told then.
+#[tokio::test(start_paused = true)]
+async fn who_cannot_read_a_dead_vms_configuration_file_says_so_until_it_can() {
+    let lab = Lab::new();
+    lab.create(1, "db").await;
+    lab.attach(1, "db").await;
+    let (other, _engine) = lab.second_host();
+    lab.world.register(&lab.vms[0], other);
+    lab.world.power(&lab.vms[0], Power::Off);
+    let config = lab.world.file(&ds("ds"), "vm1/vm1.vmx").unwrap();
+    lab.world.lose_file(&ds("ds"), "vm1/vm1.vmx");
+    let wait = Duration::from_secs(20);
+    let err = lab.try_attach(2, 1, "db", wait).await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Timeout);
+    assert!(err.to_string().contains("cannot be read"), "{err}");
+    let warnings = lab.engine.admin_status().await.unwrap().warnings;
+    assert!(
+        matches!(&warnings[..], [one] if one.contains("[ds] vm1/vm1.vmx: it cannot be read")
+            && one.contains("vdvs volume detach --force")),
+        "{warnings:?}"
+    );
+    lab.world.put_file(&ds("ds"), "vm1/vm1.vmx", &config);
+    lab.try_attach(2, 2, "db", wait).await.unwrap();
+    let warnings = lab.engine.admin_status().await.unwrap().warnings;
+    assert_eq!(warnings, Vec::<String>::new());
 }
 
 /// The VM is resumed while the call of this number, counted from the attach, is under way. `false`: in the time that a

@@ -290,6 +290,33 @@ async fn a_suspended_vm_keeps_its_volume_here_and_seen_from_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dead_vm_whose_configuration_file_is_gone_keeps_its_volume_until_somebody_acts() {
+    let two = Two::new();
+    two.held(&[]).await;
+    let world = &two.near.world;
+    world.register(&two.near.vms[0], two.far_host);
+    world.crash_host(two.far_host);
+    world.lose_file(&ds("ds"), "vm1/vm1.vmx");
+    let look = async {
+        sleep(Duration::from_secs(8)).await;
+        let keeps = "VM vm1, whose configuration file cannot be read, so that it may be suspended: bring the file's \
+                     datastore back, or power it off and take the volume with --force";
+        assert_eq!(
+            told(&why(&two.near.engine).await),
+            [
+                format!("VM vm2 on host esx01 waits for it since 8 s; it stays with {keeps}"),
+                format!("missing: the lock on its disk is free, but it belongs to {keeps}"),
+                "within 7 s of when the file can be read and names no saved state".to_owned(),
+                "vdvs volume detach --force _DEFAULT/db@ds".to_owned(),
+            ]
+        );
+    };
+    let attach = two.near.try_attach(2, 1, "db", Duration::from_secs(10));
+    let (got, ()) = tokio::join!(attach, look);
+    got.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fence_says_when_it_comes_and_afterwards_whom_it_hit() {
     let two = Two::new();
     two.held(FENCE).await;
