@@ -1,9 +1,8 @@
 //! The store as the agent sees it: a file that is opened, killed, damaged, and opened again.
 #![expect(clippy::unwrap_used, reason = "a test: a failure here is the report")]
 
-use std::env;
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write, stdout};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -15,8 +14,6 @@ use vdvs_domain::{RequestId, Timestamp, VolumeId};
 use vdvs_engine::ports::{AuditEntry, AuditOutcome, KeptConfig, Store};
 use vdvs_store::{Limits, OpenError, SqliteStore};
 
-/// Names the file for [`child_writes_until_killed`]; set only by the tests that start it.
-const CHILD: &str = "VDVS_STORE_TEST_CHILD";
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 fn entry(detail: String) -> AuditEntry {
@@ -46,20 +43,14 @@ fn names_in(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Starts this test program again as the process that writes.
+/// The process that writes until it is killed (`tests/second/writer.rs`).
 #[expect(
     clippy::disallowed_methods,
-    reason = "the test's own second process: this very program, without a shell"
+    reason = "the tests' own second process: a program of this crate, without a shell"
 )]
 fn start_child(path: &Path) -> Child {
-    Command::new(env::args_os().next().unwrap())
-        .args([
-            "child_writes_until_killed",
-            "--exact",
-            "--ignored",
-            "--nocapture",
-        ])
-        .env(CHILD, path)
+    Command::new(env!("CARGO_BIN_EXE_vdvs-store-second-writer"))
+        .arg(path)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -84,19 +75,6 @@ fn read_until(child: &mut Child, at_least: u64) -> BufReader<ChildStdout> {
 
 fn acknowledged(line: &str) -> Option<u64> {
     line.trim().strip_prefix("acknowledged ")?.parse().ok()
-}
-
-#[tokio::test(flavor = "current_thread")]
-#[ignore = "the second process of other tests, which start it"]
-async fn child_writes_until_killed() {
-    let path = env::var_os(CHILD).expect("only started by other tests");
-    let store = SqliteStore::open(Path::new(&path), NOW).await.unwrap();
-    let mut out = stdout();
-    for n in 1u64.. {
-        store.audit(entry(n.to_string())).await.unwrap();
-        writeln!(out, "acknowledged {n}").unwrap();
-        out.flush().unwrap();
-    }
 }
 
 #[tokio::test]
