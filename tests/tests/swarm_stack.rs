@@ -19,8 +19,8 @@ const ROWS_BEFORE: usize = 100;
 const ROWS_AFTER: usize = 50;
 /// Budget of a failover at the engine's own heartbeat; reported.
 const FAILOVER_BUDGET: Duration = Duration::from_secs(35);
-/// Asserted: five times what it takes on an idle machine.
-const FAILOVER_LIMIT: Duration = Duration::from_secs(90);
+/// Asserted.
+const FAILOVER_LIMIT: Duration = Duration::from_secs(60);
 /// Budget of our share, Mount request to mounted, with the old owner proven dead; reported, five times it asserted.
 const OURS_BUDGET: Duration = Duration::from_secs(1);
 

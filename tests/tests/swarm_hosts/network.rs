@@ -15,8 +15,7 @@ use super::story::{LINES, LINES_VOLUME, PATIENCE, Story};
 
 /// Promised: a fenced volume is mounted elsewhere within this after `fence-after`.
 const FENCED_WITHIN: Duration = Duration::from_secs(10);
-/// Promised: a service that waited for its volume runs within this after the heal. Reported, three times it asserted: most
-/// of it is the swarm's own restarts, and the machine is shared.
+/// Promised: a service that waited for its volume runs within this after the heal.
 const HEALED_WITHIN: Duration = Duration::from_secs(30);
 /// Names two nodes ask for at once.
 const TWINS: usize = 6;
@@ -67,7 +66,7 @@ pub(crate) fn a_partition_heals(story: &Story) -> Result<()> {
         refused(&to)?
     );
     story.rig.note("partition, wait", &text);
-    ensure!(rows <= HEALED_WITHIN * 3, "{rows:?}");
+    ensure!(rows <= HEALED_WITHIN, "{rows:?}");
 
     // What the old node still believes and says changes nothing.
     story.is_back(&from)?;

@@ -148,7 +148,8 @@ async fn a_datastore_that_hangs_is_listed_soon_as_not_accessible() {
     let begun = Instant::now();
     let listed = stores.list().await.unwrap();
     assert!(!listed[0].accessible, "{listed:?}");
-    assert!(begun.elapsed() < Duration::from_secs(25), "{begun:?}");
+    // A call that waits for the storage gives up after 20 s.
+    assert!(begun.elapsed() < Duration::from_secs(8), "{begun:?}");
     // Lets the readers go.
     while !readers.is_empty() {
         drop(
@@ -426,7 +427,8 @@ async fn a_labhv_that_is_killed_again_and_again_keeps_nobody_waiting() {
                     host.known_vms().await.ok();
                 }
                 let took = begun.elapsed();
-                assert!(took < Duration::from_secs(15), "{n}: {took:?}");
+                // A call that nobody answers gives up after 10 s.
+                assert!(took < Duration::from_secs(8), "{n}: {took:?}");
                 sleep(Duration::from_millis(5)).await;
             }
         });
