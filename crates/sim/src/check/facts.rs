@@ -40,11 +40,13 @@ impl State {
         self.volumes.insert(at, volume);
     }
 
-    /// A removal that was asked for before may still come after this answer.
-    pub(crate) fn there_already(&mut self, volume: &str, ds: &DatastoreName) {
-        let at = (split(volume).0.to_owned(), ds.clone());
-        let known = self.volumes.get(&at);
-        if known.is_none_or(|v| v.standing != Standing::Leaving) {
+    /// A removal that was under way since the question may come, or have come, after the look behind this answer. One that
+    /// had ended before, whatever its own answer was, may not: the volume stays.
+    pub(crate) fn there_already(&mut self, volume: &str, ds: &DatastoreName, asked: Asked) {
+        let short = split(volume).0;
+        let at = (short.to_owned(), ds.clone());
+        let stands = |v: &Volume| v.standing == Standing::Exists;
+        if self.volumes.get(&at).is_some_and(stands) || !self.removal_since(short, asked) {
             self.created(volume, ds);
         }
     }
@@ -86,6 +88,7 @@ impl State {
         Asked {
             at: self.now,
             number: self.acknowledged,
+            removals: self.removals_ended,
         }
     }
 

@@ -22,6 +22,7 @@
 
 mod facts;
 mod files;
+mod removal;
 mod settled;
 mod state;
 mod watch;
@@ -41,6 +42,7 @@ use vdvs_host_sim::World;
 
 use state::State;
 
+pub use removal::Removal;
 pub use state::Asked;
 
 /// What was promised.
@@ -154,13 +156,15 @@ impl Checker {
     }
 
     /// A VM was told that the volume was there before its Create.
-    pub fn there_already(&self, volume: &str, ds: &DatastoreName) {
-        self.state().there_already(volume, ds);
+    pub fn there_already(&self, volume: &str, ds: &DatastoreName, asked: Asked) {
+        self.state().there_already(volume, ds, asked);
     }
 
-    /// Somebody is about to ask for a volume's removal. From now on it may be there or not.
-    pub fn removing(&self, volume: &str) {
+    /// Somebody is about to ask for a volume's removal. From now on it may be there or not, and once the removal is over,
+    /// until it is found there.
+    pub fn removing(&self, volume: &str) -> Removal {
         self.state().removing(volume);
+        Removal::begun(Arc::clone(&self.state), volume)
     }
 
     /// Somebody was told that a volume is removed.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use vdvs_domain::{DatastoreName, HostId, VmId};
 use vdvs_engine::ports::DiskPath;
 
+use super::removal::Removals;
 use super::{Promise, Violation};
 
 /// Violations kept; a broken world breaks promises at every step, and the first ones tell why.
@@ -17,7 +18,7 @@ const MAX_VIOLATIONS: usize = 100;
 pub(crate) enum Standing {
     /// It was reported created.
     Exists,
-    /// Its removal is under way, or failed: both answers are right.
+    /// Its removal is under way, or failed and nobody has found it there since: both answers are right.
     Leaving,
 }
 
@@ -36,6 +37,7 @@ pub(crate) struct Volume {
 pub struct Asked {
     pub(crate) at: Duration,
     pub(crate) number: u64,
+    pub(crate) removals: u64,
 }
 
 /// A VM, as far as the world showed it.
@@ -66,6 +68,10 @@ pub(crate) struct State {
     pub(crate) acknowledged: u64,
     /// By short name and datastore.
     pub(crate) volumes: BTreeMap<(String, DatastoreName), Volume>,
+    /// By short name.
+    pub(crate) removals: BTreeMap<String, Removals>,
+    /// How many have ended, so far.
+    pub(crate) removals_ended: u64,
     /// Short names of volumes that may be fenced.
     pub(crate) fenceable: BTreeSet<String>,
     /// Those that an administrator takes by force, whoever uses them, until the next VM gets them.

@@ -1,5 +1,6 @@
 //! An administrator's commands, as the command line gives them to the engine of a host.
 
+use std::mem::forget;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -36,6 +37,7 @@ pub async fn administer(
         cancel: CancellationToken::new(),
     };
     let checker = universe.checker();
+    let removal = matches!(what, Admin::Remove).then(|| checker.removing(&volume));
     let run = async {
         match what {
             Admin::Look => {
@@ -58,7 +60,6 @@ pub async fn administer(
                 said
             }
             Admin::Remove => {
-                checker.removing(&volume);
                 let answer = engine.admin_remove(&user, &call, &volume).await;
                 if answer.is_ok() {
                     checker.removed(&volume);
@@ -80,6 +81,10 @@ pub async fn administer(
     };
     // An agent that dies never answers.
     let answer = timeout(PATIENCE * 2, run).await;
+    if answer.is_err() {
+        // Nor is it known then when what it does is over.
+        forget(removal);
+    }
     universe.note(format_args!(
         "administrator on host {host}: {what:?} {volume}: {}",
         answer.unwrap_or_else(|_| "no answer".to_owned())

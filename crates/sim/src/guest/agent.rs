@@ -287,6 +287,7 @@ impl Agent for SimAgent {
     ) -> Answer<(Volume, bool)> {
         let at = address(name)?;
         let given = GivenOptions::parse(options).map_err(|e| said(&e.into()))?;
+        let asked = self.kernel.checker.asks();
         let made = self
             .ask(deadline, |sent| {
                 let (at, given) = (at.clone(), given.clone());
@@ -301,22 +302,34 @@ impl Agent for SimAgent {
         let checker = &self.kernel.checker;
         match created {
             true => checker.created(name, &volume.datastore),
-            false => checker.there_already(name, &volume.datastore),
+            false => checker.there_already(name, &volume.datastore, asked),
         }
         Ok((volume, created))
     }
 
     async fn delete(&self, name: &str, deadline: Instant) -> Answer<()> {
         let at = address(name)?;
-        self.kernel.checker.removing(name);
+        let removal = self.kernel.checker.removing(name);
         let asked = Mutex::new(0_u32);
         let answer = self
             .ask(deadline, |sent| {
                 *lock(&asked) += 1;
-                let at = at.clone();
+                let (at, under_way) = (at.clone(), removal.clone());
                 async move {
-                    let caller = sent.caller().await?;
-                    sent.engine().delete(&caller, &sent.call, &at).await
+                    let session = Arc::clone(&sent.line.session);
+                    let mut run = Box::pin(async {
+                        let caller = sent.caller().await?;
+                        sent.engine().delete(&caller, &sent.call, &at).await
+                    });
+                    select! {
+                        biased;
+                        answer = &mut run => answer,
+                        () = session.died() => {
+                            // What a dead agent had not begun does not happen, and what it had begun is in the record.
+                            drop(under_way);
+                            run.await
+                        }
+                    }
                 }
             })
             .await;

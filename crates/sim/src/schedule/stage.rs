@@ -161,11 +161,12 @@ impl<'a> Stage<'a> {
             Step::Remove(vm, volume) => {
                 let (guest, name) = (universe.guest(vm).clone(), any_name(volume));
                 let checker = universe.checker().clone();
-                checker.removing(&name);
+                let under_way = checker.removing(&name);
                 universe.spawn_affair(async move {
                     if guest.remove(&name).await.is_ok() {
                         checker.removed(&name);
                     }
+                    drop(under_way);
                 });
             }
             Step::List(vm) => {
