@@ -1,20 +1,17 @@
 //! What an administrator does with one volume: names it, changes and protects it, takes it from its VM.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use vdvs_domain::access::Leaving;
 use vdvs_domain::{Epoch, Error, ErrorKind, Ownership};
-use vdvs_engine::Engine;
 use vdvs_engine::api::{AdminSet, GroupChange, Notice, Outcome, RemoveGroup, Teller};
 use vdvs_engine::ports::{AuditEntry, Power};
-use vdvs_host_sim::{Fault, When};
 
 use crate::hosts::{FENCE, Two};
-use crate::moving::{forget_group, make_group, move_to, root};
-use crate::support::{Lab, call, call_for, disk, rand_request};
+use crate::moving::{forget_group, make_group, move_to};
+use crate::support::{Lab, call, call_for, disk, rand_request, root, take};
 
 async fn set(lab: &Lab, address: &str, options: &[(&str, &str)]) -> Result<Outcome<()>, Error> {
     let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
@@ -31,15 +28,6 @@ async fn protect(lab: &Lab, address: &str, on: bool) -> Result<Outcome<()>, Erro
         ..AdminSet::default()
     };
     lab.engine.admin_set(&root(), address, &set).await
-}
-
-async fn take(
-    engine: &Arc<Engine>,
-    address: &str,
-    force: bool,
-) -> Result<Outcome<Vec<String>>, Error> {
-    let (user, call) = (root(), call(rand_request()));
-    engine.admin_take(&user, &call, address, force).await
 }
 
 async fn address_of(lab: &Lab, address: &str) -> Result<String, Error> {
@@ -114,10 +102,7 @@ async fn settings_count_from_the_next_attach_on_every_host_and_back() {
     two.near.detach(1, &held).await;
     let far = two.attach_far(1, Duration::ZERO).await.unwrap();
     assert!(two.writers(&made).is_empty());
-    two.far
-        .detach(&two.far_caller(1), &call(3), made.id, far.epoch)
-        .await
-        .unwrap();
+    two.detach_far(1, &far).await;
     set(&two.near, "db", &[("access", "default")])
         .await
         .unwrap();
@@ -261,14 +246,9 @@ async fn who_has_little_time_hears_in_time_why_it_was_not_taken() {
 #[tokio::test(start_paused = true)]
 async fn from_a_vm_that_is_off_a_volume_is_taken_though_something_was_under_way() {
     let lab = Lab::new();
-    let made = lab.create(1, "db").await;
+    lab.create(1, "db").await;
     let held = lab.attach(1, "db").await;
-    for _ in 0..2 {
-        let lost = Fault::NoAnswer(When::Before);
-        lab.session.plan_at("detach", lost);
-    }
-    let left = lab.try_detach(1, 1, made.id, held.epoch).await;
-    assert!(matches!(left, Err(Error::Unresolved { .. })), "{left:?}");
+    lab.lose_detach(1, 1, &held).await;
     lab.world.power(&lab.vms[0], Power::Off);
     assert!(take(&lab.engine, "db", false).await.unwrap().is_change());
     assert!(lab.world.devices(&lab.vms[0]).is_empty());

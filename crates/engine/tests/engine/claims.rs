@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use vdvs_engine::api::{Notice, VolumeView};
 use vdvs_host_sim::{Fault, Session};
 
 use crate::hosts::{FENCE, Two};
-use crate::support::{WAIT, call, ds, rand_request, root};
+use crate::support::{WAIT, ds, take};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -86,11 +86,8 @@ async fn an_administrators_claim_comes_before_one_that_is_alive() {
     let (two, _) = deserted().await;
     let forced = async {
         sleep(SECOND).await;
-        let (user, once) = (root(), call(rand_request()));
-        tokio::select! {
-            taken = two.far.admin_take(&user, &once, "db", true) => panic!("{taken:?}"),
-            () = sleep(SECOND) => {}
-        }
+        let taken = timeout(SECOND, take(&two.far, "db", true)).await;
+        assert!(taken.is_err(), "it waits on: {taken:?}");
     };
     let look = async {
         sleep(SECOND * 3 / 2).await;
@@ -123,11 +120,7 @@ async fn of_two_administrators_who_take_at_once_the_first_claim_stays() {
     let a_call = Fault::Slow(Duration::from_millis(1));
     two.far_session.plan_always(Some(a_call));
     two.far_session.begin_trace();
-    let (user, one, other) = (root(), call(rand_request()), call(rand_request()));
-    let (one, other) = tokio::join!(
-        two.far.admin_take(&user, &one, "db", true),
-        two.far.admin_take(&user, &other, "db", true),
-    );
+    let (one, other) = tokio::join!(take(&two.far, "db", true), take(&two.far, "db", true));
     assert!(one.is_err() && other.is_err(), "its lock is held");
     let calls = two.far_session.end_trace();
     let writes = calls.iter().filter(|c| c.verb == "write").count();
@@ -139,8 +132,7 @@ async fn who_leaves_withdraws_its_own_claim_and_no_other() {
     let (two, _) = deserted().await;
     let forced = async {
         sleep(SECOND).await;
-        let (user, once) = (root(), call(rand_request()));
-        two.far.admin_take(&user, &once, "db", true).await
+        take(&two.far, "db", true).await
     };
     let look = async {
         sleep(SECOND * 9 / 2).await;

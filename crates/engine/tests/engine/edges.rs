@@ -11,7 +11,7 @@ use vdvs_engine::ports::Power;
 use vdvs_host_sim::{Event, Fault, When};
 
 use crate::hosts::Two;
-use crate::support::{Lab, WAIT, call, disk, rand_request, root};
+use crate::support::{Lab, WAIT, disk, rand_request, record, take};
 
 /// Its owner is off whenever somebody looks whether to release the volume, and runs again when that is begun.
 #[tokio::test(start_paused = true)]
@@ -52,11 +52,7 @@ async fn an_attach_that_others_always_undo_gives_up_after_its_rounds() {
 /// The host cannot say whether the lock is free: the volume is tried every two seconds, each costs two changes.
 #[tokio::test(start_paused = true)]
 async fn a_lock_nobody_can_see_is_tried_now_and_then_only() {
-    let lab = Lab::new();
-    let made = lab.create(1, "db").await;
-    let attached = lab.attach(1, "db").await;
-    lab.world.linger_locks(&lab.vms[0], Duration::from_secs(7));
-    lab.detach(1, &attached).await;
+    let (lab, made) = Lab::with_lingering_lock(Duration::from_secs(7)).await;
     lab.world.hide_locks(true);
     let got = lab.try_attach(2, 1, "db", WAIT).await.unwrap();
     assert_eq!(got.waited, Duration::from_secs(8), "the next try after 7 s");
@@ -150,12 +146,7 @@ async fn a_detach_that_nobody_can_see_the_end_of_stays_under_way() {
     let lab = Lab::new();
     let made = lab.create(1, "db").await;
     let held = lab.attach(1, "db").await;
-    for _ in 0..2 {
-        let lost = Fault::NoAnswer(When::Before);
-        lab.session.plan_at("detach", lost);
-    }
-    let left = lab.try_detach(1, 1, made.id, held.epoch).await;
-    assert!(matches!(left, Err(Error::Unresolved { .. })), "{left:?}");
+    lab.lose_detach(1, 1, &held).await;
     let view = lab.get(1, "db").await.unwrap();
     assert_eq!(view.ownership.name(), "detaching");
     let again = lab.try_detach(1, 1, made.id, held.epoch).await;
@@ -165,13 +156,8 @@ async fn a_detach_that_nobody_can_see_the_end_of_stays_under_way() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fence_that_is_refused_is_given_up_and_one_without_answer_stays_under_way() {
-    let take = async |lab: &Lab| {
-        let (user, once) = (root(), call(rand_request()));
-        lab.engine.admin_take(&user, &once, "db", true).await
-    };
     let state = async |lab: &Lab| {
-        let inspect = lab.engine.admin_inspect("db").await.unwrap();
-        let record: Value = serde_json::from_str(&inspect.record_json).unwrap();
+        let record = record(&lab.engine).await;
         (
             record["operation"]["kind"].clone(),
             record["ownership"]["state"].clone(),
@@ -181,7 +167,7 @@ async fn a_fence_that_is_refused_is_given_up_and_one_without_answer_stays_under_
     let made = lab.create(1, "db").await;
     lab.attach(1, "db").await;
     lab.session.plan_at("fence", Fault::Fail);
-    let refused = take(&lab).await.unwrap_err();
+    let refused = take(&lab.engine, "db", true).await.unwrap_err();
     assert!(
         matches!(refused, Error::HostFailed { .. }),
         "asked once: {refused}"
@@ -191,14 +177,14 @@ async fn a_fence_that_is_refused_is_given_up_and_one_without_answer_stays_under_
     let lost = Fault::NoAnswer(When::Before);
     lab.session.plan_at("fence", lost);
     lab.session.plan_at("fence", lost);
-    let unknown = take(&lab).await.unwrap_err();
+    let unknown = take(&lab.engine, "db", true).await.unwrap_err();
     assert!(
         matches!(unknown, Error::Unresolved { .. }),
         "asked twice: {unknown}"
     );
     assert_eq!(state(&lab).await, ("fence".into(), "attached".into()));
     lab.session.plan_at("fence", lost);
-    take(&lab).await.unwrap();
+    take(&lab.engine, "db", true).await.unwrap();
     assert_eq!(state(&lab).await, (Value::Null, "free".into()));
     assert!(lab.world.devices(&lab.vms[0]).is_empty());
 }
@@ -236,16 +222,11 @@ async fn a_disk_that_is_back_in_its_vm_is_not_called_vanished() {
 #[tokio::test(start_paused = true)]
 async fn what_is_under_way_with_a_vm_is_ended_by_the_next_word_of_that_vm() {
     let lab = Lab::new();
-    let made = lab.create(1, "db").await;
+    lab.create(1, "db").await;
     let held = lab.attach(1, "db").await;
     let _reconciler = lab.reconcile();
     sleep(Duration::from_secs(1)).await;
-    for _ in 0..2 {
-        let lost = Fault::NoAnswer(When::Before);
-        lab.session.plan_at("detach", lost);
-    }
-    let left = lab.try_detach(1, 1, made.id, held.epoch).await;
-    assert!(matches!(left, Err(Error::Unresolved { .. })), "{left:?}");
+    lab.lose_detach(1, 1, &held).await;
     lab.world.power(&lab.vms[0], Power::Off);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(lab.get(2, "db").await.unwrap().ownership.name(), "free");

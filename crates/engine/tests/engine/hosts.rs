@@ -8,11 +8,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use vdvs_domain::{Error, HostId, VmId, VmRef};
 use vdvs_engine::Engine;
-use vdvs_engine::api::{Attached, Caller, Settings, VolumeView};
+use vdvs_engine::api::{Attached, Caller, Outcome, Settings, VolumeView};
 use vdvs_engine::ports::AuditEntry;
 use vdvs_host_sim::Session;
 
-use crate::support::{Lab, Reconciler, call, disk, ds, rand_request, volume};
+use crate::support::{Lab, Reconciler, call, disk, ds, rand_request, record, volume};
 
 /// A lab on `esx01` with VMs `vm1` to `vm3`, and `esx02` with `far1` and `far2`. Both agents run.
 pub(crate) struct Two {
@@ -63,6 +63,12 @@ impl Two {
         self.near_runs = None;
     }
 
+    /// `esx01` dies: its VMs, then its agent.
+    pub(crate) fn crash_near(&mut self) {
+        self.near.world.crash_host(self.near.host);
+        self.kill_near();
+    }
+
     pub(crate) fn start_near(&mut self) {
         self.near.restart();
         self.near_runs = Some(self.near.reconcile());
@@ -80,6 +86,12 @@ impl Two {
     pub(crate) fn kill_far(&mut self) {
         self.far_session.crash();
         self.far_runs = None;
+    }
+
+    /// `esx02` dies: its VMs, then its agent.
+    pub(crate) fn crash_far(&mut self) {
+        self.near.world.crash_host(self.far_host);
+        self.kill_far();
     }
 
     pub(crate) fn start_far(&mut self) {
@@ -114,6 +126,14 @@ impl Two {
             .await
     }
 
+    pub(crate) async fn detach_far(&self, n: usize, attached: &Attached) -> Outcome<()> {
+        let (caller, call) = (self.far_caller(n), call(rand_request()));
+        let left = self
+            .far
+            .detach(&caller, &call, attached.view.id, attached.epoch);
+        left.await.unwrap()
+    }
+
     pub(crate) async fn far_view(&self) -> VolumeView {
         let caller = self.far_caller(1);
         self.far.get(&caller, &volume("db")).await.unwrap()
@@ -127,20 +147,24 @@ impl Two {
     }
 
     pub(crate) async fn record(&self) -> Value {
-        let inspect = self.near.engine.admin_inspect("db").await.unwrap();
-        serde_json::from_str(&inspect.record_json).unwrap()
+        record(&self.near.engine).await
     }
 
     /// The same, as the other host reads it.
     pub(crate) async fn far_record(&self) -> Value {
-        let inspect = self.far.admin_inspect("db").await.unwrap();
-        serde_json::from_str(&inspect.record_json).unwrap()
+        record(&self.far).await
     }
 
     pub(crate) fn audit(&self, host: HostId, verb: &str) -> Vec<AuditEntry> {
         let mut audit = self.near.world.audit(host);
         audit.retain(|e| e.verb == verb);
         audit
+    }
+
+    /// The first disk that `esx01` took out of a VM, and why.
+    pub(crate) fn expect_taken_out(&self, why: &str) {
+        let row = self.audit(self.near.host, "take out").remove(0);
+        assert!(row.detail.starts_with(why), "{}", row.detail);
     }
 
     pub(crate) fn writers(&self, view: &VolumeView) -> Vec<String> {

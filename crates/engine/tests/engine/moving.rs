@@ -9,23 +9,14 @@ use tokio::time::{advance, sleep};
 use vdvs_domain::access::{ChangePrivilege, CreateGroup, Leaving};
 use vdvs_domain::{Epoch, Error, ErrorKind, VolumeId};
 use vdvs_engine::Engine;
-use vdvs_engine::api::{
-    AdminVolume, GroupChange, GroupChanged, LocalUser, Outcome, Teller, VolumeView,
-};
+use vdvs_engine::api::{AdminVolume, GroupChange, GroupChanged, Outcome, Teller, VolumeView};
 use vdvs_host_sim::{Fault, When};
 
 use crate::adoption::plant;
 use crate::hosts::Two;
-use crate::support::{Lab, call, disk, ds, rand_request};
+use crate::support::{Lab, call, disk, ds, rand_request, root};
 
 pub(crate) const WHENS: [When; 3] = [When::Before, When::Half, When::After];
-
-pub(crate) fn root() -> LocalUser {
-    LocalUser {
-        name: "root".to_owned(),
-        uid: Some(0),
-    }
-}
 
 pub(crate) async fn make_group(
     engine: &Arc<Engine>,

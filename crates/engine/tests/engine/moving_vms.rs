@@ -11,8 +11,8 @@ use vdvs_engine::api::{Caller, GroupChange, GroupChanged, Teller};
 use vdvs_host_sim::{Fault, When};
 
 use crate::hosts::Two;
-use crate::moving::{WHENS, claims, edit_config, in_ledgers, make_group, named, root, settle};
-use crate::support::{Lab, call, given, rand_request, until, volume};
+use crate::moving::{WHENS, claims, edit_config, in_ledgers, make_group, named, settle};
+use crate::support::{Lab, call, given, rand_request, root, until, volume};
 
 async fn leave_group(engine: &Arc<Engine>, group: &str, vm: &str) -> Result<GroupChanged, Error> {
     let ask = ChangeMembers {

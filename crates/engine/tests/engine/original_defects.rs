@@ -18,11 +18,7 @@ use crate::volumes::rewrite_config;
 
 #[tokio::test(start_paused = true)]
 async fn d2_a_volume_whose_disk_is_locked_elsewhere_is_not_removed_and_loses_nothing() {
-    let lab = Lab::new();
-    let made = lab.create(1, "db").await;
-    let attached = lab.attach(1, "db").await;
-    lab.world.linger_locks(&lab.vms[0], Duration::from_secs(60));
-    lab.detach(1, &attached).await;
+    let (lab, made) = Lab::with_lingering_lock(Duration::from_secs(60)).await;
     let err = lab.try_delete(2, 1, "db").await.unwrap_err();
     assert_eq!(err.kind(), ErrorKind::InUse, "{err}");
     let kept = lab.get(2, "db").await.unwrap();

@@ -72,11 +72,7 @@ async fn damage_in_one_file_does_not_keep_the_sweep_from_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn waiters_for_a_locked_disk_do_not_keep_each_other_awake() {
-    let lab = Lab::new();
-    let made = lab.create(1, "db").await;
-    let attached = lab.attach(1, "db").await;
-    lab.world.linger_locks(&lab.vms[0], Duration::from_secs(4));
-    lab.detach(1, &attached).await;
+    let (lab, made) = Lab::with_lingering_lock(Duration::from_secs(4)).await;
     let before = lab.session.calls();
     let short = Duration::from_secs(10);
     let (two, three) = tokio::join!(

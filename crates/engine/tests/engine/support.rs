@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,7 @@ use vdvs_domain::{
 use vdvs_engine::Engine;
 use vdvs_engine::api::{Attached, Call, Caller, LocalUser, Outcome, Settings, VolumeView};
 use vdvs_engine::ports::{DatastoreKind, DiskPath, DsPath};
-use vdvs_host_sim::{Session, World};
+use vdvs_host_sim::{Fault, Session, When, World};
 
 pub(crate) const WAIT: Duration = Duration::from_secs(100);
 
@@ -93,6 +94,16 @@ impl Lab {
             session,
             engine,
         }
+    }
+
+    /// `vm1` had the volume `db` and gave it back; the hypervisor's lock on its disk stays for so long.
+    pub(crate) async fn with_lingering_lock(stays: Duration) -> (Self, VolumeView) {
+        let lab = Self::new();
+        let made = lab.create(1, "db").await;
+        let attached = lab.attach(1, "db").await;
+        lab.world.linger_locks(&lab.vms[0], stays);
+        lab.detach(1, &attached).await;
+        (lab, made)
     }
 
     /// The agent's process dies and another one starts.
@@ -177,6 +188,17 @@ impl Lab {
             .unwrap()
     }
 
+    /// A detach of which nobody sees the end: twice the host is asked, does nothing, and no answer comes.
+    pub(crate) async fn lose_detach(&self, vm: usize, n: u128, attached: &Attached) {
+        for _ in 0..2 {
+            let lost = Fault::NoAnswer(When::Before);
+            self.session.plan_at("detach", lost);
+        }
+        let left = self.try_detach(vm, n, attached.view.id, attached.epoch);
+        let left = left.await;
+        assert!(matches!(left, Err(Error::Unresolved { .. })), "{left:?}");
+    }
+
     pub(crate) async fn try_delete(
         &self,
         vm: usize,
@@ -214,6 +236,22 @@ pub(crate) fn disk(view: &VolumeView) -> DiskPath {
         datastore: view.datastore.clone(),
         path: DsPath::new(&path).unwrap(),
     }
+}
+
+/// An administrator takes the volume from whoever has it.
+pub(crate) async fn take(
+    engine: &Arc<Engine>,
+    address: &str,
+    force: bool,
+) -> Result<Outcome<Vec<String>>, Error> {
+    let (user, call) = (root(), call(rand_request()));
+    engine.admin_take(&user, &call, address, force).await
+}
+
+/// The record of the volume `db`, as this engine reads it.
+pub(crate) async fn record(engine: &Arc<Engine>) -> Value {
+    let inspect = engine.admin_inspect("db").await.unwrap();
+    serde_json::from_str(&inspect.record_json).unwrap()
 }
 
 /// A request id nobody used before.

@@ -217,11 +217,7 @@ async fn a_vm_that_is_resumed_at_any_call_of_a_proof_keeps_its_volume() {
 
 #[tokio::test(start_paused = true)]
 async fn the_hypervisors_lock_has_the_last_word() {
-    let lab = Lab::new();
-    let made = lab.create(1, "db").await;
-    let attached = lab.attach(1, "db").await;
-    lab.world.linger_locks(&lab.vms[0], Duration::from_secs(4));
-    lab.detach(1, &attached).await;
+    let (lab, made) = Lab::with_lingering_lock(Duration::from_secs(4)).await;
     let got = lab.try_attach(2, 1, "db", WAIT).await.unwrap();
     assert_eq!(got.waited.as_secs(), 4);
     assert_eq!(
@@ -274,8 +270,7 @@ async fn the_reconciler_starts_with_what_was_left() {
 async fn a_vm_that_booted_with_anothers_disk_gives_it_back_though_something_is_under_way_there() {
     let mut two = Two::new();
     let (made, _) = two.held(&[]).await;
-    two.near.world.crash_host(two.near.host);
-    two.kill_near();
+    two.crash_near();
     let got = two.attach_far(1, WAIT).await.unwrap();
     two.far_session
         .plan_at("detach", Fault::Crash(When::Before));
@@ -285,8 +280,7 @@ async fn a_vm_that_booted_with_anothers_disk_gives_it_back_though_something_is_u
         _ = two.far.detach(&caller, &gone, made.id, got.epoch) => unreachable!("its agent died"),
         () = two.far_session.died() => {}
     }
-    two.near.world.crash_host(two.far_host);
-    two.kill_far();
+    two.crash_far();
     two.near.world.delete_vm(&two.far_vms[0]);
     let vm = two.near.vms[0].clone();
     assert!(two.near.world.power(&vm, Power::On), "the lock is free");
@@ -297,26 +291,17 @@ async fn a_vm_that_booted_with_anothers_disk_gives_it_back_though_something_is_u
     let attached = two.near.try_attach(2, rand_request(), "db", WAIT).await;
     assert!(attached.unwrap().waited < Duration::from_secs(10));
     assert_eq!(two.writers(&made), ["vm2"]);
-    let row = two.audit(two.near.host, "take out").remove(0);
-    assert!(
-        row.detail
-            .starts_with("foreign-disk: taken out of VM vm1, which runs"),
-        "{}",
-        row.detail
-    );
+    two.expect_taken_out("foreign-disk: taken out of VM vm1, which runs");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_vm_starts_whose_former_volume_was_removed_while_its_host_was_away() {
     let mut two = Two::new();
-    let (made, _) = two.held(&[]).await;
-    two.near.world.crash_host(two.near.host);
-    two.kill_near();
+    two.held(&[]).await;
+    two.crash_near();
     let got = two.attach_far(1, WAIT).await.unwrap();
+    two.detach_far(1, &got).await;
     let (caller, gone) = (two.far_caller(1), call(rand_request()));
-    let left = two.far.detach(&caller, &gone, made.id, got.epoch).await;
-    left.unwrap();
-    let gone = call(rand_request());
     let removed = two.far.delete(&caller, &gone, &volume("db")).await;
     removed.unwrap();
     let vm = two.near.vms[0].clone();
@@ -330,11 +315,5 @@ async fn a_vm_starts_whose_former_volume_was_removed_while_its_host_was_away() {
     })
     .await;
     assert!(two.near.world.devices(&vm).is_empty());
-    let row = two.audit(two.near.host, "take out").remove(0);
-    assert!(
-        row.detail
-            .starts_with("unknown-disk: taken out of VM vm1, which is off"),
-        "{}",
-        row.detail
-    );
+    two.expect_taken_out("unknown-disk: taken out of VM vm1, which is off");
 }

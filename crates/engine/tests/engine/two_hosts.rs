@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use vdvs_domain::{Epoch, ErrorKind};
-use vdvs_engine::api::{Notice, Outcome};
+use vdvs_engine::api::{Notice, Outcome, VolumeView};
 use vdvs_engine::ports::Power;
 use vdvs_host_sim::{Fault, When};
 
@@ -334,8 +334,7 @@ async fn a_dead_hosts_volume_is_taken_when_its_lock_lapsed_and_the_old_vm_boots_
     let mut two = Two::new();
     let (made, held) = two.held(&[]).await;
     two.near.world.set_lapse(Duration::from_secs(8));
-    two.near.world.crash_host(two.near.host);
-    two.kill_near();
+    two.crash_near();
     let (got, took) = timed(two.attach_far(1, WAIT)).await;
     assert_eq!(got.unwrap().epoch, Epoch::new(2));
     assert!(
@@ -354,13 +353,7 @@ async fn a_dead_hosts_volume_is_taken_when_its_lock_lapsed_and_the_old_vm_boots_
     })
     .await;
     assert!(two.near.world.power(&vm, Power::On));
-    let row = two.audit(two.near.host, "take out").remove(0);
-    assert!(
-        row.detail
-            .starts_with("foreign-disk: taken out of VM vm1, which is off"),
-        "{}",
-        row.detail
-    );
+    two.expect_taken_out("foreign-disk: taken out of VM vm1, which is off");
     let late = two.near.detach(1, &held).await;
     assert_eq!(late, Outcome::Unchanged(()));
     assert_eq!(two.writers(&made), ["far1"]);
@@ -370,14 +363,9 @@ async fn a_dead_hosts_volume_is_taken_when_its_lock_lapsed_and_the_old_vm_boots_
 async fn a_vm_that_booted_with_a_disk_that_is_nobodys_gives_it_back() {
     let mut two = Two::new();
     let (made, _) = two.held(&[]).await;
-    two.near.world.crash_host(two.near.host);
-    two.kill_near();
+    two.crash_near();
     let got = two.attach_far(1, WAIT).await.unwrap();
-    let (caller, gone) = (two.far_caller(1), call(rand_request()));
-    two.far
-        .detach(&caller, &gone, made.id, got.epoch)
-        .await
-        .unwrap();
+    two.detach_far(1, &got).await;
     let vm = two.near.vms[0].clone();
     assert!(
         two.near.world.power(&vm, Power::On),
@@ -390,13 +378,7 @@ async fn a_vm_that_booted_with_a_disk_that_is_nobodys_gives_it_back() {
     assert!(refused.to_string().contains("VM vm1"), "{refused}");
     two.start_near();
     two.attach_far(2, Duration::from_secs(2)).await.unwrap();
-    let row = two.audit(two.near.host, "take out").remove(0);
-    assert!(
-        row.detail
-            .starts_with("foreign-disk: taken out of VM vm1, which runs"),
-        "{}",
-        row.detail
-    );
+    two.expect_taken_out("foreign-disk: taken out of VM vm1, which runs");
     assert_eq!(two.writers(&made), ["far2"]);
 }
 
@@ -425,8 +407,7 @@ async fn a_vm_suspended_on_a_dead_host_keeps_its_volume() {
     let (made, _) = two.held(FENCE).await;
     let vm = two.near.vms[0].clone();
     two.near.world.power(&vm, Power::Suspended);
-    two.near.world.crash_host(two.near.host);
-    two.kill_near();
+    two.crash_near();
     let err = two.attach_far(1, WAIT).await.unwrap_err();
     assert!(err.to_string().contains("which is suspended"), "{err}");
     two.start_near();
@@ -465,20 +446,26 @@ async fn a_vm_that_moved_is_served_by_its_new_host() {
     assert_eq!(two.writers(&made), ["vm2"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_vm_registered_twice_is_not_released_by_the_host_where_it_is_off() {
+/// High availability started `vm1`, which has the volume `db`, on the other host when its own died.
+async fn started_elsewhere() -> (Two, VolumeView) {
     let mut two = Two::new();
     let (made, _) = two.held(&[]).await;
     let vm = two.near.vms[0].clone();
-    two.near.world.crash_host(two.near.host);
-    two.kill_near();
-    // High availability starts it on the other host; the first one comes back with its old registration.
+    two.crash_near();
     two.near.world.register(&vm, two.far_host);
     assert!(two.near.world.power(&vm, Power::On));
     until("the record follows", async || {
         two.far_view().await.host_name == "esx02"
     })
     .await;
+    (two, made)
+}
+
+/// Its first host comes back with its old registration.
+#[tokio::test(start_paused = true)]
+async fn a_vm_registered_twice_is_not_released_by_the_host_where_it_is_off() {
+    let (mut two, made) = started_elsewhere().await;
+    let vm = two.near.vms[0].clone();
     two.near.world.leave_registered(&vm, two.near.host);
     two.start_near();
     sleep(Duration::from_secs(70)).await;
@@ -493,17 +480,8 @@ async fn a_vm_registered_twice_is_not_released_by_the_host_where_it_is_off() {
 /// As above, but suspended: nobody holds the lock of its disk then.
 #[tokio::test(start_paused = true)]
 async fn a_vm_registered_twice_and_suspended_keeps_its_volume() {
-    let mut two = Two::new();
-    let (made, _) = two.held(&[]).await;
+    let (mut two, made) = started_elsewhere().await;
     let vm = two.near.vms[0].clone();
-    two.near.world.crash_host(two.near.host);
-    two.kill_near();
-    two.near.world.register(&vm, two.far_host);
-    assert!(two.near.world.power(&vm, Power::On));
-    until("the record follows", async || {
-        two.far_view().await.host_name == "esx02"
-    })
-    .await;
     assert!(two.near.world.power(&vm, Power::Suspended));
     two.near.world.leave_registered(&vm, two.near.host);
     two.start_near();

@@ -190,8 +190,7 @@ async fn a_dead_hosts_volume_is_waited_for_until_its_lock_lapses_and_then_five_s
     two.near.world.set_lapse(Duration::from_secs(20));
     two.held(&[]).await;
     sleep(Duration::from_secs(40)).await;
-    two.near.world.crash_host(two.near.host);
-    two.kill_near();
+    two.crash_near();
     sleep(Duration::from_secs(2)).await;
     let look = async {
         sleep(Duration::from_secs(3)).await;
