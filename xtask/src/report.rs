@@ -52,7 +52,7 @@ impl Budget {
             Self::Checks => 1,
             // Debian packages over a slow mirror, and the test runner built once.
             Self::Prepare => 10,
-            // Two of schedules; the rest builds them optimised, and searches the small worlds.
+            // Two of schedules at most; the rest builds them optimised, and searches the small worlds.
             Self::Simulation => 8,
             // Half of it makes the guests' files, once per clone.
             Self::Qemu => 10,
@@ -242,21 +242,19 @@ impl Report {
             .collect()
     }
 
-    /// Stages of one budget count together.
+    /// What the stages of one budget took so far. They count together.
+    pub(crate) fn spent(&self, budget: Budget) -> Duration {
+        let these = self.stages.iter().filter(|stage| stage.budget == budget);
+        these.map(|stage| stage.took).sum()
+    }
+
     fn overruns(&self) -> Vec<String> {
-        let spent = |budget| -> Duration {
-            self.stages
-                .iter()
-                .filter(|stage| stage.budget == budget)
-                .map(|stage| stage.took)
-                .sum()
-        };
         Budget::ALL
             .into_iter()
-            .filter(|budget| spent(*budget) > budget.ceiling())
+            .filter(|budget| self.spent(*budget) > budget.ceiling())
             .map(|budget| {
                 let ceiling = budget.ceiling().as_secs() / 60;
-                let took = seconds(spent(budget));
+                let took = seconds(self.spent(budget));
                 format!("WARNING: {budget} took {took}, above its ceiling of {ceiling} min")
             })
             .collect()

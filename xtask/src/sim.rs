@@ -3,17 +3,20 @@
 //! All of it runs in the profile `sim`: optimised, because a CI has minutes for hundreds of schedules, and with overflow
 //! checks and debug assertions, because finding mistakes is what it is for.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::planted;
 use crate::program::{self, Ran};
+use crate::report::Budget;
 
 /// The least number of schedules that a CI runs, whatever the machine and whatever time it takes there.
 const AT_LEAST: u32 = 500;
-/// As many more as begin within so many seconds: hundreds on two cores that have nothing else to do. A machine that is
-/// slow runs fewer of these, and fails nothing. All that is built and run in this profile has eight minutes together.
-const BUDGET: u32 = 40;
+/// Beyond that, as many as begin within so much time: some thousand on two cores that have nothing else to do. A machine
+/// that is slow runs fewer of these, and fails nothing.
+const MOST: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Args)]
 pub(crate) struct SimArgs {
@@ -104,10 +107,19 @@ pub(crate) fn build() -> Result<Ran> {
     program::cargo(&[&args[..], &PACKAGES, &MATRIX].concat(), &[])
 }
 
-/// What every CI runs: fresh seeds, the least number of them and as many more as begin within the budget.
-pub(crate) fn fresh() -> Result<Ran> {
-    let (seeds, budget) = (AT_LEAST.to_string(), BUDGET.to_string());
+/// What every CI runs: fresh seeds, the least number of them and as many more as begin within what is left of the stage's
+/// ceiling when building took `built`.
+pub(crate) fn fresh(built: Duration) -> Result<Ran> {
+    let budget = left_for_schedules(built).as_secs();
+    let (seeds, budget) = (AT_LEAST.to_string(), budget.to_string());
     tool("vdvs-sim", &["--seeds", &seeds, "--budget", &budget])
+}
+
+/// The small worlds come after the schedules, and take half as long as building did: 100 and 220 seconds on the machine
+/// whose CI this is, and both grow with whatever else that does.
+fn left_for_schedules(built: Duration) -> Duration {
+    let taken = built + built / 2;
+    Budget::Simulation.ceiling().saturating_sub(taken).min(MOST)
 }
 
 /// Every order of events in small worlds, each to its end.
@@ -126,4 +138,21 @@ fn tool(name: &str, given: &[&str]) -> Result<Ran> {
             .push(format!("{name}: its last lines are above"));
     }
     Ok(ran)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_machine_runs_fewer_schedules_and_stays_within_its_ceiling() {
+        let left = |built: u64| left_for_schedules(Duration::from_secs(built)).as_secs();
+        assert_eq!(left(0), 120, "all of it was built before");
+        assert_eq!(left(220), 120);
+        assert_eq!(left(290), 45);
+        assert_eq!(left(330), 0, "then only the least number runs");
+        for built in 0..=320 {
+            assert!(built + built / 2 + left(built) <= 480, "{built}");
+        }
+    }
 }

@@ -110,7 +110,8 @@ pub(crate) fn stages(report: &mut Report, only: &[Name]) {
     }
     if wanted(Name::Sim) {
         report.cargo("build simulation", Budget::Simulation, sim::build);
-        report.cargo("simulation", Budget::Simulation, sim::fresh);
+        let spent = report.spent(Budget::Simulation);
+        report.cargo("simulation", Budget::Simulation, || sim::fresh(spent));
         report.cargo("small worlds", Budget::Simulation, sim::small_worlds);
     }
     if wanted(Name::Crash) {
