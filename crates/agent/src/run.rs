@@ -322,10 +322,14 @@ impl Agent {
         if timeout_at(end, work).await.is_err() {
             warn!("some work did not end in time; it is resolved at the next start");
         }
-        // The answers are written; a guest that does not read its goodbye is not waited for.
-        let goodbye = end.min(Instant::now() + GOODBYE);
-        timeout_at(goodbye, self.servers.wait()).await.ok();
+        goodbye(&self.servers, end).await;
     }
+}
+
+/// The answers are written; a guest that does not read its goodbye is not waited for.
+async fn goodbye(servers: &TaskTracker, end: Instant) {
+    let close = end.min(Instant::now() + GOODBYE);
+    timeout_at(close, servers.wait()).await.ok();
 }
 
 async fn serve_guests(
@@ -375,5 +379,24 @@ async fn accept_admin(socket: UnixSocket, sink: mpsc::Sender<Conn>, draining: Ca
     );
     if let Err(e) = acceptor.run(&socket, &draining).await {
         error!("the administrator's socket failed; restart this agent: {e}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_do_not_close_get_half_a_second_and_nothing_beyond_the_end() {
+        let servers = TaskTracker::new();
+        servers.spawn(pending::<()>());
+        servers.close();
+        for (left, closes) in [(7000, 500), (200, 200), (0, 0)] {
+            let begun = Instant::now();
+            goodbye(&servers, begun + Duration::from_millis(left)).await;
+            assert_eq!(begun.elapsed(), Duration::from_millis(closes));
+        }
     }
 }

@@ -9,6 +9,9 @@ use vdvs_domain::ErrorKind;
 
 use crate::process::{LONG, Vdvsd, attach, create};
 
+/// Who stops an agent kills one that takes longer (`esx-vib/payload/init.sh`).
+const STOP_WAIT: Duration = Duration::from_secs(20);
+
 #[tokio::test]
 async fn a_stop_tells_waiting_guests_and_ends_in_time() {
     let mut agent = Vdvsd::start(&["a", "b"]);
@@ -30,11 +33,7 @@ async fn a_stop_tells_waiting_guests_and_ends_in_time() {
     let end = timeout(LONG, notices.message()).await.unwrap();
     assert!(matches!(end, Ok(None) | Err(_)), "{end:?}");
     assert!(agent.ended().success());
-    assert!(
-        began.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < STOP_WAIT, "{:?}", began.elapsed());
     assert!(!agent.socket("a").exists() && !agent.admin_socket().exists());
     agent.assert_quiet();
 }
@@ -47,11 +46,8 @@ async fn an_agent_does_not_wait_for_a_guest_that_does_not_read_its_goodbye() {
     let began = Instant::now();
     agent.terminate();
     assert!(agent.ended().success());
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < STOP_WAIT, "{:?}", began.elapsed());
+    agent.assert_quiet();
 }
 
 #[tokio::test]
