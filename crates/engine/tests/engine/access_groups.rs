@@ -325,6 +325,8 @@ async fn who_may_use_nothing_hears_why_its_default_datastore_is_closed() {
     sleep(Duration::from_secs(2)).await;
     let said = lab.get(1, "none").await.unwrap_err();
     assert_eq!(said.kind(), ErrorKind::PermissionDenied, "{said}");
+    let why = "No access privilege exists for vmgroup _DEFAULT on the default datastore";
+    assert!(said.to_string().starts_with(why), "{said}");
 }
 
 #[tokio::test(start_paused = true)]

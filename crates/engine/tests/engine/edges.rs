@@ -227,9 +227,12 @@ async fn what_is_under_way_with_a_vm_is_ended_by_the_next_word_of_that_vm() {
     let _reconciler = lab.reconcile();
     sleep(Duration::from_secs(1)).await;
     lab.lose_detach(1, 1, &held).await;
+    let state = async || lab.get(2, "db").await.unwrap().ownership.name();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(state().await, "detaching", "nobody ends it unasked");
     lab.world.power(&lab.vms[0], Power::Off);
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(lab.get(2, "db").await.unwrap().ownership.name(), "free");
+    assert_eq!(state().await, "free");
 }
 
 /// A look at a VM's disks reads the record, and waits for the key while that VM attaches the volume.

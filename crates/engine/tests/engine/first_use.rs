@@ -97,6 +97,7 @@ async fn requests_of_one_host_that_use_a_datastore_first_at_once_all_get_their_v
             for made in [made.0, made.1, made.2] {
                 made.unwrap_or_else(|why| panic!("{first} {second}, held up at call {at}: {why}"));
             }
+            assert!(lab.session.calls() > at, "nobody was held up at call {at}");
         }
     }
 }
