@@ -261,7 +261,7 @@ async fn a_call_ends_at_its_deadline_whether_or_not_anybody_listens() {
     let path = folder.path().join("1019");
     let (agent, _keeper) = GrpcAgent::new(Address::Unix(path.clone()));
     let begun = Instant::now();
-    let nobody = agent.get("v", begun + Duration::from_millis(300)).await;
+    let nobody = agent.get("v", begun + Duration::from_secs(1)).await;
     let Err(AgentError::Away(nobody)) = nobody else {
         panic!("{nobody:?}");
     };
@@ -269,11 +269,9 @@ async fn a_call_ends_at_its_deadline_whether_or_not_anybody_listens() {
     assert_eq!((nobody.why, nobody.heard), (listener, false));
     let _serving = serve(&path, &Arc::new(Fake::default()));
     let id = VolumeId::new(ID.parse().unwrap());
-    let silent = agent.detach(
-        id,
-        Epoch::new(1),
-        Instant::now() + Duration::from_millis(300),
-    );
+    // Time enough to be heard, on a busy machine too.
+    let end = Instant::now() + Duration::from_secs(2);
+    let silent = agent.detach(id, Epoch::new(1), end);
     let Err(AgentError::Away(silent)) = silent.await else {
         panic!("an answer from nowhere");
     };
@@ -281,7 +279,7 @@ async fn a_call_ends_at_its_deadline_whether_or_not_anybody_listens() {
         silent.heard,
         "the request may have been the one: {silent:?}"
     );
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[tokio::test]
