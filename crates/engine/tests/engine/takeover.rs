@@ -290,7 +290,7 @@ async fn a_vm_starts_whose_former_volume_was_removed_while_its_host_was_away() {
     let left = two.far.detach(&caller, &gone, made.id, got.epoch).await;
     left.unwrap();
     let gone = call(rand_request());
-    let removed = two.far.delete(&caller, &gone, &volume("db")).await;
+    let removed = two.far.delete(&caller, &gone, &volume("db"), None).await;
     removed.unwrap();
     let vm = two.near.vms[0].clone();
     assert!(

@@ -306,7 +306,7 @@ impl Agent for SimAgent {
         Ok((volume, created))
     }
 
-    async fn delete(&self, name: &str, deadline: Instant) -> Answer<()> {
+    async fn delete(&self, name: &str, volume: VolumeId, deadline: Instant) -> Answer<()> {
         let at = address(name)?;
         self.kernel.checker.removing(name);
         let asked = Mutex::new(0_u32);
@@ -316,12 +316,14 @@ impl Agent for SimAgent {
                 let at = at.clone();
                 async move {
                     let caller = sent.caller().await?;
-                    sent.engine().delete(&caller, &sent.call, &at).await
+                    sent.engine()
+                        .delete(&caller, &sent.call, &at, Some(volume))
+                        .await
                 }
             })
             .await;
         match answer {
-            // The agent ended between removing the record, and with it the request's result, and its answer.
+            // As in the real client.
             Err(AgentError::Said {
                 kind: ErrorKind::NotFound,
                 ..
