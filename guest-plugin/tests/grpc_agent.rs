@@ -7,7 +7,7 @@
 use std::fs::remove_file;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ const ID: &str = "0192aaaa-bbbb-7ccc-8ddd-eeee12345678";
 struct Seen {
     ids: Vec<String>,
     waits: Vec<u64>,
+    /// Volumes that were to be removed.
+    meant: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +44,8 @@ struct Fake {
     seen: Mutex<Seen>,
     /// So many calls end without an answer of the agent's.
     broken: AtomicU32,
+    /// The volume to be removed does not bear that name any more.
+    passed_on: AtomicBool,
     watch: Mutex<Option<mpsc::Sender<Result<v1::Notice, Status>>>>,
 }
 
@@ -95,8 +99,13 @@ impl VolumeService for Shared {
         &self,
         request: Request<v1::DeleteVolumeRequest>,
     ) -> Reply<v1::DeleteVolumeReply> {
-        self.0.note(request.into_inner().head);
+        let request = request.into_inner();
+        self.0.note(request.head);
+        self.0.seen.lock().unwrap().meant.push(request.volume_id);
         self.0.broken()?;
+        if self.0.passed_on.load(Ordering::SeqCst) {
+            return Err(from_error(&not_found(request.name)));
+        }
         Ok(Response::new(v1::DeleteVolumeReply { id: ID.into() }))
     }
 
@@ -109,11 +118,7 @@ impl VolumeService for Shared {
         if name == "bare" {
             return Err(Status::not_found("no route"));
         }
-        let error = Error::VolumeNotFound {
-            address: name,
-            looked_on: DatastoreName::new("ds").unwrap().to_string(),
-        };
-        Err(from_error(&error))
+        Err(from_error(&not_found(name)))
     }
 
     async fn list_volumes(&self, _: Request<v1::ListVolumesRequest>) -> Reply<ListVolumesReply> {
@@ -199,6 +204,17 @@ impl Serving {
     }
 }
 
+fn not_found(address: String) -> Error {
+    Error::VolumeNotFound {
+        address,
+        looked_on: DatastoreName::new("ds").unwrap().to_string(),
+    }
+}
+
+fn id() -> VolumeId {
+    VolumeId::new(ID.parse().unwrap())
+}
+
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
@@ -211,8 +227,8 @@ async fn a_call_without_an_answer_is_repeated_with_the_same_request_id() {
     let _serving = serve(&path, &fake);
     let (agent, _keeper) = GrpcAgent::new(Address::Unix(path));
     fake.broken.store(2, Ordering::SeqCst);
-    agent.delete("v", soon()).await.unwrap();
-    agent.delete("v", soon()).await.unwrap();
+    agent.delete("v", id(), soon()).await.unwrap();
+    agent.delete("v", id(), soon()).await.unwrap();
     let ids = fake.seen.lock().unwrap().ids.clone();
     assert_eq!(ids.len(), 4);
     assert!(
@@ -220,6 +236,23 @@ async fn a_call_without_an_answer_is_repeated_with_the_same_request_id() {
         "{ids:?}"
     );
     assert_ne!(ids.get(2), ids.get(3));
+}
+
+/// An agent that does not know the request may be asked again when the name is another volume's: it can tell.
+#[tokio::test]
+async fn every_repetition_of_a_removal_says_which_volume_and_one_that_finds_it_gone_was_a_success()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("1019");
+    let fake = Arc::new(Fake::default());
+    let _serving = serve(&path, &fake);
+    let (agent, _keeper) = GrpcAgent::new(Address::Unix(path));
+    fake.passed_on.store(true, Ordering::SeqCst);
+    let said = agent.delete("v", id(), soon()).await.unwrap_err();
+    assert_eq!(said.kind(), Some(ErrorKind::NotFound), "asked once");
+    fake.broken.store(2, Ordering::SeqCst);
+    agent.delete("v", id(), soon()).await.unwrap();
+    assert_eq!(fake.seen.lock().unwrap().meant, [ID; 4]);
 }
 
 #[tokio::test]

@@ -196,7 +196,11 @@ impl Many {
         }
         for n in 0..MADE {
             let name = format!("made{n}@{}", DATASTORES[n % DATASTORES.len()]);
-            let request = v1::DeleteVolumeRequest { head: head(), name };
+            let request = v1::DeleteVolumeRequest {
+                head: head(),
+                name,
+                volume_id: String::new(),
+            };
             let begin = Instant::now();
             self.runtime.block_on(guest.delete_volume(request))?;
             removed.push(begin.elapsed());

@@ -102,7 +102,11 @@ impl Request {
             Verb::Create => [("size".to_owned(), "64mb".to_owned())],
             Verb::Clone { source } => [("clone-from".to_owned(), source.clone())],
             Verb::Delete => {
-                let request = v1::DeleteVolumeRequest { head, name };
+                let request = v1::DeleteVolumeRequest {
+                    head,
+                    name,
+                    volume_id: String::new(),
+                };
                 return guest.delete_volume(request).await.map(drop);
             }
         };

@@ -189,6 +189,7 @@ impl Guest {
         let asked = v1::DeleteVolumeRequest {
             head: head(),
             name: name.to_owned(),
+            volume_id: String::new(),
         };
         self.runtime
             .block_on(self.client.delete_volume(asked))

@@ -262,7 +262,9 @@ impl VolumeService for VolumeFront {
         };
         let id = self
             .change(what, from, move |engine, caller, call| async move {
-                engine.delete(&caller, &call, &ask.address).await
+                engine
+                    .delete(&caller, &call, &ask.address, ask.volume)
+                    .await
             })
             .await?;
         Ok(Response::new(v1::DeleteVolumeReply { id: id.to_string() }))

@@ -140,6 +140,16 @@ fn guest_messages(golden: &mut Golden) {
         &v1::DeleteVolumeRequest {
             head: head(),
             name: "postgres_vol".into(),
+            volume_id: A.into(),
+        },
+    );
+    // As guests ask that know no field `volume_id`.
+    golden.check(
+        "delete_volume_request_by_name",
+        &v1::DeleteVolumeRequest {
+            head: head(),
+            name: "postgres_vol".into(),
+            volume_id: String::new(),
         },
     );
     golden.check(

@@ -2,6 +2,10 @@
 //!
 //! From the first step on the volume exists for nobody. The record goes last, so whatever is left says what it is;
 //! the claim goes before it, and only if it still is this volume's.
+//!
+//! A name may pass to another volume between two tries of one request, and the agent that gets the second need not have
+//! heard of the first: it was on another host, or another host finished it. So who asks says which volume is meant, and
+//! from the look-up on nothing is touched but what bears its id.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,11 +43,18 @@ impl Inner {
         caller: &Caller,
         call: &Call,
         address: &VolumeAddress,
+        meant: Option<VolumeId>,
     ) -> Result<VolumeId, Error> {
         if let Some(id) = self.recall_deleted(call.request).await {
             return Ok(id);
         }
         let stored = self.find(caller, address).await?;
+        if let Some(meant) = meant.filter(|meant| *meant != stored.record.id) {
+            return Err(Error::VolumeNotFound {
+                address: format!("{address} (id {meant}; the name is another volume's now)"),
+                looked_on: stored.place.ds.to_string(),
+            });
+        }
         let open = self.usable(caller, &stored.place.ds).await?;
         access::decide(&open.rules.access, &caller.access(), Verb::Delete, &open.ds)?;
         let fingerprint = fingerprint(caller, "delete", stored.record.id, "");
@@ -89,7 +100,8 @@ impl Inner {
         id: VolumeId,
         fingerprint: Fingerprint,
     ) -> Result<VolumeId, Error> {
-        let Some(mut stored) = self.read_record(place).await? else {
+        let now = self.read_record(place).await?;
+        let Some(mut stored) = now.filter(|now| now.record.id == id) else {
             // Another delete finished while this one waited for the key.
             self.remember_deleted(call.request, id).await;
             return Ok(id);

@@ -94,18 +94,19 @@ impl Engine {
         self.denied(caller, "create", &said, answer).await
     }
 
-    /// Removes a volume that nobody holds.
+    /// Removes a volume that nobody holds. `meant`: this one and no other, whoever bears the name by now.
     ///
     /// # Errors
-    /// Denials, [`Error::InUse`], [`Error::VolumeNotFound`].
+    /// Denials, [`Error::InUse`], [`Error::VolumeNotFound`], also where the name is another volume's than the one meant.
     pub async fn delete(
         &self,
         caller: &Caller,
         call: &Call,
         address: &VolumeAddress,
+        meant: Option<VolumeId>,
     ) -> Result<VolumeId, Error> {
         let _admitted = self.0.admission.admit(&caller.vm.id)?;
-        let answer = Box::pin(self.0.delete(caller, call, address)).await;
+        let answer = Box::pin(self.0.delete(caller, call, address, meant)).await;
         self.denied(caller, "delete", address, answer).await
     }
 

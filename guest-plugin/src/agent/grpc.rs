@@ -311,10 +311,11 @@ impl Agent for GrpcAgent {
         Ok((volume.into(), created))
     }
 
-    async fn delete(&self, name: &str, deadline: Instant) -> Answer<()> {
+    async fn delete(&self, name: &str, volume: VolumeId, deadline: Instant) -> Answer<()> {
         let message = v1::DeleteVolumeRequest {
             head: head(fresh_request()),
             name: name.to_owned(),
+            volume_id: volume.to_string(),
         };
         let mut asked = 0u32;
         let answer = self
@@ -325,7 +326,8 @@ impl Agent for GrpcAgent {
             })
             .await;
         match answer {
-            // The agent ended between removing the record, and with it the request's result, and its answer.
+            // An agent ended between removing the record, and with it the request's result, and its answer; or another
+            // one finished what it had begun, and this one does not know the request. The volume is gone either way.
             Err(AgentError::Said {
                 kind: ErrorKind::NotFound,
                 ..

@@ -256,8 +256,9 @@ pub trait Agent: Send + Sync + Debug {
         deadline: Instant,
     ) -> Answer<(Volume, bool)>;
 
-    /// Removes a volume.
-    async fn delete(&self, name: &str, deadline: Instant) -> Answer<()>;
+    /// Removes this volume, whose full name this was a moment ago. Another one that bears the name by now is not touched:
+    /// then, and where there is none, it is *not found*, unless a repetition of this call is what hears so.
+    async fn delete(&self, name: &str, volume: VolumeId, deadline: Instant) -> Answer<()>;
 
     /// Looks a volume up, afresh.
     async fn get(&self, name: &str, deadline: Instant) -> Answer<Volume>;

@@ -4,6 +4,7 @@
 //! state moves only forward, and a deleted volume is not found.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ struct State {
     away: bool,
     hidden: bool,
     slow: bool,
+    passes_on: bool,
     next: u32,
 }
 
@@ -167,6 +169,11 @@ impl FakeAgent {
         if let Some(volume) = self.volume(name) {
             self.state().volumes.remove(&volume.id);
         }
+    }
+
+    /// Before the next removal arrives here, its name passes to another volume.
+    pub fn pass_name_on(&self) {
+        self.state().passes_on = true;
     }
 
     /// Puts something onto a disk that is attached nowhere.
@@ -376,9 +383,20 @@ impl Agent for FakeAgent {
         Ok((self.add(name, options), true))
     }
 
-    async fn delete(&self, name: &str, deadline: Instant) -> Answer<()> {
+    async fn delete(&self, name: &str, volume: VolumeId, deadline: Instant) -> Answer<()> {
         self.enter("delete", name, deadline).await?;
+        if take(&mut self.state().passes_on) {
+            self.drop_volume(name);
+            self.add(name, &BTreeMap::new());
+        }
+        let meant = volume;
         let volume = self.find(name)?;
+        if volume.id != meant {
+            return said(
+                ErrorKind::NotFound,
+                format!("Volume {name} (id {meant}) not found (looked on: {DATASTORE})"),
+            );
+        }
         if let Some(attachment) = &volume.attachment {
             return said(
                 ErrorKind::InUse,

@@ -251,6 +251,13 @@ impl Book {
         found.find(|known| known.short).or(Some(first))
     }
 
+    /// All that is known under a full name: volumes that bore it one after the other.
+    pub(super) fn known_as(&self, full: &VolumeAddress) -> Vec<VolumeId> {
+        let known = self.known.values();
+        let named = known.filter(|known| means(full, &known.volume.full_name()));
+        named.map(|known| known.volume.id).collect()
+    }
+
     /// Remembers what the agent told; returns what has to be written.
     pub(super) fn learn(
         &mut self,

@@ -96,7 +96,9 @@ impl Volumes {
         )))
     }
 
-    /// Removes a volume that nobody has mounted or attached.
+    /// Removes a volume that nobody has mounted or attached: the one that bears the name now, whichever bears it by the
+    /// time an agent hears of it, perhaps for the second time and from another host. Which one that is, is asked and not
+    /// remembered: what is remembered may have been removed elsewhere since.
     ///
     /// # Errors
     /// [`Failure::Said`].
@@ -104,19 +106,35 @@ impl Volumes {
         let address = VolumeAddress::parse(name).map_err(|e| Failure::Said(e.to_string()))?;
         let deadline = self.call_deadline();
         self.let_go_before_removal(name, &address, deadline).await?;
-        match self.agent().delete(&address.to_string(), deadline).await {
-            Ok(()) => {
-                info!(volume = %address, "removed");
-                self.forget_name(&address).await;
-                Ok(())
-            }
+        let volume = match self.agent().get(&address.to_string(), deadline).await {
+            Ok(volume) => volume,
             Err(e) => {
                 if e.kind() == Some(ErrorKind::NotFound) {
                     self.forget_name(&address).await;
                 }
-                Err(Failure::Said(advise(&address, &e)))
+                return Err(Failure::Said(advise(&address, &e)));
             }
+        };
+        let short = address.datastore.is_none().then_some(volume.id);
+        self.learn(slice::from_ref(&volume), short).await;
+        let full = volume.full_name();
+        // With what bore its name before it. Not what may bear it afterwards.
+        let gone = self.book().known_as(&full);
+        // By its full name: a short one may lead elsewhere on another host, and *not found* would not mean this volume.
+        let removed = self
+            .agent()
+            .delete(&full.to_string(), volume.id, deadline)
+            .await;
+        let is_gone = match &removed {
+            Ok(()) => true,
+            Err(e) => e.kind() == Some(ErrorKind::NotFound),
+        };
+        if is_gone {
+            self.forget(&gone).await;
         }
+        removed.map_err(|e| Failure::Said(advise(&address, &e)))?;
+        info!(volume = %full, id = %volume.id, "removed");
+        Ok(())
     }
 
     /// Refuses while the volume is counted here; lets a left-over go first.

@@ -91,7 +91,7 @@ pub(crate) const DOCKER: &[Sequence] = &[
          G 9d ok
          R 9d ok
          G 9d no",
-        "get 9d, create 9d, get 9d, attach 9d@vsanDatastore, begin_format 9d, finish_format 9d, detach 9d, get 9d, get 9d, delete 9d, get 9d",
+        "get 9d, create 9d, get 9d, attach 9d@vsanDatastore, begin_format 9d, finish_format 9d, detach 9d, get 9d, get 9d, get 9d, delete 9d@vsanDatastore, get 9d",
     ),
     seq(
         "a second container with copy-up on a volume in use",
@@ -245,7 +245,7 @@ pub(crate) const DOCKER: &[Sequence] = &[
          R vol1 ok
          G vol1 no
          R vol1 no",
-        "get vol1, attach vol1@vsanDatastore, begin_format vol1, finish_format vol1, get vol1, detach vol1, get vol1, delete vol1, get vol1, delete vol1",
+        "get vol1, attach vol1@vsanDatastore, begin_format vol1, finish_format vol1, get vol1, detach vol1, get vol1, get vol1, delete vol1@vsanDatastore, get vol1, get vol1",
     ),
     seq(
         "swarm, a healed partition: a late foreign Unmount",
@@ -325,6 +325,6 @@ pub(crate) const PODMAN: &[Sequence] = &[
     seq(
         "volume rm",
         "!exists vol1\nA\nG vol1 ok\nR vol1 ok",
-        "get vol1, delete vol1",
+        "get vol1, get vol1, delete vol1@vsanDatastore",
     ),
 ];

@@ -246,7 +246,7 @@ impl Agent {
     ) -> Result<(), Error> {
         let (caller, call) = (self.caller(vm), call(request));
         self.engine
-            .delete(&caller, &call, &address(name))
+            .delete(&caller, &call, &address(name), None)
             .await
             .map(|_| ())
     }

@@ -118,7 +118,8 @@ impl LegacyFront {
         };
         let asked = address.clone();
         let removed = self.change(from, what, async move |engine, caller, call| {
-            engine.delete(&caller, &call, &asked).await.map(drop)
+            // The original's frames name volumes only.
+            engine.delete(&caller, &call, &asked, None).await.map(drop)
         });
         match removed.await {
             Err(why) if why.kind() == ErrorKind::NotFound => Ok(()),

@@ -187,6 +187,7 @@ async fn try_all(thief: &mut Guest, name: &str) {
     let delete = v1::DeleteVolumeRequest {
         head: head(),
         name: name.to_owned(),
+        volume_id: String::new(),
     };
     refused("delete", name, thief.delete_volume(delete).await);
     let mut clone = create("loot");
@@ -260,6 +261,7 @@ async fn a_name_of_another_vmgroup_is_free_and_leads_to_ones_own_volume() {
         let delete = v1::DeleteVolumeRequest {
             head: head(),
             name: name.to_owned(),
+            volume_id: String::new(),
         };
         scene.thief.delete_volume(delete).await.unwrap();
     }

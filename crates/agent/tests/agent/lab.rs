@@ -96,8 +96,16 @@ async fn an_agent_that_is_there_before_its_host_serves_each_vm_as_it_appears() {
     let delete = |name: &str| v1::DeleteVolumeRequest {
         head: head(),
         name: name.to_owned(),
+        volume_id: String::new(),
     };
-    guest.delete_volume(delete("v")).await.unwrap();
+    // Another one of this name is what a request means that comes late, or once more.
+    let mut other = delete("v");
+    other.volume_id = "0192aaaa-bbbb-7ccc-8ddd-eeee12345678".to_owned();
+    assert_eq!(reason(guest.delete_volume(other).await), "NOT_FOUND");
+    assert_eq!(descriptors(&datastore), 1);
+    let mut this = delete("v");
+    this.volume_id = volume.id.to_string();
+    guest.delete_volume(this).await.unwrap();
     assert_eq!(descriptors(&datastore), 0);
     assert_eq!(reason(guest.delete_volume(delete("v")).await), "NOT_FOUND");
     agent.assert_quiet();

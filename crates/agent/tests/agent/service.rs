@@ -69,6 +69,7 @@ async fn a_volume_lives_from_create_to_delete() {
         .delete_volume(v1::DeleteVolumeRequest {
             head: head(),
             name: name.clone(),
+            volume_id: String::new(),
         })
         .await;
     assert_eq!(reason(busy), "IN_USE");
@@ -89,6 +90,7 @@ async fn a_volume_lives_from_create_to_delete() {
     let request = v1::DeleteVolumeRequest {
         head: head(),
         name: name.clone(),
+        volume_id: String::new(),
     };
     guest.delete_volume(request).await.unwrap();
     let gone = guest.get_volume(v1::GetVolumeRequest { name }).await;

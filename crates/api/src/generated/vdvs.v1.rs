@@ -71,6 +71,10 @@ pub struct DeleteVolumeRequest {
     pub head: ::core::option::Option<RequestHead>,
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
+    /// The volume that is meant: where another one bears the name by now, this is not found, and nothing is removed.
+    /// Empty: whichever bears the name when the request arrives.
+    #[prost(string, tag = "3")]
+    pub volume_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteVolumeReply {

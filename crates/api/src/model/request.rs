@@ -41,6 +41,8 @@ pub struct Delete {
     pub request: RequestId,
     /// Which.
     pub address: VolumeAddress,
+    /// And only if it is this one.
+    pub volume: Option<VolumeId>,
 }
 
 /// Show a volume.
@@ -206,15 +208,21 @@ impl TryFrom<v1::DeleteVolumeRequest> for Delete {
         Ok(Self {
             request: request_id(wire.head.as_ref())?,
             address: VolumeAddress::parse(&wire.name)?,
+            volume: match wire.volume_id.as_str() {
+                "" => None,
+                id => Some(volume_id(id)?),
+            },
         })
     }
 }
 
 impl From<Delete> for v1::DeleteVolumeRequest {
     fn from(delete: Delete) -> Self {
+        let volume = delete.volume.map(|id| id.to_string());
         Self {
             head: head(delete.request),
             name: delete.address.to_string(),
+            volume_id: volume.unwrap_or_default(),
         }
     }
 }
@@ -432,6 +440,7 @@ mod tests {
         let mut wire = v1::DeleteVolumeRequest {
             head: None,
             name: "v".into(),
+            volume_id: String::new(),
         };
         assert!(Delete::try_from(wire.clone()).is_err());
         wire.head = Some(v1::RequestHead::default());
@@ -441,6 +450,22 @@ mod tests {
             v1::DeleteVolumeRequest::from(Delete::try_from(wire.clone()).unwrap()),
             wire
         );
+    }
+
+    #[test]
+    fn a_delete_means_one_volume_or_says_none_and_nothing_between() {
+        let delete = |volume_id: &str| v1::DeleteVolumeRequest {
+            head: with_head(),
+            name: "v".into(),
+            volume_id: volume_id.to_owned(),
+        };
+        assert_eq!(Delete::try_from(delete("")).unwrap().volume, None);
+        let bound = Delete::try_from(delete(ID)).unwrap();
+        assert_eq!(bound.volume.unwrap().to_string(), ID);
+        assert_eq!(v1::DeleteVolumeRequest::from(bound), delete(ID));
+        for nonsense in [" ", "v", "0192aaaa"] {
+            assert!(Delete::try_from(delete(nonsense)).is_err(), "{nonsense}");
+        }
     }
 
     #[test]

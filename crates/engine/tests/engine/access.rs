@@ -223,7 +223,7 @@ async fn without_a_vmgroup_every_verb_but_list_and_detach_is_denied() {
             scene
                 .lab
                 .engine
-                .delete(&scene.vm, &call, &volume(&name))
+                .delete(&scene.vm, &call, &volume(&name), None)
                 .await
                 .unwrap();
         }

@@ -370,7 +370,7 @@ impl Scene {
         match verb {
             Verb::Get => engine.get(&self.vm, &name).await.map(drop),
             Verb::Delete => engine
-                .delete(&self.vm, &call(rand_request()), &name)
+                .delete(&self.vm, &call(rand_request()), &name, None)
                 .await
                 .map(drop),
             Verb::Attach => {

@@ -475,7 +475,7 @@ async fn other_hosts_go_on_while_fsck_repairs_nothing_that_is_not_damaged() {
                 .unwrap();
             if round % 2 == 0 {
                 two.far
-                    .delete(&caller, &call(9300 + round), &name)
+                    .delete(&caller, &call(9300 + round), &name, None)
                     .await
                     .unwrap();
             }

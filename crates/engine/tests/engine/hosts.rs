@@ -83,6 +83,14 @@ impl Two {
         }
     }
 
+    /// Of the agent of `esx01` only requests call.
+    pub(crate) fn quiet_near(self) -> Self {
+        Self {
+            near_runs: None,
+            ..self
+        }
+    }
+
     pub(crate) fn kill_far(&mut self) {
         self.far_session.crash();
         self.far_runs = None;

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
-use vdvs_domain::{Epoch, Ownership};
+use vdvs_domain::options::GivenOptions;
+use vdvs_domain::{Epoch, Error, ErrorKind, Ownership, VolumeId};
 use vdvs_engine::api::{Notice, Outcome};
 use vdvs_host_sim::{Fault, When};
 
@@ -256,4 +257,70 @@ async fn a_fence_that_is_slow_at_any_call_is_audited_once_and_told() {
         }
         assert!(told, "slow call {at}");
     }
+}
+
+/// A guest's removal of `db`, which it knows to be `meant`.
+async fn remove_near(two: &Two, request: u128, meant: VolumeId) -> Result<VolumeId, Error> {
+    let (caller, call, address) = (two.near.caller(1), call(request), volume("db"));
+    let engine = &two.near.engine;
+    engine.delete(&caller, &call, &address, Some(meant)).await
+}
+
+async fn calls_of_a_delete() -> u64 {
+    let two = Two::new().quiet_near();
+    let old = two.near.create(1, "db").await;
+    let from = two.near.session.calls();
+    remove_near(&two, rand_request(), old.id).await.unwrap();
+    two.near.session.calls() - from
+}
+
+/// The agent of `esx01` dies in a removal; the other host's finishes it, and gives the name to a new volume as soon as
+/// it can be had. Then the first one is back and hears the same request again. Says whether it came so far.
+async fn delete_is_asked_again(at: u64, when: When) -> bool {
+    let text = format!("delete dies {when:?} call {at}");
+    let mut two = Two::new().quiet_near();
+    let old = two.near.create(1, "db").await;
+    let request = rand_request();
+    two.near.session.plan(at, Fault::Crash(when));
+    tokio::select! {
+        biased;
+        _ = remove_near(&two, request, old.id) => {}
+        () = two.near.session.died() => {}
+    }
+    two.kill_near();
+    let (caller, address) = (two.far_caller(2), volume("db"));
+    if two.far.get(&caller, &address).await.is_ok() {
+        // It had not begun.
+        return false;
+    }
+    let end = Instant::now() + Duration::from_secs(15 * 60);
+    let new = loop {
+        let (once, options) = (call(rand_request()), GivenOptions::default());
+        match two.far.create(&caller, &once, &address, &options).await {
+            Ok(new) => break new.into_inner().id,
+            Err(why) => assert!(Instant::now() < end, "{text}: {why}"),
+        }
+        sleep(Duration::from_secs(5)).await;
+    };
+    two.near.restart();
+    match remove_near(&two, request, old.id).await {
+        Ok(id) => assert_eq!(id, old.id, "{text}"),
+        Err(why) => assert_eq!(why.kind(), ErrorKind::NotFound, "{text}: {why}"),
+    }
+    let kept = two.far.get(&caller, &address).await;
+    let kept = kept.unwrap_or_else(|why| panic!("{text}: the new one is gone: {why}"));
+    assert_eq!((new == old.id, kept.id), (false, new), "{text}");
+    true
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_retry_of_a_delete_that_another_host_finished_spares_what_was_made_under_the_name_since()
+ {
+    let mut asked = 0;
+    for at in 0..calls_of_a_delete().await {
+        for when in WHENS {
+            asked += u32::from(delete_is_asked_again(at, when).await);
+        }
+    }
+    assert!(asked > 10, "the name was free {asked} times");
 }

@@ -136,7 +136,10 @@ impl Three {
 
     pub(crate) async fn delete(&self, n: usize, name: &str) {
         let (caller, call) = (self.caller(n), call(rand_request()));
-        let deleted = self.engine(n).delete(&caller, &call, &volume(name)).await;
+        let deleted = self
+            .engine(n)
+            .delete(&caller, &call, &volume(name), None)
+            .await;
         deleted.unwrap();
     }
 
@@ -346,7 +349,11 @@ async fn step(three: &mut Three, dice: &mut Dice, requests: &mut JoinSet<()>, st
             drop(engine.create(&caller, &call, &at, &options).await);
         })),
         11..=15 => drop(requests.spawn(async move {
-            drop(engine.delete(&caller, &call(rand_request()), &at).await);
+            drop(
+                engine
+                    .delete(&caller, &call(rand_request()), &at, None)
+                    .await,
+            );
         })),
         16 => {
             let total = (dice.below(4) > 0).then(|| dice.below(3000) * MIB);

@@ -77,7 +77,7 @@ impl Request {
                 .create(&caller, &call, &name, &given(&[("clone-from", source)]))
                 .await
                 .map(drop),
-            Verb::Delete => engine.delete(&caller, &call, &name).await.map(drop),
+            Verb::Delete => engine.delete(&caller, &call, &name, None).await.map(drop),
         };
         (self, done)
     }

@@ -206,7 +206,9 @@ impl Lab {
         name: &str,
     ) -> Result<VolumeId, Error> {
         let caller = self.caller(vm);
-        self.engine.delete(&caller, &call(n), &volume(name)).await
+        self.engine
+            .delete(&caller, &call(n), &volume(name), None)
+            .await
     }
 
     pub(crate) async fn get(&self, vm: usize, name: &str) -> Result<VolumeView, Error> {

@@ -302,7 +302,7 @@ async fn a_vm_starts_whose_former_volume_was_removed_while_its_host_was_away() {
     let got = two.attach_far(1, WAIT).await.unwrap();
     two.detach_far(1, &got).await;
     let (caller, gone) = (two.far_caller(1), call(rand_request()));
-    let removed = two.far.delete(&caller, &gone, &volume("db")).await;
+    let removed = two.far.delete(&caller, &gone, &volume("db"), None).await;
     removed.unwrap();
     let vm = two.near.vms[0].clone();
     assert!(

@@ -307,7 +307,7 @@ impl Agent for SimAgent {
         Ok((volume, created))
     }
 
-    async fn delete(&self, name: &str, deadline: Instant) -> Answer<()> {
+    async fn delete(&self, name: &str, volume: VolumeId, deadline: Instant) -> Answer<()> {
         let at = address(name)?;
         let removal = self.kernel.checker.removing(name);
         let asked = Mutex::new(0_u32);
@@ -319,7 +319,9 @@ impl Agent for SimAgent {
                     let session = Arc::clone(&sent.line.session);
                     let mut run = Box::pin(async {
                         let caller = sent.caller().await?;
-                        sent.engine().delete(&caller, &sent.call, &at).await
+                        sent.engine()
+                            .delete(&caller, &sent.call, &at, Some(volume))
+                            .await
                     });
                     select! {
                         biased;
@@ -334,7 +336,7 @@ impl Agent for SimAgent {
             })
             .await;
         match answer {
-            // The agent ended between removing the record, and with it the request's result, and its answer.
+            // As in the real client.
             Err(AgentError::Said {
                 kind: ErrorKind::NotFound,
                 ..

@@ -305,6 +305,7 @@ async fn round(guest: &mut Guest, name: &str) -> Result<Steps> {
     let delete = v1::DeleteVolumeRequest {
         head: head(),
         name: name.to_owned(),
+        volume_id: String::new(),
     };
     let begun = Instant::now();
     guest.create_volume(create).await?;

@@ -67,6 +67,38 @@ async fn not_found_is_said_only_after_a_fresh_look_and_then_forgotten() {
     assert!(matches!(failure, Failure::Unknown(_)));
 }
 
+/// What the journal remembers of a name may be over: a removal asks which volume bears it now.
+#[tokio::test(start_paused = true)]
+async fn a_removal_is_of_the_volume_that_bears_the_name_now_not_of_one_remembered() {
+    let guest = Guest::new().await;
+    guest.volumes().create("v", &none()).await.unwrap();
+    guest.agent.drop_volume("v");
+    guest.agent.add("v", &none());
+    guest.agent.forget_calls();
+    guest.volumes().remove("v").await.unwrap();
+    assert_eq!(guest.agent.calls(), ["get v", "delete v@vsanDatastore"]);
+    assert!(guest.agent.volume("v").is_none());
+    // Neither of the two is remembered.
+    guest.agent.set_away(true);
+    let failure = guest.volumes().get("v").await.unwrap_err();
+    assert!(matches!(failure, Failure::Unknown(_)), "{failure:?}");
+}
+
+/// Removed elsewhere and made anew between the plugin's two questions.
+#[tokio::test(start_paused = true)]
+async fn a_name_that_passes_on_during_a_removal_takes_nothing_with_it() {
+    let guest = Guest::new().await;
+    guest.volumes().create("v", &none()).await.unwrap();
+    let old = guest.agent.volume("v").unwrap();
+    guest.agent.pass_name_on();
+    let said = text(guest.volumes().remove("v").await.unwrap_err());
+    assert!(said.starts_with("Volume v@vsanDatastore (id "), "{said}");
+    let kept = guest.agent.volume("v").unwrap();
+    assert_ne!(kept.id, old.id);
+    guest.volumes().remove("v").await.unwrap();
+    assert!(guest.agent.volume("v").is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_cannot_tell_is_not_an_answer() {
     let guest = Guest::new().await;

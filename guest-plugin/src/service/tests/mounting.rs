@@ -423,7 +423,7 @@ async fn remove_is_refused_while_attached_anywhere_in_the_agents_words() {
     let refused = text(guest.volumes().remove("v").await.unwrap_err());
     assert_eq!(
         refused,
-        "Failed to remove volume v, in use by VM = swarm02."
+        "Failed to remove volume v@vsanDatastore, in use by VM = swarm02."
     );
 }
 

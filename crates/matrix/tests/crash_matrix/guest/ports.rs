@@ -166,8 +166,8 @@ impl Agent for GatedAgent {
         gated!(self.agent, Agent, create(name, options, deadline))
     }
 
-    async fn delete(&self, name: &str, deadline: Instant) -> Answer<()> {
-        gated!(self.agent, Agent, delete(name, deadline))
+    async fn delete(&self, name: &str, volume: VolumeId, deadline: Instant) -> Answer<()> {
+        gated!(self.agent, Agent, delete(name, volume, deadline))
     }
 
     async fn get(&self, name: &str, deadline: Instant) -> Answer<Volume> {

@@ -181,7 +181,7 @@ pub(crate) const ALL: &[Operation] = &[
                 let (caller, once) = (a.caller(1), call(REQUEST));
                 let engine = a.engine_of(1);
                 let address = volume("db");
-                engine.delete(&caller, &once, &address).await?;
+                engine.delete(&caller, &once, &address, None).await?;
                 Ok("deleted".to_owned())
             })
         },

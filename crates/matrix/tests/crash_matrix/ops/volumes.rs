@@ -143,7 +143,7 @@ pub(crate) const ALL: &[Operation] = &[
             Box::pin(async move {
                 let (caller, once) = (a.caller(1), call(REQUEST));
                 let engine = a.engine_of(1);
-                engine.delete(&caller, &once, &volume("db")).await?;
+                engine.delete(&caller, &once, &volume("db"), None).await?;
                 Ok("deleted".to_owned())
             })
         },
