@@ -38,6 +38,7 @@ struct State {
     failures: HashMap<&'static str, VecDeque<(ErrorKind, String)>>,
     away: bool,
     hidden: bool,
+    slow: bool,
     next: u32,
 }
 
@@ -100,6 +101,12 @@ impl FakeAgent {
     /// The datastore with all volumes cannot be read when somebody lists, or can again.
     pub fn hide(&self, hidden: bool) {
         self.state().hidden = hidden;
+    }
+
+    /// Answers to inventories are on their way from now on, or arrive.
+    pub fn hold_inventories(&self, held: bool) {
+        self.state().slow = held;
+        self.changed.notify_waiters();
     }
 
     /// Calls so far, `verb volume`, in order; `hello`, `list` and inventories left out.
@@ -200,6 +207,31 @@ impl FakeAgent {
             .clone();
         if let Some(tell) = tell {
             drop(tell.send(notice).await);
+        }
+    }
+
+    /// What is so at this moment.
+    fn inventory(&self, items: &[InventoryItem]) -> InventoryAnswer {
+        let state = self.state();
+        let here = |volume: &Volume| volume.attachment.as_ref().is_some_and(|a| a.vm == HERE);
+        InventoryAnswer {
+            attached: state
+                .volumes
+                .values()
+                .filter(|v| here(v))
+                .cloned()
+                .collect(),
+            superseded: items
+                .iter()
+                .filter(|item| {
+                    state
+                        .volumes
+                        .get(&item.volume)
+                        .is_some_and(|v| !here(v) || v.epoch != item.epoch)
+                })
+                .map(|item| item.volume)
+                .collect(),
+            wanted: Vec::new(),
         }
     }
 
@@ -504,26 +536,13 @@ impl Agent for FakeAgent {
         deadline: Instant,
     ) -> Answer<InventoryAnswer> {
         self.enter("inventory", "", deadline).await?;
-        let state = self.state();
-        let here = |volume: &Volume| volume.attachment.as_ref().is_some_and(|a| a.vm == HERE);
-        Ok(InventoryAnswer {
-            attached: state
-                .volumes
-                .values()
-                .filter(|v| here(v))
-                .cloned()
-                .collect(),
-            superseded: items
-                .iter()
-                .filter(|item| {
-                    state
-                        .volumes
-                        .get(&item.volume)
-                        .is_some_and(|v| !here(v) || v.epoch != item.epoch)
-                })
-                .map(|item| item.volume)
-                .collect(),
-            wanted: Vec::new(),
-        })
+        let answer = self.inventory(items);
+        loop {
+            let changed = self.changed.notified();
+            if !self.state().slow {
+                return Ok(answer);
+            }
+            changed.await;
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tracing::warn;
-use vdvs_domain::{Timestamp, VolumeAddress, VolumeId};
+use vdvs_domain::{Epoch, Timestamp, VolumeAddress, VolumeId};
 
 use super::job::Job;
 use crate::agent::Volume;
@@ -48,6 +48,10 @@ pub(super) struct Book {
     pub(super) work: HashMap<VolumeId, Work>,
     /// Said once that [`MAX_KNOWN`] is reached.
     full: bool,
+    /// Answers of the host on their way that say what is attached here.
+    awaited: usize,
+    /// Attachments that ended meanwhile: such an answer may still show them.
+    over: BTreeMap<VolumeId, Epoch>,
 }
 
 impl Book {
@@ -106,6 +110,35 @@ impl Book {
         change(held);
         self.changed();
         true
+    }
+
+    /// Forgets an attachment of which the host said that it is over.
+    pub(super) fn left(&mut self, volume: VolumeId) {
+        let Some(held) = self.held.remove(&volume) else {
+            return;
+        };
+        if self.awaited > 0 {
+            self.over.insert(volume, held.epoch);
+        }
+        self.changed();
+    }
+
+    /// The host is asked what is attached here. One `answered` for each.
+    pub(super) fn asked(&mut self) {
+        self.awaited = self.awaited.saturating_add(1);
+    }
+
+    /// Its answer is dealt with, or does not come.
+    pub(super) fn answered(&mut self) {
+        self.awaited = self.awaited.saturating_sub(1);
+        if self.awaited == 0 {
+            self.over.clear();
+        }
+    }
+
+    /// Whether an attachment ended while an answer that shows it was on its way. Epochs only grow.
+    pub(super) fn is_over(&self, volume: VolumeId, epoch: Epoch) -> bool {
+        self.over.get(&volume).is_some_and(|over| epoch <= *over)
     }
 
     /// Nobody works on the volume and no Mount waits for it.

@@ -270,11 +270,7 @@ impl Volumes {
             .detach(volume.id, attached.epoch, self.call_deadline())
             .await
             .map_err(|e| stopped_by(&volume.full_name(), &e, Instant::now()))?;
-        {
-            let mut book = self.book();
-            book.held.remove(&volume.id);
-            book.changed();
-        }
+        self.book().left(volume.id);
         Ok(())
     }
 

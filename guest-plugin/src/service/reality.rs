@@ -32,6 +32,22 @@ use crate::journal::{Held, Known, Loaded, Node, Stage, call};
 /// How long a lost volume is shown as lost where its Unmounts do not come.
 const LOST_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// An inventory under way: what leaves meanwhile is not taken over from its answer.
+struct Awaited(Volumes);
+
+impl Awaited {
+    fn new(volumes: &Volumes) -> Self {
+        volumes.book().asked();
+        Self(volumes.clone())
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.book().answered();
+    }
+}
+
 impl Volumes {
     /// Reads the journal and the mount table. Needs neither the agent nor dockerd.
     ///
@@ -235,6 +251,7 @@ impl Volumes {
 
     /// Tells the host what we have and compares.
     pub(super) async fn inventory(&self) {
+        let _awaited = Awaited::new(self);
         let items: Vec<InventoryItem> = self
             .book()
             .held
@@ -290,7 +307,7 @@ impl Volumes {
         let mut book = self.book();
         book.not_after(now);
         for volume in attached {
-            if !book.is_idle(volume.id) {
+            if !book.is_idle(volume.id) || book.is_over(volume.id, volume.epoch) {
                 continue;
             }
             let name = volume.full_name().to_string();

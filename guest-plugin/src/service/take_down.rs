@@ -208,8 +208,7 @@ impl Volumes {
                 .get(&held.volume)
                 .is_some_and(|now| now.epoch == held.epoch)
             {
-                book.held.remove(&held.volume);
-                book.changed();
+                book.left(held.volume);
             }
         }
         Ok(Left::Gone)

@@ -208,6 +208,28 @@ async fn an_attachment_nobody_knows_of_goes_unless_it_is_in_use() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_volume_that_left_is_not_taken_over_from_an_answer_given_before() {
+    let guest = Guest::new().await;
+    guest.agent.add("vol1", &none());
+    guest.mount("vol1", "c1").await;
+    guest.volumes().follow();
+    guest.pass(1).await;
+    guest.agent.hold_inventories(true);
+    guest.pass(61).await;
+    guest.agent.forget_calls();
+    guest.unmount("vol1", "c1").await;
+    guest.agent.hold_inventories(false);
+    guest.pass(61).await;
+    assert_eq!(guest.agent.calls(), ["detach vol1"]);
+    // What came after it is shown by the next answer, and goes.
+    let agent: &dyn Agent = guest.agent.as_ref();
+    let end = Instant::now() + Duration::from_secs(5);
+    agent.attach("vol1", false, 0, end).await.unwrap();
+    guest.pass(61).await;
+    assert!(!guest.is_attached_here("vol1"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_superseded_volume_is_lost_and_its_late_unmounts_are_acknowledged_here() {
     let guest = Guest::new().await;
     let volume = guest.agent.add("v", &none());
