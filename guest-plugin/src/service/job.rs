@@ -20,6 +20,8 @@ pub(super) enum Kind {
     Check,
     /// Let go of what the host took away.
     Lose,
+    /// Make the book say what is mounted.
+    PutRight,
 }
 
 /// Why a job did not reach its end.
