@@ -259,6 +259,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         .await
         .context("take over what is mounted")?;
     let listener = bind(&settings.socket, group)?;
+    // What was left of before is being asked about when the first request comes.
+    volumes.follow();
     let server = Server::new(volumes.clone());
     let serving = tasks.spawn(server.serve(listener, stop.clone()));
     info!(socket = %settings.socket.display(), agent = %settings.agent, "ready");
@@ -266,7 +268,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         warn!(error = %e, "the service manager cannot be told that the plugin listens");
     }
     tasks.spawn(keeper.run(stop.clone()));
-    volumes.follow();
     if let Some(docker) = settings.docker {
         tasks.spawn(dockerd::announce(docker, stop.clone()));
     }

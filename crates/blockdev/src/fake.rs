@@ -93,6 +93,7 @@ struct State {
     damaged: HashMap<PathBuf, String>,
     failures: HashMap<Call, VecDeque<DeviceError>>,
     delays: HashMap<Call, Duration>,
+    table_late: Duration,
     calls: Vec<String>,
     filesystems: Option<Vec<FsType>>,
     next_minor: u32,
@@ -185,6 +186,11 @@ impl FakeDevices {
     /// Every call of this kind takes this long.
     pub fn delay(&self, call: Call, by: Duration) {
         self.state().delays.insert(call, by);
+    }
+
+    /// The table of mounts is answered this long after it was read.
+    pub fn late_table(&self, by: Duration) {
+        self.state().table_late = by;
     }
 
     /// What [`Devices::filesystems`] offers instead of btrfs, ext4 and xfs.
@@ -459,24 +465,29 @@ impl Devices for FakeDevices {
 
     async fn mounts(&self) -> Result<Vec<MountEntry>, DeviceError> {
         self.begin(Call::Mounts, "mounts".to_owned()).await?;
-        let state = self.state();
-        let entries = (100..)
-            .zip(&state.mounts)
-            .map(|(id, (at, device, fs, ro))| {
-                let options = if *ro { "ro,nodev" } else { "rw,nodev" };
-                MountEntry {
-                    id,
-                    parent: 1,
-                    major_minor: device.major_minor,
-                    root: "/".into(),
-                    at: at.clone(),
-                    options: options.to_owned(),
-                    fstype: fs.to_string(),
-                    source: device.path.clone(),
-                    super_options: if *ro { "ro" } else { "rw" }.to_owned(),
-                }
-            });
-        Ok(entries.collect())
+        let (mounts, late) = {
+            let state = self.state();
+            (state.mounts.clone(), state.table_late)
+        };
+        let entries = (100..).zip(&mounts).map(|(id, (at, device, fs, ro))| {
+            let options = if *ro { "ro,nodev" } else { "rw,nodev" };
+            MountEntry {
+                id,
+                parent: 1,
+                major_minor: device.major_minor,
+                root: "/".into(),
+                at: at.clone(),
+                options: options.to_owned(),
+                fstype: fs.to_string(),
+                source: device.path.clone(),
+                super_options: if *ro { "ro" } else { "rw" }.to_owned(),
+            }
+        });
+        let entries = entries.collect();
+        if !late.is_zero() {
+            sleep(late).await;
+        }
+        Ok(entries)
     }
 
     async fn prepare_data_dir(

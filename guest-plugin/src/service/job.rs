@@ -20,6 +20,8 @@ pub(super) enum Kind {
     Check,
     /// Let go of what the host took away.
     Lose,
+    /// Make the book say what is mounted.
+    PutRight,
 }
 
 /// Why a job did not reach its end.
@@ -198,8 +200,10 @@ impl Volumes {
 }
 
 impl Inner {
-    /// Work that no request waits for.
+    /// Work that no request waits for. It ends where it stands when the plugin stops, since it may be waiting for a host
+    /// that does not answer; the jobs it began go on to their ends.
     pub(super) fn spawn(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
-        self.tracker.spawn(work);
+        let stop = self.stop.clone();
+        self.tracker.spawn(stop.run_until_cancelled_owned(work));
     }
 }

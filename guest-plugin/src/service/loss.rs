@@ -81,7 +81,9 @@ impl Volumes {
             return;
         }
         let (volumes, why) = (self.clone(), why.to_owned());
+        // A stop waits for this line, which waits for nobody for long.
         self.inner
+            .tracker
             .spawn(async move { volumes.tell_loss(&held, &why).await });
     }
 

@@ -230,12 +230,11 @@ impl Volumes {
             return Ok(None);
         };
         if topmost(&table, &target).is_none() {
-            warn!(volume = %name, "the mount is gone without us; mounting again");
-            let now = self.inner.ports.clock.now();
-            self.book().update(volume, |held| {
-                held.stage = Stage::Attached;
-                held.since = now;
-            });
+            // Or the table is older than the mount.
+            drop(self.put_right(volume).ended().await);
+            if mounted(self).is_none() {
+                warn!(volume = %name, "the mount is gone without us; mounting again");
+            }
             return Ok(None);
         }
         let now = self.inner.ports.clock.now();

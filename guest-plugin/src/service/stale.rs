@@ -10,7 +10,12 @@
 //! | a private mount of a format that nobody makes | `unfinished-format` | unmounted |
 //!
 //! Looked at when the plugin starts and with every reality check. A volume somebody works on is left alone.
+//!
+//! A table that was read is older than the book it is compared with: volumes come and leave meanwhile. So what differs
+//! is a suspicion, and each suspected volume gets a job of its own, which reads the table once more while nobody else
+//! works on the volume, and repairs what still differs.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +25,7 @@ use vdvs_blockdev::{Device, MountEntry};
 use vdvs_domain::VolumeId;
 
 use super::book::Book;
+use super::job::{Job, Kind};
 use super::reality::{device_of, found};
 use super::{Volumes, volume_at};
 use crate::journal::{Held, Node, Stage};
@@ -35,7 +41,21 @@ pub(super) enum Stale {
     LostButMounted(VolumeId),
     Twice(VolumeId),
     AnotherDisk(VolumeId, PathBuf),
-    Unfinished(PathBuf),
+    /// Of this volume, if the name is one.
+    Unfinished(Option<VolumeId>, PathBuf),
+}
+
+impl Stale {
+    const fn volume(&self) -> Option<VolumeId> {
+        match self {
+            Self::Unknown(volume, _)
+            | Self::Gone(volume)
+            | Self::LostButMounted(volume)
+            | Self::Twice(volume)
+            | Self::AnotherDisk(volume, _) => Some(*volume),
+            Self::Unfinished(volume, _) => *volume,
+        }
+    }
 }
 
 impl fmt::Display for Stale {
@@ -52,15 +72,25 @@ impl fmt::Display for Stale {
                     found.display()
                 )
             }
-            Self::Unfinished(at) => write!(f, "unfinished-format at {}", at.display()),
+            Self::Unfinished(_, at) => write!(f, "unfinished-format at {}", at.display()),
         }
     }
 }
 
 /// Every difference, of volumes nobody works on.
 pub(super) fn differences(book: &Book, table: &[MountEntry], root: &Path) -> Vec<Stale> {
+    compared(book, table, root, |volume| book.is_idle(volume))
+}
+
+/// Every difference of these volumes, and private mounts of none.
+fn compared(
+    book: &Book,
+    table: &[MountEntry],
+    root: &Path,
+    which: impl Fn(VolumeId) -> bool,
+) -> Vec<Stale> {
     let mut all = Vec::new();
-    for held in book.held.values().filter(|h| book.is_idle(h.volume)) {
+    for held in book.held.values().filter(|h| which(h.volume)) {
         let at = root.join(held.volume.to_string());
         let mount = topmost(table, &at);
         let stale = match (held.stage, mount) {
@@ -90,15 +120,15 @@ pub(super) fn differences(book: &Book, table: &[MountEntry], root: &Path) -> Vec
     for mount in table.iter().filter(|m| m.at.parent() == Some(root)) {
         let name = mount.at.file_name().and_then(|name| name.to_str());
         if let Some(volume) = volume_at(root, &mount.at) {
-            let known = book.held.contains_key(&volume) || !book.is_idle(volume);
+            let known = book.held.contains_key(&volume) || !which(volume);
             let stale = Stale::Unknown(volume, mount.clone());
             if !known && !all.contains(&stale) {
                 all.push(stale);
             }
         } else if let Some(of) = name.and_then(|name| name.strip_prefix(PRIVATE)) {
-            let busy = volume_at(root, &root.join(of)).is_some_and(|volume| !book.is_idle(volume));
-            if !busy {
-                all.push(Stale::Unfinished(mount.at.clone()));
+            let of = volume_at(root, &root.join(of));
+            if of.is_none_or(&which) {
+                all.push(Stale::Unfinished(of, mount.at.clone()));
             }
         }
     }
@@ -122,24 +152,52 @@ impl Volumes {
 
     /// Compares and repairs. What cannot be read now is looked at the next time.
     pub(super) async fn put_mounts_right(&self) {
-        let table = match self.devices().mounts().await {
-            Ok(table) => table,
-            Err(e) => {
-                warn!(error = %e, "mounts not compared");
-                return;
-            }
+        let Some(table) = self.mount_table().await else {
+            return;
         };
         let all = differences(&self.book(), &table, &self.inner.mount_root);
         if all.is_empty() {
             return;
         }
-        for stale in all {
-            self.put_right(stale).await;
+        let suspected: BTreeSet<VolumeId> = all.iter().filter_map(Stale::volume).collect();
+        let jobs: Vec<Job> = suspected.into_iter().map(|v| self.put_right(v)).collect();
+        for job in jobs {
+            drop(job.ended().await);
         }
-        self.persist_or_log().await;
+        for stale in all.into_iter().filter(|stale| stale.volume().is_none()) {
+            self.repair(stale).await;
+        }
     }
 
-    async fn put_right(&self, stale: Stale) {
+    async fn mount_table(&self) -> Option<Vec<MountEntry>> {
+        let table = self.devices().mounts().await;
+        table
+            .inspect_err(|e| warn!(error = %e, "mounts not compared"))
+            .ok()
+    }
+
+    /// Compares one volume and repairs it, or joins whatever job of it is under way.
+    pub(super) fn put_right(&self, volume: VolumeId) -> Job {
+        self.start(volume, Kind::PutRight, move |volumes, _| async move {
+            let Some(table) = volumes.mount_table().await else {
+                return Ok(());
+            };
+            let root = &volumes.inner.mount_root;
+            let mut all = compared(&volumes.book(), &table, root, |one| one == volume);
+            all.retain(|stale| stale.volume().is_some());
+            if all.is_empty() {
+                return Ok(());
+            }
+            for stale in all {
+                volumes.repair(stale).await;
+            }
+            volumes.persist_or_log().await;
+            Ok(())
+        })
+    }
+
+    /// Only inside a job of its volume.
+    async fn repair(&self, stale: Stale) {
         let now = self.inner.ports.clock.now();
         if matches!(stale, Stale::AnotherDisk(..)) {
             warn!(%stale, "a mount is not what it should be; unmount it by hand when nobody uses it");
@@ -150,7 +208,8 @@ impl Volumes {
             Stale::AnotherDisk(..) => Ok(()),
             Stale::Unknown(volume, mount) => {
                 let mut book = self.book();
-                if book.is_idle(*volume) {
+                // Whoever waits for it mounts it anew, and then it is known.
+                if book.claims(*volume) == 0 {
                     let known = book.known.get(volume);
                     let new = found(*volume, mount, known);
                     let held = book.held.entry(*volume).or_insert(new);
@@ -162,20 +221,17 @@ impl Volumes {
                 Ok(())
             }
             Stale::Gone(volume) => {
-                let mut book = self.book();
-                if book.is_idle(*volume) {
-                    book.update(*volume, |held| {
-                        held.stage = Stage::Attached;
-                        held.since = now;
-                    });
-                }
+                self.book().update(*volume, |held| {
+                    held.stage = Stage::Attached;
+                    held.since = now;
+                });
                 Ok(())
             }
             Stale::LostButMounted(volume) => {
                 self.devices().unmount_lazy(&self.target(*volume)).await
             }
             Stale::Twice(volume) => self.devices().unmount(&self.target(*volume)).await,
-            Stale::Unfinished(at) => self.devices().unmount(at).await,
+            Stale::Unfinished(_, at) => self.devices().unmount(at).await,
         };
         if let Err(e) = undone {
             warn!(%stale, error = %e, "stays as it is");

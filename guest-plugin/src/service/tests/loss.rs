@@ -1,7 +1,7 @@
 //! Volumes that the host took away, and mounts that are not what the book says.
 
 use nix::errno::Errno;
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, sleep};
 use vdvs_blockdev::fake::Call;
 use vdvs_blockdev::{Device, DeviceError, Devices, MountOptions};
 use vdvs_domain::FsType;
@@ -216,6 +216,33 @@ async fn a_mount_that_vanished_is_made_again_if_used_and_let_go_if_not() {
     assert!(guest.is_mounted("used").await);
     assert_eq!(guest.held("used").unwrap().counts.len(), 1);
     assert!(!guest.is_attached_here("unused") && guest.held("unused").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_or_left_while_the_table_of_mounts_was_read_is_no_difference() {
+    let guest = Guest::new().await;
+    for name in ["comes", "leaves", "comes back"] {
+        guest.agent.add(name, &none());
+    }
+    guest.mount("leaves", "a").await;
+    guest.mount("comes back", "a").await;
+    let volumes = guest.volumes();
+    guest.devices.late_table(Duration::from_secs(2));
+    tokio::join!(volumes.put_mounts_right(), async {
+        sleep(Duration::from_millis(1)).await;
+        guest.devices.late_table(Duration::ZERO);
+        guest.mount("comes", "b").await;
+        guest.unmount("leaves", "a").await;
+        guest.unmount("comes back", "a").await;
+        guest.mount("comes back", "b").await;
+    });
+    assert!(guest.held("leaves").is_none(), "{:?}", guest.held("leaves"));
+    for name in ["comes", "comes back"] {
+        let held = guest.held(name).unwrap();
+        assert_eq!(held.stage, Stage::Mounted, "{name}");
+        guest.unmount(name, "b").await;
+        assert!(!guest.is_attached_here(name), "{name}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

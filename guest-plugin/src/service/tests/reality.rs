@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, timeout};
+use tokio_util::task::TaskTracker;
 use vdvs_blockdev::fake::Call;
 use vdvs_blockdev::{Devices, MountOptions};
 use vdvs_domain::{Epoch, FsType};
@@ -227,6 +228,27 @@ async fn a_volume_that_left_is_not_taken_over_from_an_answer_given_before() {
     agent.attach("vol1", false, 0, end).await.unwrap();
     guest.pass(61).await;
     assert!(!guest.is_attached_here("vol1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_jobs_and_for_no_answer_to_an_inventory() {
+    let guest = Guest::new().await;
+    guest.agent.add("v", &none());
+    guest.volumes().follow();
+    guest.mount("v", "a").await;
+    guest.agent.hold_inventories(true);
+    guest.pass(61).await;
+    guest.devices.delay(Call::Unmount, Duration::from_secs(3));
+    let volumes = guest.volumes().clone();
+    let leaving = TaskTracker::new().spawn(async move { volumes.unmount("v", "a").await });
+    guest.pass(1).await;
+    let begun = Instant::now();
+    guest.stop.cancel();
+    let finished = timeout(Duration::from_secs(8), guest.volumes().finish()).await;
+    assert!(finished.is_ok(), "it waits for the host");
+    assert_eq!(begun.elapsed().as_secs(), 2);
+    leaving.await.unwrap().unwrap();
+    assert!(!guest.is_attached_here("v"));
 }
 
 #[tokio::test(start_paused = true)]
