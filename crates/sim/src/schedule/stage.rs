@@ -5,6 +5,7 @@ use std::slice::from_ref;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use vdvs_engine::api::Settings;
 use vdvs_engine::ports::Power;
 use vdvs_host_sim::{Fault, When};
 
@@ -55,6 +56,13 @@ pub(super) fn volume_name(volume: usize) -> String {
 pub(super) fn any_name(volume: usize) -> String {
     OWN.get(volume)
         .map_or_else(|| volume_name(volume), |name| (*name).to_owned())
+}
+
+/// After this what is left over is left over for good: a sweep has to see it, one that comes when it is old enough removes it,
+/// and the next what that one uncovered. With less, a schedule whose last step leaves something behind fails for nothing.
+fn swept() -> Duration {
+    let settings = Settings::default();
+    settings.orphan_age + settings.sweep * 2 + Duration::from_secs(10)
 }
 
 impl<'a> Stage<'a> {
@@ -400,8 +408,7 @@ impl<'a> Stage<'a> {
         self.read_all().await;
         self.within(ALL_FREE, nothing).await;
         self.take_from_the_gone().await;
-        // One more sweep, so that what is left over is left over for good.
-        sleep(Duration::from_secs(70)).await;
+        sleep(swept()).await;
     }
 
     pub(super) async fn all_run(&self) -> bool {
