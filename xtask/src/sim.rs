@@ -115,8 +115,8 @@ pub(crate) fn fresh(built: Duration) -> Result<Ran> {
     tool("vdvs-sim", &["--seeds", &seeds, "--budget", &budget])
 }
 
-/// The small worlds come after the schedules, and take half as long as building did: 100 and 220 seconds on the machine
-/// whose CI this is, and both grow with whatever else that does.
+/// The small worlds come after the schedules, and take half as long as building did: 100 and 220 seconds on two cores, and
+/// both grow with whatever else the machine does.
 fn left_for_schedules(built: Duration) -> Duration {
     let taken = built + built / 2;
     Budget::Simulation.ceiling().saturating_sub(taken).min(MOST)
