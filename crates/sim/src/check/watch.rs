@@ -37,6 +37,8 @@ impl State {
             Event::Lapsed { vm, disks } => {
                 let vm = self.vm(vm);
                 vm.open.retain(|disk, _| !disks.contains(disk));
+                // What lingers is on a dead device, as where a disk was removed: the next attachment is another one.
+                vm.mounted.retain(|disk, _| !disks.contains(disk));
             }
             Event::Power { vm, power, disks } => self.power(vm, *power, disks),
             Event::Moved { vm, to, .. } => self.on_host(vm, *to),

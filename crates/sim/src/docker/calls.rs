@@ -72,6 +72,14 @@ impl Daemon {
         }
     }
 
+    /// The plugin knows this name from now on. Not what it first hears of while its disk is full: that cannot be kept, and is
+    /// lost with its process.
+    pub(super) fn learns(&self, name: &str) {
+        if !self.guest.disk_is_full() {
+            self.guest.inner.checker.seen(self.guest.vm(), name);
+        }
+    }
+
     /// Get: whether the driver has the volume.
     pub(super) async fn get(&self, name: &str) -> Reply {
         let checker = &self.guest.inner.checker;
@@ -80,7 +88,7 @@ impl Daemon {
             .call("/VolumeDriver.Get", &json!({ "Name": name }))
             .await;
         match &reply {
-            Reply::Ok(_) => checker.seen(self.guest.vm(), name),
+            Reply::Ok(_) => self.learns(name),
             Reply::Err(_) => checker.told_not_found(self.guest.vm(), name, asked),
             Reply::Nothing { .. } => {}
         }
@@ -93,7 +101,7 @@ impl Daemon {
         let reply = self.call("/VolumeDriver.Mount", &body).await;
         let said = match reply {
             Reply::Ok(answer) => {
-                self.guest.inner.checker.seen(self.guest.vm(), name);
+                self.learns(name);
                 let path = answer.get("Mountpoint").and_then(Value::as_str);
                 path.map(str::to_owned)
                     .ok_or_else(|| "no mount point in the answer".to_owned())

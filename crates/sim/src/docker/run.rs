@@ -186,7 +186,7 @@ impl Daemon {
         let body = json!({ "Name": name, "Opts": options });
         match self.call("/VolumeDriver.Create", &body).await {
             Reply::Ok(_) => {
-                self.guest.inner.checker.seen(self.guest.vm(), name);
+                self.learns(name);
                 self.ours(name);
                 Ok(())
             }
@@ -247,7 +247,7 @@ impl Daemon {
         let names = names.filter_map(|volume| volume.get("Name").and_then(Value::as_str));
         let names: Vec<String> = names.map(str::to_owned).collect();
         for name in &names {
-            self.guest.inner.checker.seen(self.guest.vm(), name);
+            self.learns(name);
         }
         Ok(names)
     }

@@ -70,6 +70,10 @@ impl RootDisk {
         root.tear = None;
     }
 
+    pub(crate) fn is_full(&self) -> bool {
+        self.root().full
+    }
+
     /// Writes made so far.
     pub(crate) fn writes(&self) -> u64 {
         self.root().writes

@@ -388,6 +388,11 @@ impl Guest {
         self.inner.root.fault(fault);
     }
 
+    /// Whether the guest's own disk is full.
+    pub(crate) fn disk_is_full(&self) -> bool {
+        self.inner.root.is_full()
+    }
+
     /// Writes of the journal so far.
     #[must_use]
     pub fn journal_writes(&self) -> u64 {
