@@ -26,8 +26,8 @@ const GAP_IN_POLLS: u32 = 8;
 /// Said of a holder that is suspended.
 pub(crate) const SUSPENDED: &str =
     "which is suspended and keeps its volumes: resume it, or power it off";
-pub(crate) const UNREADABLE: &str = "whose configuration file cannot be read, so that it may be suspended: bring the file's datastore back, or power it \
-     off and take the volume with --force";
+pub(crate) const UNREADABLE: &str = "whose configuration file cannot be read, so that it may be \
+     suspended: bring the file's datastore back, or power it off and take the volume with --force";
 
 /// What was seen of a lock so far.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
