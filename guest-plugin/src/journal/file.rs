@@ -32,6 +32,8 @@ const MAX_ASIDE: u32 = 9;
 struct State {
     version: u64,
     log: Option<File>,
+    /// Length of the log without what a failed write may have left behind it.
+    good: u64,
     lines: usize,
 }
 
@@ -86,6 +88,7 @@ impl FileJournal {
             state: Mutex::new(State {
                 version: 0,
                 log: None,
+                good: 0,
                 lines: 0,
             }),
             _lock: lock,
@@ -157,7 +160,9 @@ impl JournalStore for FileJournal {
                 None => good = log.good,
             }
         }
-        state.log = Some(self.open_log(good)?);
+        let log = self.open_log(good)?;
+        state.good = log.metadata()?.len();
+        state.log = Some(log);
         state.lines = 0;
         drop(state);
         if good == 0 && !loaded.known.is_empty() {
@@ -184,18 +189,20 @@ impl JournalStore for FileJournal {
         }
         let log = match state.log.take() {
             Some(log) => log,
-            None => self.open_log(0)?,
+            None => self.open_log(state.good)?,
         };
         let before = log.metadata()?.len();
         let written = (&log).write_all(&bytes).and_then(|()| log.sync_data());
         if let Err(e) = written {
-            // A torn line in the middle would damage what follows it; if even this fails the next start cuts it off.
+            // A torn line in the middle would damage what follows it. If even this fails, the next write or start cuts.
             let cut = log.set_len(before);
+            state.good = before;
             if cut.is_ok() {
                 state.log = Some(log);
             }
             return Err(e);
         }
+        state.good = log.metadata()?.len();
         state.log = Some(log);
         state.lines = state.lines.saturating_add(changes.len());
         Ok(state.lines)
@@ -205,12 +212,11 @@ impl JournalStore for FileJournal {
         let bytes = known_bytes(known)?;
         let mut state = self.state();
         replace(&self.folder, KNOWN, &bytes)?;
-        state.log = Some(
-            OpenOptions::new()
-                .append(true)
-                .open(self.folder.join(KNOWN))?,
-        );
+        // The former handle is of the file that was replaced, whatever comes of the next lines.
+        state.log = None;
+        state.good = u64::try_from(bytes.len()).map_err(io::Error::other)?;
         state.lines = 0;
+        state.log = Some(self.open_log(state.good)?);
         Ok(())
     }
 }

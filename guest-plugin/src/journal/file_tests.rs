@@ -121,6 +121,27 @@ fn a_torn_last_line_is_cut_off_and_writing_goes_on() {
     }
 }
 
+/// A disk that takes nothing may not let go of what was half written either.
+#[test]
+fn a_write_that_fails_and_cannot_be_cut_off_loses_no_earlier_name() {
+    let folder = filled();
+    let path = folder.path().join(KNOWN);
+    let before = fs::read(&path).unwrap();
+    let journal = FileJournal::open(folder.path()).unwrap();
+    journal.load().unwrap();
+    // Neither written nor cut through this one.
+    journal.state().log = Some(File::open(&path).unwrap());
+    journal.append_known(&[put(3)]).unwrap_err();
+    let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
+    torn.write_all(b"half a li").unwrap();
+    journal.append_known(&[put(4)]).unwrap();
+    drop(journal);
+    assert!(fs::read(&path).unwrap().starts_with(&before));
+    let loaded = reload(&folder);
+    assert_eq!(loaded.known, [known(2), known(4)]);
+    assert!(loaded.set_aside.is_empty());
+}
+
 #[test]
 fn a_crash_between_temp_and_rename_leaves_the_former_state() {
     let folder = filled();

@@ -3,8 +3,8 @@
 //! * **Held** ([`Held`]): the volumes this guest has or may have attached, where they are mounted, and for whom. Each
 //!   change is on disk before the request that made it is answered. Small: one entry per disk in this VM.
 //! * **Known** ([`Known`]): every volume the plugin ever saw, so that its name can be answered while the agent is
-//!   away. A name is on disk before it is first told to Docker. Up to [`MAX_KNOWN`] entries, hence a log with
-//!   one line per change.
+//!   away. A name is on disk before it is first told to Docker, unless the disk takes nothing: then it is answered all
+//!   the same, and written when there is room. Up to [`MAX_KNOWN`] entries, hence a log with one line per change.
 //!
 //! After each start mounts come from the kernel's mount table and attachments from the agent; the journal adds
 //! what neither of them knows: counts per mount ID, epochs, names. A journal that cannot be read is set aside and

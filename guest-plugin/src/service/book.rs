@@ -2,7 +2,7 @@
 //!
 //! Mutating code here does not wait; waiting code elsewhere does not mutate.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use tracing::warn;
@@ -44,6 +44,8 @@ pub(super) struct Book {
     pub(super) held: BTreeMap<VolumeId, Held>,
     /// Volumes ever seen.
     pub(super) known: BTreeMap<VolumeId, Known>,
+    /// Those of which the disk does not say the same: learnt or forgotten, and not written yet.
+    unwritten: BTreeSet<VolumeId>,
     /// Volumes somebody works on.
     pub(super) work: HashMap<VolumeId, Work>,
     /// Said once that [`MAX_KNOWN`] is reached.
@@ -258,14 +260,13 @@ impl Book {
         named.map(|known| known.volume.id).collect()
     }
 
-    /// Remembers what the agent told; returns what has to be written.
+    /// Remembers what the agent told. Whether the disk does not say as much of it yet.
     pub(super) fn learn(
         &mut self,
         volumes: &[Volume],
         short: Option<VolumeId>,
         now: Timestamp,
-    ) -> Vec<Change> {
-        let mut changes = Vec::new();
+    ) -> bool {
         for volume in volumes {
             let before = self.known.get(&volume.id);
             let entry = Known {
@@ -283,19 +284,47 @@ impl Book {
                 continue;
             }
             if !before.is_some_and(|known| known.same_on_disk(&entry)) {
-                changes.push(Change::Put(Box::new(entry.clone())));
+                self.unwritten.insert(volume.id);
             }
             self.known.insert(volume.id, entry);
         }
-        changes
+        volumes.iter().any(|v| self.unwritten.contains(&v.id))
     }
 
-    /// Forgets volumes that are not held.
-    pub(super) fn forget(&mut self, gone: &[VolumeId]) -> Vec<Change> {
-        gone.iter()
-            .filter(|id| !self.held.contains_key(id))
-            .filter_map(|id| self.known.remove(id).map(|_| Change::Drop(*id)))
-            .collect()
+    /// Forgets volumes that are not held. Whether the disk still names one of them.
+    pub(super) fn forget(&mut self, gone: &[VolumeId]) -> bool {
+        for id in gone.iter().filter(|id| !self.held.contains_key(id)) {
+            if self.known.remove(id).is_some() {
+                self.unwritten.insert(*id);
+            }
+        }
+        gone.iter().any(|id| self.unwritten.contains(id))
+    }
+
+    /// What has to be written for the disk to say what is known.
+    pub(super) fn unwritten(&self) -> Vec<Change> {
+        let change = |id: &VolumeId| match self.known.get(id) {
+            Some(known) => Change::Put(Box::new(known.clone())),
+            None => Change::Drop(*id),
+        };
+        self.unwritten.iter().map(change).collect()
+    }
+
+    /// The disk says this now; what has changed since is still to be written.
+    pub(super) fn written(&mut self, changes: &[Change]) {
+        for change in changes {
+            let (id, still) = match change {
+                Change::Put(put) => {
+                    let id = put.volume.id;
+                    let known = self.known.get(&id);
+                    (id, known.is_some_and(|known| known.same_on_disk(put)))
+                }
+                Change::Drop(id) => (*id, !self.known.contains_key(id)),
+            };
+            if still {
+                self.unwritten.remove(&id);
+            }
+        }
     }
 
     /// Known volumes last seen before `asked` that a complete list did not show.

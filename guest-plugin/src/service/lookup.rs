@@ -164,6 +164,8 @@ impl Volumes {
         } else {
             debug!(datastores = ?listing.unreadable, "not every datastore could be read; nothing is forgotten");
         }
+        // Also what a full disk did not take before.
+        self.write_known().await;
         Ok(listing.volumes)
     }
 }

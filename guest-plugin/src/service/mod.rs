@@ -53,7 +53,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 use vdvs_blockdev::{DATA_DIR, Devices};
 use vdvs_domain::{Layout, VolumeId};
@@ -64,7 +64,7 @@ pub use status::{Shown, VdvsStatus, View};
 
 use crate::agent::{Agent, Volume};
 use crate::clock::Clock;
-use crate::journal::{Change, JournalStore, Known, call};
+use crate::journal::{JournalStore, Known, call};
 use book::Book;
 
 /// How long things may take.
@@ -161,6 +161,8 @@ struct Inner {
     book: Mutex<Book>,
     /// Version of the book on disk; the lock makes writers queue, so that one write serves all who wait.
     written: AsyncMutex<u64>,
+    /// Whether names could not be written when it was last tried. The lock keeps the log in the order of the book.
+    names_behind: AsyncMutex<bool>,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -248,31 +250,56 @@ impl Volumes {
     /// Remembers what the agent told, on disk before anybody is told. `short`: this one was found by its short name.
     async fn learn(&self, volumes: &[Volume], short: Option<VolumeId>) {
         let now = self.inner.ports.clock.now();
-        let changes = self.book().learn(volumes, short, now);
-        self.write_known(changes).await;
+        let unwritten = self.book().learn(volumes, short, now);
+        if unwritten {
+            self.write_known().await;
+        }
     }
 
     /// Forgets volumes that a fresh answer said do not exist. What is held stays.
     async fn forget(&self, gone: &[VolumeId]) {
-        let changes = self.book().forget(gone);
-        self.write_known(changes).await;
+        let unwritten = self.book().forget(gone);
+        if unwritten {
+            self.write_known().await;
+        }
     }
 
-    async fn write_known(&self, changes: Vec<Change>) {
+    /// Writes the names that are not on disk as they are known. What cannot be written now is tried again with the
+    /// next one, and at each refresh: a plugin that starts anew would not know it.
+    async fn write_known(&self) {
+        let mut behind = self.inner.names_behind.lock().await;
+        let changes = self.book().unwritten();
         if changes.is_empty() {
             return;
         }
         let journal = &self.inner.ports.journal;
-        let written = call(journal, move |journal| journal.append_known(&changes)).await;
-        let lines = match written {
-            Ok(lines) => lines,
+        let written = call(journal, move |journal| {
+            let lines = journal.append_known(&changes)?;
+            Ok((lines, changes))
+        });
+        let (lines, changes) = match written.await {
+            Ok(written) => written,
+            Err(e) if *behind => {
+                debug!(error = %e, "names of volumes are still remembered in memory only");
+                return;
+            }
             Err(e) => {
-                warn!(error = %e, "names of volumes are remembered in memory only");
+                warn!(
+                    error = %e,
+                    "names of volumes are remembered in memory only; make room on the file system of the --state folder, \
+                     they are written then"
+                );
+                *behind = true;
                 return;
             }
         };
+        if *behind {
+            info!("names of volumes are on disk again");
+            *behind = false;
+        }
         let known: Vec<Known> = {
-            let book = self.book();
+            let mut book = self.book();
+            book.written(&changes);
             if lines < book.known.len().saturating_mul(2).saturating_add(1000) {
                 return;
             }

@@ -71,6 +71,7 @@ impl Volumes {
                 limits,
                 book: Mutex::new(Book::default()),
                 written: AsyncMutex::new(0),
+                names_behind: AsyncMutex::new(false),
                 tracker: TaskTracker::new(),
                 stop,
             }),

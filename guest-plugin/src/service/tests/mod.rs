@@ -1,5 +1,6 @@
 //! The service against an agent and disks in memory, on a paused clock.
 
+mod journal;
 mod lookup;
 mod loss;
 mod mounting;
@@ -9,6 +10,7 @@ mod reality;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::TempDir;
 use tokio::time::{Duration, Instant, sleep};
@@ -21,7 +23,8 @@ use vdvs_domain::VolumeId;
 use super::{Failure, Limits, Ports, Volumes};
 use crate::clock::{Clock, ManualClock};
 use crate::fake::{FakeAgent, HERE};
-use crate::journal::{FileJournal, Held};
+use crate::journal::Held;
+use journal::{Journal, open};
 
 const ROOT: &str = "/mnt/vdvs";
 
@@ -31,6 +34,8 @@ struct Guest {
     agent: Arc<FakeAgent>,
     devices: FakeDevices,
     clock: Arc<ManualClock>,
+    /// The file system of its journal takes nothing.
+    full: Arc<AtomicBool>,
     volumes: Option<Volumes>,
     stop: CancellationToken,
 }
@@ -41,12 +46,14 @@ impl Guest {
         let agent = FakeAgent::new(devices.clone());
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(1_700_000_000_000));
-        let (volumes, stop) = start(&folder, &agent, &devices, &clock).await;
+        let full = Arc::default();
+        let (volumes, stop) = start(&folder, &agent, &devices, &clock, &full).await;
         Self {
             folder,
             agent,
             devices,
             clock,
+            full,
             volumes: Some(volumes),
             stop,
         }
@@ -58,9 +65,20 @@ impl Guest {
         if let Some(old) = self.volumes.take() {
             old.finish().await;
         }
-        let (volumes, stop) = start(&self.folder, &self.agent, &self.devices, &self.clock).await;
+        let (volumes, stop) = start(
+            &self.folder,
+            &self.agent,
+            &self.devices,
+            &self.clock,
+            &self.full,
+        )
+        .await;
         self.volumes = Some(volumes);
         self.stop = stop;
+    }
+
+    fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::SeqCst);
     }
 
     fn volumes(&self) -> &Volumes {
@@ -133,27 +151,20 @@ async fn start(
     agent: &Arc<FakeAgent>,
     devices: &FakeDevices,
     clock: &Arc<ManualClock>,
+    full: &Arc<AtomicBool>,
 ) -> (Volumes, CancellationToken) {
     let stop = CancellationToken::new();
     let ports = Ports {
         agent: Arc::clone(agent) as _,
         devices: Arc::new(devices.clone()),
-        journal: Arc::new(open(folder.path()).await),
+        journal: Arc::new(Journal {
+            file: open(folder.path()).await,
+            full: Arc::clone(full),
+        }),
         clock: Arc::clone(clock) as Arc<dyn Clock>,
     };
     let volumes = Volumes::start_up(ports, Path::new(ROOT), Limits::default(), stop.clone()).await;
     (volumes.unwrap(), stop)
-}
-
-/// The former plugin lets go of its lock when its last task has ended.
-async fn open(folder: &Path) -> FileJournal {
-    for _ in 0..500 {
-        if let Ok(journal) = FileJournal::open(folder) {
-            return journal;
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-    FileJournal::open(folder).unwrap()
 }
 
 fn place(id: VolumeId) -> Place {
