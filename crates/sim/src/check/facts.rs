@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vdvs_domain::{DatastoreName, VmId};
 use vdvs_engine::ports::DiskPath;
@@ -70,6 +71,7 @@ impl State {
         if self.meant(short).is_empty() {
             self.vms.values_mut().for_each(|vm| {
                 vm.seen.remove(short);
+                vm.heard.remove(short);
             });
         }
     }
@@ -79,9 +81,17 @@ impl State {
         self.vm(vm).seen.insert(short);
     }
 
+    pub(crate) fn heard(&mut self, vm: &VmId, name: &str, dead: CancellationToken) {
+        let short = split(name).0.to_owned();
+        self.vm(vm).heard.insert(short, dead);
+    }
+
     pub(crate) fn has_seen(&self, vm: &VmId, name: &str) -> bool {
         let short = split(name).0;
-        self.vms.get(vm).is_some_and(|vm| vm.seen.contains(short))
+        let lives = |dead: &CancellationToken| !dead.is_cancelled();
+        self.vms
+            .get(vm)
+            .is_some_and(|vm| vm.seen.contains(short) || vm.heard.get(short).is_some_and(lives))
     }
 
     pub(crate) fn asks(&self) -> Asked {

@@ -35,6 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vdvs_domain::{DatastoreName, VmId};
 use vdvs_engine::ports::DiskPath;
@@ -175,6 +176,11 @@ impl Checker {
     /// A VM's plugin knows a name: it created or mounted it, or had it in a list it answered with.
     pub fn seen(&self, vm: &VmId, name: &str) {
         self.state().seen(vm, name);
+    }
+
+    /// A VM's plugin knows a name and could not write it down, its disk being full: as long as its process lives.
+    pub fn heard(&self, vm: &VmId, name: &str, dead: CancellationToken) {
+        self.state().heard(vm, name, dead);
     }
 
     /// Whether a VM's plugin knows a name.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vdvs_domain::{DatastoreName, HostId, VmId};
 use vdvs_engine::ports::DiskPath;
@@ -55,6 +56,8 @@ pub(crate) struct Vm {
     pub(crate) mounted: BTreeMap<DiskPath, BTreeSet<String>>,
     /// Names its plugin knows.
     pub(crate) seen: BTreeSet<String>,
+    /// Names that a process of its plugin knows, until it ends.
+    pub(crate) heard: BTreeMap<String, CancellationToken>,
     /// The host it was seen on, and since when.
     pub(crate) host: Option<(HostId, Duration)>,
 }

@@ -10,7 +10,10 @@ use vdvs_engine::ports::{
 };
 use vdvs_host_sim::{Event, World};
 
-use super::{Checker, Found, Promise, Removal};
+use super::{Checker, Found, Promise};
+
+mod names;
+mod removals;
 
 /// One host, one datastore, VMs `a` and `b`, and the disk of volume `v`.
 struct Lab {
@@ -283,103 +286,6 @@ async fn a_disk_that_is_removed_without_being_asked_is_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removal_that_was_asked_for_is_none_unless_somebody_has_the_disk_open() {
-    for open in [false, true] {
-        let lab = Lab::new().await;
-        lab.checker.created("v", &ds());
-        if open {
-            lab.attach(&lab.a).await;
-        }
-        let _removal = lab.checker.removing("v");
-        let session = lab.world.session(lab.host);
-        session.delete_disk(&ds(), &lab.disk.path).await.unwrap();
-        lab.checker.removed("v");
-        assert_eq!(lab.broken().is_empty(), !open);
-    }
-}
-
-/// What happens to a volume between the moment when its removal is asked for and the moment when its disk goes.
-async fn removed_after(between: impl FnOnce(&Checker, Removal) -> Option<Removal>) -> Vec<Promise> {
-    let lab = Lab::new().await;
-    lab.checker.created("v", &ds());
-    let removal = lab.checker.removing("v@ds");
-    let _under_way = between(&lab.checker, removal);
-    let session = lab.world.session(lab.host);
-    session.delete_disk(&ds(), &lab.disk.path).await.unwrap();
-    lab.broken()
-}
-
-fn found_there(checker: &Checker) {
-    checker.there_already("v", &ds(), checker.asks());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_removal_may_end_after_somebody_found_the_volume_there_while_it_or_a_copy_is_under_way() {
-    let whole = removed_after(|checker, removal| {
-        found_there(checker);
-        Some(removal)
-    });
-    assert_eq!(whole.await, []);
-    let a_copy = removed_after(|checker, removal| {
-        let copy = removal.clone();
-        drop(removal);
-        found_there(checker);
-        Some(copy)
-    });
-    assert_eq!(a_copy.await, [], "the asker is gone, and an agent is at it");
-    let ended_since = removed_after(|checker, removal| {
-        let asked = checker.asks();
-        drop(removal);
-        checker.there_already("v", &ds(), asked);
-        None
-    });
-    assert_eq!(ended_since.await, [], "it ended between look and answer");
-    let not_found_there = removed_after(|_, removal| {
-        drop(removal);
-        None
-    });
-    assert_eq!(not_found_there.await, [], "who knows what it began");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_loss_is_seen_of_a_volume_that_was_found_there_after_its_removal_had_failed() {
-    let failed = removed_after(|checker, removal| {
-        drop(removal);
-        found_there(checker);
-        None
-    });
-    assert_eq!(failed.await, [Promise::NothingLost]);
-    let of_another = removed_after(|checker, removal| {
-        drop(removal);
-        let other = checker.removing("w");
-        found_there(checker);
-        Some(other)
-    });
-    assert_eq!(of_another.await, [Promise::NothingLost]);
-    let anew = removed_after(|checker, removal| {
-        checker.created("v", &ds());
-        found_there(checker);
-        Some(removal)
-    });
-    assert_eq!(anew.await, [Promise::NothingLost], "a new one was made");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_volume_that_was_removed_while_somebody_found_it_there_need_not_be_there() {
-    let lab = Lab::new().await;
-    lab.checker.created("v", &ds());
-    let (asked, removal) = (lab.checker.asks(), lab.checker.removing("v"));
-    let session = lab.world.session(lab.host);
-    session.delete_disk(&ds(), &lab.disk.path).await.unwrap();
-    lab.checker.removed("v");
-    drop(removal);
-    lab.checker.there_already("v", &ds(), asked);
-    assert_eq!(lab.checker.verdict(), []);
-    found_there(&lab.checker);
-    assert_eq!(lab.checker.verdict().len(), 1, "it was there after that");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_created_volume_without_record_or_disk_is_seen_at_the_end() {
     let lab = Lab::new().await;
     lab.settle();
@@ -428,58 +334,6 @@ async fn a_format_by_guess_is_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn not_found_for_what_is_there_is_seen() {
-    let lab = Lab::new().await;
-    lab.checker.created("v", &ds());
-    lab.checker
-        .told_not_found(&lab.b, "v@ds", lab.checker.asks());
-    assert_eq!(lab.broken(), [Promise::NeverDenyByGuess]);
-    let _removal = lab.checker.removing("v");
-    lab.checker.told_not_found(&lab.b, "v", lab.checker.asks());
-    assert_eq!(lab.broken().len(), 1, "it may be gone already");
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_created_while_somebody_asks_need_not_be_found() {
-    let lab = Lab::new().await;
-    let asked = lab.checker.asks();
-    lab.checker.created("v", &ds());
-    lab.checker.told_not_found(&lab.a, "v", asked);
-    assert_eq!(lab.broken(), []);
-    let asked = lab.checker.asks();
-    lab.checker.created("v", &ds());
-    lab.checker.told_not_found(&lab.a, "v", asked);
-    let it_was_there = [Promise::NeverDenyByGuess];
-    assert_eq!(lab.broken(), it_was_there, "though it was reported again");
-}
-
-#[tokio::test(start_paused = true)]
-async fn not_found_without_having_looked_is_seen() {
-    let lab = Lab::new().await;
-    lab.attach(&lab.a).await;
-    lab.world.reach(lab.host, &ds(), false);
-    lab.checker.told_not_found(&lab.a, "w", lab.checker.asks());
-    assert_eq!(lab.broken(), [], "it may have been looked for before");
-    advance(Duration::from_secs(200)).await;
-    lab.checker.told_not_found(&lab.a, "w", lab.checker.asks());
-    assert_eq!(lab.broken(), [Promise::NeverDenyByGuess]);
-    lab.world.reach(lab.host, &ds(), true);
-    lab.checker.told_not_found(&lab.a, "w", lab.checker.asks());
-    assert_eq!(lab.broken().len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_local_twin_of_a_known_name_is_seen() {
-    let lab = Lab::new().await;
-    lab.checker.created("v", &ds());
-    lab.checker.local_twin(&lab.a, "v", lab.checker.asks());
-    assert_eq!(lab.broken(), [], "this plugin never saw it");
-    lab.checker.seen(&lab.a, "v@ds");
-    lab.checker.local_twin(&lab.a, "v", lab.checker.asks());
-    assert_eq!(lab.broken(), [Promise::NeverDenyByGuess]);
-}
-
-#[tokio::test(start_paused = true)]
 async fn two_answers_and_two_volumes_of_a_name_are_seen() {
     let lab = Lab::new().await;
     lab.checker.answered(Uuid::nil(), "attached 1");
@@ -524,6 +378,23 @@ async fn what_lingers_of_a_fenced_disk_does_not_count_for_the_next_attachment() 
     lab.checker.detached(&lab.a, &lab.disk, false);
     lab.detach(&lab.a).await;
     assert_eq!(lab.broken(), []);
+}
+
+/// The same of a host that was cut off for so long that its locks are gone.
+#[tokio::test(start_paused = true)]
+async fn what_lingers_of_a_lapsed_disk_does_not_count_for_the_next_attachment() {
+    let lab = Lab::new().await;
+    lab.mount(&lab.a).await;
+    lab.world.cut_off(lab.host, true);
+    advance(Duration::from_secs(60)).await;
+    lab.world.cut_off(lab.host, false);
+    lab.checker.detached(&lab.a, &lab.disk, true);
+    lab.attach(&lab.a).await;
+    lab.checker.detached(&lab.a, &lab.disk, false);
+    assert_eq!(lab.broken(), [], "a dead device is used no more");
+    lab.checker.mounted(&lab.a, &lab.disk, "task");
+    lab.checker.detached(&lab.a, &lab.disk, false);
+    assert_eq!(lab.broken(), [Promise::DetachUnused], "the new one is");
 }
 
 #[tokio::test(start_paused = true)]

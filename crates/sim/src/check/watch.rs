@@ -46,6 +46,7 @@ impl State {
                 let vm = self.vm(vm);
                 vm.mounted.clear();
                 vm.seen.clear();
+                vm.heard.clear();
             }
             Event::Deleted { vm } => drop(self.vms.remove(vm)),
             Event::Reach {

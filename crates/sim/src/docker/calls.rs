@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::Daemon;
-use crate::guest::Guest;
+use crate::guest::{Guest, PartOfGuest};
 
 /// Waits before the second and later tries.
 const WAITS: [u64; 4] = [1, 2, 4, 8];
@@ -19,8 +19,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What came back.
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
-    /// Success.
-    Ok(Value),
+    /// Success, and how long the plugin must know what it says.
+    Ok(Value, Memory),
     /// An error with its text.
     Err(String),
     /// No answer.
@@ -29,6 +29,15 @@ pub(super) enum Reply {
         /// request, whose repeats say nothing: then it could not have answered.
         refused: bool,
     },
+}
+
+/// How long a plugin must know a name that it answered with.
+#[derive(Debug, Clone)]
+pub(super) enum Memory {
+    /// It had room to write it down before it answered.
+    Kept,
+    /// Its disk was full for some of the time: as long as this process lives.
+    Process(PartOfGuest),
 }
 
 impl Daemon {
@@ -50,6 +59,7 @@ impl Daemon {
         loop {
             self.life.step().await;
             if let Some(plugin) = self.guest.listening() {
+                let room = self.guest.room();
                 let answer = select! {
                     biased;
                     () = plugin.life.over() => None,
@@ -58,9 +68,13 @@ impl Daemon {
                         answer.ok()
                     }
                 };
+                let memory = match room.is_some() && room == self.guest.room() {
+                    true => Memory::Kept,
+                    false => Memory::Process(plugin.life.clone()),
+                };
                 self.life.step().await;
                 if let Some(answer) = answer {
-                    return read(answer.status.is_success(), &answer.body);
+                    return read(answer.status.is_success(), &answer.body, memory);
                 }
                 // The reader is spent.
                 bytes.clear();
@@ -72,11 +86,12 @@ impl Daemon {
         }
     }
 
-    /// The plugin knows this name from now on. Not what it first hears of while its disk is full: that cannot be kept, and is
-    /// lost with its process.
-    pub(super) fn learns(&self, name: &str) {
-        if !self.guest.disk_is_full() {
-            self.guest.inner.checker.seen(self.guest.vm(), name);
+    /// The plugin knows this name from now on.
+    pub(super) fn learns(&self, name: &str, memory: &Memory) {
+        let (checker, vm) = (&self.guest.inner.checker, self.guest.vm());
+        match memory {
+            Memory::Kept => checker.seen(vm, name),
+            Memory::Process(life) => checker.heard(vm, name, life.dead()),
         }
     }
 
@@ -88,7 +103,7 @@ impl Daemon {
             .call("/VolumeDriver.Get", &json!({ "Name": name }))
             .await;
         match &reply {
-            Reply::Ok(_) => self.learns(name),
+            Reply::Ok(_, memory) => self.learns(name, memory),
             Reply::Err(_) => checker.told_not_found(self.guest.vm(), name, asked),
             Reply::Nothing { .. } => {}
         }
@@ -100,8 +115,8 @@ impl Daemon {
         let body = json!({ "Name": name, "ID": id });
         let reply = self.call("/VolumeDriver.Mount", &body).await;
         let said = match reply {
-            Reply::Ok(answer) => {
-                self.learns(name);
+            Reply::Ok(answer, memory) => {
+                self.learns(name, &memory);
                 let path = answer.get("Mountpoint").and_then(Value::as_str);
                 path.map(str::to_owned)
                     .ok_or_else(|| "no mount point in the answer".to_owned())
@@ -156,13 +171,12 @@ fn short(id: &str) -> &str {
     id.get(26..32).unwrap_or(id)
 }
 
-fn read(success: bool, body: &[u8]) -> Reply {
+fn read(success: bool, body: &[u8], memory: Memory) -> Reply {
     let Ok(answer) = serde_json::from_slice::<Value>(body) else {
         return Reply::Err(String::from_utf8_lossy(body).into_owned());
     };
     match answer.get("Err").and_then(Value::as_str) {
-        Some("") if success => Reply::Ok(answer),
-        None if success => Reply::Ok(answer),
+        Some("") | None if success => Reply::Ok(answer, memory),
         Some(text) => Reply::Err(text.to_owned()),
         None => Reply::Err("an error without a text".to_owned()),
     }

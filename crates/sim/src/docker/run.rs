@@ -141,11 +141,11 @@ impl Daemon {
         let checker = &self.guest.inner.checker;
         let (knew, asked) = (checker.has_seen(self.guest.vm(), name), checker.asks());
         match self.get(name).await {
-            Reply::Ok(_) => Ok(self.ours(name)),
+            Reply::Ok(..) => Ok(self.ours(name)),
             Reply::Err(_) if driver_named => {
                 self.ask_to_create(name, &BTreeMap::new()).await?;
                 match self.get(name).await {
-                    Reply::Ok(_) => Ok(self.ours(name)),
+                    Reply::Ok(..) => Ok(self.ours(name)),
                     Reply::Err(text) => Err(format!("no such volume: {text}")),
                     Reply::Nothing { .. } => {
                         Err("error while checking if volume exists".to_owned())
@@ -185,8 +185,8 @@ impl Daemon {
         };
         let body = json!({ "Name": name, "Opts": options });
         match self.call("/VolumeDriver.Create", &body).await {
-            Reply::Ok(_) => {
-                self.learns(name);
+            Reply::Ok(_, memory) => {
+                self.learns(name, &memory);
                 self.ours(name);
                 Ok(())
             }
@@ -200,7 +200,7 @@ impl Daemon {
         name: &str,
         options: &BTreeMap<String, String>,
     ) -> Result<(), String> {
-        if let Reply::Ok(_) = self.get(name).await {
+        if let Reply::Ok(..) = self.get(name).await {
             self.ours(name);
             return Ok(());
         }
@@ -216,8 +216,8 @@ impl Daemon {
             containers.any(|c| c.mounts.iter().any(|(volume, _)| volume == name))
         };
         match self.get(name).await {
-            Reply::Ok(_) if in_use => return Err(format!("remove {name}: volume is in use")),
-            Reply::Ok(_) => drop(self.get(name).await),
+            Reply::Ok(..) if in_use => return Err(format!("remove {name}: volume is in use")),
+            Reply::Ok(..) => drop(self.get(name).await),
             Reply::Err(text) => return Err(format!("get {name}: no such volume ({text})")),
             Reply::Nothing { .. } => return Err(format!("get {name}: no answer")),
         }
@@ -225,7 +225,7 @@ impl Daemon {
             .call("/VolumeDriver.Remove", &json!({ "Name": name }))
             .await;
         let removed = match reply {
-            Reply::Ok(_) => {
+            Reply::Ok(..) => {
                 self.guest.state().docker.ours.remove(name);
                 Ok(())
             }
@@ -237,8 +237,8 @@ impl Daemon {
     }
 
     pub(super) async fn list(&self) -> Result<Vec<String>, String> {
-        let answer = match self.call("/VolumeDriver.List", &json!({})).await {
-            Reply::Ok(answer) => answer,
+        let (answer, memory) = match self.call("/VolumeDriver.List", &json!({})).await {
+            Reply::Ok(answer, memory) => (answer, memory),
             Reply::Err(text) => return Err(text),
             Reply::Nothing { .. } => return Err("no answer".to_owned()),
         };
@@ -247,7 +247,7 @@ impl Daemon {
         let names = names.filter_map(|volume| volume.get("Name").and_then(Value::as_str));
         let names: Vec<String> = names.map(str::to_owned).collect();
         for name in &names {
-            self.learns(name);
+            self.learns(name, &memory);
         }
         Ok(names)
     }

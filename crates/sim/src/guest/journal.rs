@@ -41,6 +41,8 @@ pub(crate) struct RootDisk(Arc<Mutex<Root>>);
 struct Root {
     files: Files,
     full: bool,
+    /// How often it has been.
+    fulls: u64,
     /// Writes until one is torn.
     tear: Option<u64>,
     writes: u64,
@@ -54,7 +56,10 @@ impl RootDisk {
     pub(crate) fn fault(&self, fault: JournalFault) {
         let mut root = self.root();
         match fault {
-            JournalFault::Full(full) => root.full = full,
+            JournalFault::Full(full) => {
+                root.full = full;
+                root.fulls += u64::from(full);
+            }
             JournalFault::Tear(after) => root.tear = Some(after),
             JournalFault::Damage => {
                 if let Some(last) = root.files.held.as_mut().and_then(|held| held.last_mut()) {
@@ -70,8 +75,10 @@ impl RootDisk {
         root.tear = None;
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.root().full
+    /// Whether it has room, and after how many times without: twice the same is room all the while.
+    pub(crate) fn room(&self) -> Option<u64> {
+        let root = self.root();
+        (!root.full).then_some(root.fulls)
     }
 
     /// Writes made so far.

@@ -47,6 +47,11 @@ impl Life {
         self.dead.is_cancelled()
     }
 
+    /// Cancelled when it is over.
+    pub(crate) fn dead(&self) -> CancellationToken {
+        self.dead.clone()
+    }
+
     /// Returns when it is over.
     pub(crate) async fn over(&self) {
         self.dead.cancelled().await;

@@ -388,9 +388,9 @@ impl Guest {
         self.inner.root.fault(fault);
     }
 
-    /// Whether the guest's own disk is full.
-    pub(crate) fn disk_is_full(&self) -> bool {
-        self.inner.root.is_full()
+    /// Whether the guest's own disk has room, and after how many times without.
+    pub(crate) fn room(&self) -> Option<u64> {
+        self.inner.root.room()
     }
 
     /// Writes of the journal so far.
