@@ -134,9 +134,10 @@ pub fn deadline_of(metadata: &MetadataMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
     use vdvs_domain::access::{Denied, Fault};
     use vdvs_domain::error::{Holder, full_name};
-    use vdvs_domain::{Capacity, DatastoreName, Epoch, GroupName, Timestamp, VolumeName};
+    use vdvs_domain::{Capacity, DatastoreName, Epoch, GroupName, Timestamp, VolumeId, VolumeName};
 
     use super::*;
 
@@ -156,6 +157,10 @@ mod tests {
             Error::VolumeNotFound {
                 address: "v".into(),
                 looked_on: "vsanDatastore".into(),
+            },
+            Error::AnotherVolume {
+                name: name.clone(),
+                meant: VolumeId::new(Uuid::from_u128(1)),
             },
             Error::AlreadyExists {
                 name: name.clone(),

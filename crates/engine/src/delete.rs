@@ -50,10 +50,8 @@ impl Inner {
         }
         let stored = self.find(caller, address).await?;
         if let Some(meant) = meant.filter(|meant| *meant != stored.record.id) {
-            return Err(Error::VolumeNotFound {
-                address: format!("{address} (id {meant}; the name is another volume's now)"),
-                looked_on: stored.place.ds.to_string(),
-            });
+            let name = stored.name();
+            return Err(Error::AnotherVolume { name, meant });
         }
         let open = self.usable(caller, &stored.place.ds).await?;
         access::decide(&open.rules.access, &caller.access(), Verb::Delete, &open.ds)?;

@@ -97,7 +97,7 @@ impl Engine {
     /// Removes a volume that nobody holds. `meant`: this one and no other, whoever bears the name by now.
     ///
     /// # Errors
-    /// Denials, [`Error::InUse`], [`Error::VolumeNotFound`], also where the name is another volume's than the one meant.
+    /// Denials, [`Error::InUse`], [`Error::VolumeNotFound`]; [`Error::AnotherVolume`] bears the name by now.
     pub async fn delete(
         &self,
         caller: &Caller,

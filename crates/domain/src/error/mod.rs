@@ -34,6 +34,17 @@ pub enum Error {
         /// The datastores, comma-separated.
         looked_on: String,
     },
+    /// The name leads to another volume than the one that is meant.
+    #[error(
+        "Volume {name} with id {meant} not found, nothing was removed: another volume has that name by now; \
+         docker volume inspect {name} shows it, docker volume rm {name} removes it"
+    )]
+    AnotherVolume {
+        /// Full name.
+        name: VolumeAddress,
+        /// The one that is meant.
+        meant: VolumeId,
+    },
     /// The volume exists with other options.
     #[error("Volume {name} already exists with other options ({}); use it as it is, remove it first, or choose another name", .differences.join("; "))]
     AlreadyExists {
@@ -409,7 +420,7 @@ impl Error {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::VolumeNotFound { .. } => ErrorKind::NotFound,
+            Self::VolumeNotFound { .. } | Self::AnotherVolume { .. } => ErrorKind::NotFound,
             Self::AlreadyExists { .. } => ErrorKind::AlreadyExists,
             Self::Name(_)
             | Self::Options(_)

@@ -49,7 +49,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    NotFound = 5, "NOT_FOUND", 3, false, "No volume of that name, after a fresh look at every datastore where it could be; or no such vmgroup, VM, privilege or policy.";
+    NotFound = 5, "NOT_FOUND", 3, false, "No volume of that name, after a fresh look at every datastore where it could be, or another one than is meant; or no such vmgroup, VM, privilege or policy.";
     AlreadyExists = 6, "ALREADY_EXISTS", 4, false, "A volume of that name exists with other options; or a vmgroup, member, privilege or policy exists already.";
     InvalidArgument = 3, "INVALID_ARGUMENT", 2, false, "A name, size, option or message that is malformed.";
     PermissionDenied = 7, "PERMISSION_DENIED", 5, false, "The caller's vmgroup may not do this on that datastore.";

@@ -170,6 +170,26 @@ async fn a_deleted_volume_leaves_nothing_and_its_name_is_free() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_means_a_volume_that_is_gone_is_told_whose_the_name_is_and_what_to_do() {
+    let lab = Lab::new();
+    let meant = lab.create(1, "db").await.id;
+    lab.try_delete(1, 5, "db").await.unwrap();
+    let other = lab.create(1, "db").await.id;
+    let (caller, call, address) = (lab.caller(1), call(6), volume("db"));
+    let removed = lab.engine.delete(&caller, &call, &address, Some(meant));
+    let err = removed.await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::NotFound);
+    assert_eq!(
+        err.to_string(),
+        format!(
+            "Volume db@ds with id {meant} not found, nothing was removed: another volume has that name by now; \
+             docker volume inspect db@ds shows it, docker volume rm db@ds removes it"
+        )
+    );
+    assert_eq!(lab.get(1, "db").await.unwrap().id, other);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attached_volume_is_not_deleted() {
     let lab = Lab::new();
     lab.create(1, "db").await;
