@@ -7,7 +7,7 @@
 //! | `vanished-disk` | the owner runs without the disk | the volume is free |
 //! | `moved-owner` | the owner runs here, and its record names another host | the record names this one |
 //! | `foreign-disk` | a VM has a disk whose record does not name it | off: taken out before the VM can boot. Running: its guest is told, and the disk is taken out unless the host sees it in use; then it stays and is reported. Suspended: it stays |
-//! | `unknown-disk` | a VM has a disk below `dockvols` that has no record | reported. The VM is off and there is no such disk any more, its volume having been removed while this host was away: taken out, since it keeps the VM from starting |
+//! | `unknown-disk` | a VM has a disk below `dockvols` that has no record | reported. There is no such disk any more, its volume having been removed while this host was away. Off: taken out, since it keeps the VM from starting. Running: taken out unless the host sees it in use; then it stays and is reported. Suspended: it stays |
 //!
 //! A repair looks again under the volume's key before it acts, and leaves a row in the audit that begins with the name.
 //! The device list is the truth about what is attached; the record is the truth about whose it is.
@@ -20,14 +20,14 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use vdvs_domain::ownership::Event;
-use vdvs_domain::{Error, VmId};
+use vdvs_domain::{DatastoreName, Error, VmId};
 
 use crate::api::Actor;
 use crate::inner::{Inner, locked, unavailable};
 use crate::keyed::Key;
 use crate::layout::{self, Place};
 use crate::plan::OwnerState;
-use crate::ports::{DiskPath, HostError, Power, Vm};
+use crate::ports::{Detached, DiskPath, HostError, Power, StorageError, Vm};
 use crate::records::{Change, Stored};
 use crate::release::Taken;
 
@@ -252,24 +252,52 @@ impl Inner {
         Ok(None)
     }
 
-    /// *unknown-disk*: it has no record.
+    /// *unknown-disk*: it has no record. Where there is no disk either, its volume was removed while this host was away
+    /// and the lock had lapsed. Nothing attaches a disk that is not there, so under the VM's key this is never one that
+    /// is about to be the VM's; a datastore that cannot be looked at says nothing.
     async fn take_out_if_gone(&self, vm: &Vm, place: &Place) -> Result<Option<String>, Error> {
-        let odd = Some("unknown-disk: it has no record".to_owned());
+        let odd = |why: &str| Ok(Some(format!("unknown-disk: it has no record{why}")));
         let _queue = self.keys.hold(Key::Vm(vm.id.clone()), "take out").await;
-        if self.owner_state(&vm.id).await? != OwnerState::Here(Power::Off) {
-            return Ok(odd);
+        let state = self.owner_state(&vm.id).await?;
+        // Before the disk is looked for and after its record was: neither is missed where all is out of sight.
+        let ours = self
+            .answering(&place.ds, self.shows_ours(&place.ds))
+            .await?;
+        let there = self.answering(&place.ds, self.disk_is_there(place)).await?;
+        if there {
+            return odd("");
         }
-        let disk = place.disk();
-        let looked = self.ports.datastores.stat_disk(&place.ds, &disk.path);
-        let looked = looked.await.map_err(|why| unavailable(&place.ds, &why));
-        if looked?.is_some() {
-            return Ok(odd);
+        let how = match state {
+            OwnerState::Here(Power::Off) => "which is off",
+            OwnerState::Here(Power::On | Power::Suspended) if !ours => {
+                return odd(
+                    "; neither is its disk there, but nothing of ours is on its datastore now",
+                );
+            }
+            OwnerState::Here(Power::On) => "which runs",
+            OwnerState::Here(Power::Suspended) => {
+                return odd(
+                    " and the disk is gone, but its VM is suspended; it goes when that is off",
+                );
+            }
+            OwnerState::NotHere | OwnerState::None => return Ok(None),
+        };
+        let (disk, deadline) = (place.disk(), self.host_deadline());
+        match self.ports.host.detach(&vm.id, &disk, deadline).await {
+            Ok(Detached::Removed) => {}
+            // It left the VM as its volume was removed, after the list of disks that this look began with.
+            Ok(Detached::WasAbsent) => return Ok(None),
+            Err(HostError::Busy) => {
+                return odd(
+                    " and the disk is gone, but its VM uses it; stop what uses it there, or power the VM off",
+                );
+            }
+            Err(why) => {
+                return Err(host_failed("take a disk that is gone out of a VM")(why));
+            }
         }
-        let deadline = self.host_deadline();
-        let taken = self.ports.host.detach(&vm.id, &disk, deadline).await;
-        taken.map_err(host_failed("take a disk that is gone out of a VM"))?;
         let detail = format!(
-            "unknown-disk: taken out of VM {}, which is off; the disk is gone",
+            "unknown-disk: taken out of VM {}, {how}; the disk is gone",
             vm.name
         );
         self.audit(
@@ -281,6 +309,17 @@ impl Inner {
         )
         .await;
         Ok(None)
+    }
+
+    /// Whether a marker is there, which every datastore of ours keeps for ever. An export whose file system is not
+    /// mounted on its server looks empty, and what running VMs have of it is alive when it is back.
+    async fn shows_ours(&self, ds: &DatastoreName) -> Result<bool, Error> {
+        let (store, own) = (&self.ports.datastores, layout::own_dir());
+        match store.read_dir_starting(ds, &own, layout::MARKER).await {
+            Ok(markers) => Ok(!markers.is_empty()),
+            Err(StorageError::NotFound(_)) => Ok(false),
+            Err(why) => Err(unavailable(ds, &why)),
+        }
     }
 
     /// *foreign-disk*: another VM's, or nobody's. Also while something is under way with its owner: nothing of that

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use vdvs_domain::{Epoch, ErrorKind, Ownership};
 use vdvs_engine::api::Notice;
-use vdvs_engine::ports::Power;
+use vdvs_engine::ports::{DiskPath, Power};
 use vdvs_host_sim::{Fault, When};
 
 use crate::hosts::Two;
@@ -294,16 +294,21 @@ async fn a_vm_that_booted_with_anothers_disk_gives_it_back_though_something_is_u
     two.expect_taken_out("foreign-disk: taken out of VM vm1, which runs");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_vm_starts_whose_former_volume_was_removed_while_its_host_was_away() {
-    let mut two = Two::new();
-    two.held(&[]).await;
-    two.crash_near();
+/// Another host's VM attaches the volume `db` of `vm1`, gives it back and removes it.
+async fn removes_it_from_afar(two: &Two) {
     let got = two.attach_far(1, WAIT).await.unwrap();
     two.detach_far(1, &got).await;
     let (caller, gone) = (two.far_caller(1), call(rand_request()));
     let removed = two.far.delete(&caller, &gone, &volume("db"), None).await;
     removed.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_starts_whose_former_volume_was_removed_while_its_host_was_away() {
+    let mut two = Two::new();
+    two.held(&[]).await;
+    two.crash_near();
+    removes_it_from_afar(&two).await;
     let vm = two.near.vms[0].clone();
     assert!(
         !two.near.world.power(&vm, Power::On),
@@ -316,4 +321,158 @@ async fn a_vm_starts_whose_former_volume_was_removed_while_its_host_was_away() {
     .await;
     assert!(two.near.world.devices(&vm).is_empty());
     two.expect_taken_out("unknown-disk: taken out of VM vm1, which is off");
+}
+
+/// `vm1` has the volume `db` in its configuration, whose disk another host removed when the locks of this one had
+/// lapsed. This one is still cut off.
+async fn cut_off_with_a_removed_volume() -> Two {
+    let two = Two::new();
+    two.held(&[]).await;
+    two.near.world.set_lapse(Duration::from_secs(8));
+    let (host, storage) = (two.near.host, ds("ds"));
+    two.near.world.cut_off_from(host, &storage, true);
+    two.near.world.reach(host, &storage, false);
+    removes_it_from_afar(&two).await;
+    assert_eq!(two.near.world.devices(&two.near.vms[0]).len(), 1);
+    two
+}
+
+fn is_back(two: &Two) {
+    let (host, storage) = (two.near.host, ds("ds"));
+    two.near.world.reach(host, &storage, true);
+    two.near.world.cut_off_from(host, &storage, false);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_vm_loses_the_dead_entry_of_a_volume_that_was_removed_while_its_host_was_cut_off()
+{
+    let two = cut_off_with_a_removed_volume().await;
+    let vm = two.near.vms[0].clone();
+    two.near.engine.sweep().await;
+    assert_eq!(
+        two.near.world.devices(&vm).len(),
+        1,
+        "what cannot be looked at is not gone"
+    );
+    is_back(&two);
+    until("the dead entry is gone", async || {
+        two.near.world.devices(&vm).is_empty()
+    })
+    .await;
+    assert_eq!(two.near.world.power_of(&vm), Some(Power::On));
+    two.expect_taken_out("unknown-disk: taken out of VM vm1, which runs");
+    two.near.create(1, "db").await;
+    two.near.attach(1, "db").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_vm_keeps_the_dead_entry_of_a_removed_volume_until_it_is_off() {
+    let two = cut_off_with_a_removed_volume().await;
+    let vm = two.near.vms[0].clone();
+    assert!(two.near.world.power(&vm, Power::Suspended));
+    is_back(&two);
+    until("it is said", async || {
+        said(&two.near).await.contains("it goes when that is off")
+    })
+    .await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(two.near.world.devices(&vm).len(), 1);
+    assert!(
+        !two.near.world.power(&vm, Power::On),
+        "a disk that is gone keeps it from being resumed"
+    );
+    assert!(two.near.world.power(&vm, Power::Off));
+    until("the dead entry is gone", async || {
+        two.near.world.devices(&vm).is_empty()
+    })
+    .await;
+    two.expect_taken_out("unknown-disk: taken out of VM vm1, which is off");
+}
+
+/// What is said of disks that no record explains.
+async fn said(lab: &Lab) -> String {
+    let warnings = lab.engine.admin_status().await.unwrap().warnings;
+    let unknown = warnings.iter().filter(|w| w.contains("unknown-disk"));
+    unknown.cloned().collect::<Vec<_>>().join("\n")
+}
+
+/// A volume's disk in the configuration of `vm1`, which runs; neither record nor disk is there.
+async fn without_record_and_disk() -> (Lab, DiskPath) {
+    let lab = Lab::new();
+    let made = lab.create(1, "db").await;
+    lab.try_delete(1, rand_request(), "db").await.unwrap();
+    lab.world.plug_disk(&lab.vms[0], &disk(&made));
+    (lab, disk(&made))
+}
+
+fn taken_out(lab: &Lab) -> usize {
+    let audit = lab.world.audit(lab.host);
+    audit.iter().filter(|e| e.verb == "take out").count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_entry_that_the_guest_uses_stays_until_it_lets_go() {
+    let (lab, gone) = without_record_and_disk().await;
+    lab.world.use_disk(&lab.vms[0], &gone, true);
+    lab.engine.sweep().await;
+    assert_eq!(lab.world.devices(&lab.vms[0]).len(), 1);
+    let odd = said(&lab).await;
+    assert!(
+        odd.contains("stop what uses it there, or power the VM off"),
+        "{odd}"
+    );
+    assert_eq!(taken_out(&lab), 0);
+    lab.world.use_disk(&lab.vms[0], &gone, false);
+    lab.engine.sweep().await;
+    assert!(lab.world.devices(&lab.vms[0]).is_empty());
+    assert_eq!((said(&lab).await.as_str(), taken_out(&lab)), ("", 1));
+}
+
+/// An export whose file system is not mounted on its server is empty, and everything on it is back with that.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_taken_out_of_a_running_vm_while_its_datastore_shows_nothing_of_ours() {
+    let (lab, _) = without_record_and_disk().await;
+    let marker = "dockvols/.vdvs/datastore.json";
+    let bytes = lab.world.file(&ds("ds"), marker).unwrap();
+    lab.world.lose_file(&ds("ds"), marker);
+    lab.engine.sweep().await;
+    assert_eq!(lab.world.devices(&lab.vms[0]).len(), 1);
+    let odd = said(&lab).await;
+    assert!(
+        odd.contains("nothing of ours is on its datastore now"),
+        "{odd}"
+    );
+    lab.world.put_file(&ds("ds"), marker, &bytes);
+    lab.engine.sweep().await;
+    assert!(lab.world.devices(&lab.vms[0]).is_empty());
+    assert_eq!((said(&lab).await.as_str(), taken_out(&lab)), ("", 1));
+}
+
+/// A look begins with a list of disks that may be old when the look is over.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_left_its_vm_and_was_removed_during_a_look_is_neither_odd_nor_taken_out() {
+    let (lab, gone) = without_record_and_disk().await;
+    let slow = Fault::Slow(Duration::from_secs(1));
+    lab.session.plan_at("stat_disk", slow);
+    let leaves = async {
+        sleep(Duration::from_millis(500)).await;
+        lab.world.pull_disk(&lab.vms[0], &gone);
+    };
+    tokio::join!(lab.engine.sweep(), leaves);
+    assert_eq!((said(&lab).await.as_str(), taken_out(&lab)), ("", 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_without_a_record_stays_in_a_running_vm_while_its_file_is_there() {
+    let lab = Lab::new();
+    let made = lab.create(1, "db").await;
+    lab.attach(1, "db").await;
+    let slot = |f: &String| f.contains(&format!("db.{}.vdvs.", made.id.id8()));
+    for file in lab.world.files(&ds("ds")).into_iter().filter(slot) {
+        lab.world.lose_file(&ds("ds"), &file);
+    }
+    lab.engine.sweep().await;
+    assert_eq!(lab.world.writers(&disk(&made)), ["vm1"]);
+    let odd = said(&lab).await;
+    assert!(odd.ends_with("it has no record"), "{odd}");
 }
