@@ -154,7 +154,8 @@ kinds! {
     UnknownDisk "unknown-disk" Data {
         "a VM has a disk below dockvols that belongs to no volume",
         "nobody can use it, and deleting the VM deletes it",
-        Person: "find out whose it is; vdvs fsck makes a record of a disk that lost its own"
+        Person: "find out whose it is; vdvs fsck makes a record of a disk that lost its own; \
+                 one that is gone leaves its VM by itself"
     }
     UnfinishedOperation "unfinished-operation" Warning {
         "something was begun with the volume, and nobody is at it any more",
