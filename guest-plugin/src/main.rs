@@ -259,8 +259,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         .await
         .context("take over what is mounted")?;
     let listener = bind(&settings.socket, group)?;
-    // What was left of before is being asked about when the first request comes.
-    volumes.follow();
     let server = Server::new(volumes.clone());
     let serving = tasks.spawn(server.serve(listener, stop.clone()));
     info!(socket = %settings.socket.display(), agent = %settings.agent, "ready");

@@ -68,8 +68,19 @@ impl Server {
         })
     }
 
-    /// Serves until `stop`, then lets requests under way end. Whoever cannot wait for them drops the future.
-    pub async fn serve(self: Arc<Self>, listener: UnixListener, stop: CancellationToken) {
+    /// Follows the agent and the clock, and serves until `stop`, then lets requests under way end. Whoever cannot wait
+    /// for them drops the future. In this order: what was left of before is being asked about when the first request
+    /// comes, which may wait in the socket already.
+    pub fn serve(
+        self: Arc<Self>,
+        listener: UnixListener,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self.volumes.follow();
+        self.accept_all(listener, stop)
+    }
+
+    async fn accept_all(self: Arc<Self>, listener: UnixListener, stop: CancellationToken) {
         let tracker = TaskTracker::new();
         let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {

@@ -79,7 +79,6 @@ impl Guest {
         let volumes = volumes.await.unwrap();
         let group = getgid().as_raw();
         let listener = bind(&self.folder.path().join("vsphere.sock"), group).unwrap();
-        volumes.follow();
         let server = Server::new(volumes.clone());
         let serving = TaskTracker::new().spawn(server.serve(listener, stop.clone()));
         self.plugin = Some(Plugin {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Duration, Instant, timeout};
 use tokio_util::task::TaskTracker;
 use vdvs_blockdev::fake::Call;
@@ -10,6 +12,7 @@ use vdvs_domain::{Epoch, FsType};
 
 use super::{Guest, none, place};
 use crate::agent::{Agent, Notice};
+use crate::docker::Server;
 use crate::journal::Stage;
 
 #[tokio::test(start_paused = true)]
@@ -73,6 +76,33 @@ async fn after_a_restart_of_the_vm_a_volume_is_removed_at_once() {
     guest.volumes().follow();
     guest.volumes().remove("v").await.unwrap();
     assert!(!guest.is_attached_here("v") && guest.held("v").is_none());
+}
+
+/// Docker has asked before anything serves: the socket is there, and its request waits in it.
+#[tokio::test(start_paused = true)]
+async fn what_was_left_of_before_is_asked_about_before_the_first_request_is_served() {
+    let mut guest = Guest::new().await;
+    guest.agent.add("v", &none());
+    guest.mount("v", "b").await;
+    guest.devices.power_cut();
+    guest.restart().await;
+    let socket = guest.folder.path().join("vsphere.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut docker = UnixStream::connect(&socket).await.unwrap();
+    let body = "{\"Name\":\"v\"}";
+    let request = format!(
+        "POST /VolumeDriver.Remove HTTP/1.1\r\nHost: \r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    docker.write_all(request.as_bytes()).await.unwrap();
+    let server = Server::new(guest.volumes().clone());
+    let serving = TaskTracker::new().spawn(server.serve(listener, guest.stop.clone()));
+    let mut reply = String::new();
+    docker.read_to_string(&mut reply).await.unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
+    assert!(guest.agent.volume("v").is_none());
+    guest.stop.cancel();
+    serving.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
