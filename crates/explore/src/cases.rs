@@ -248,22 +248,44 @@ fn swaps() -> Vec<Case> {
                 .from_value(4)
                 .knowing(&[Some(3), Some(4), None]),
         ),
-        Case::swap("two writers, two changes each", Writers::new(2).changing(2)),
+        Case::swap(
+            "two writers, who know a value and a dead writer's slot above it",
+            Writers::new(2)
+                .from_value(4)
+                .from_torn(5)
+                .knowing(&[Some(4), Some(5)]),
+        ),
+        Case::swap(
+            "two writers, two changes each",
+            Writers::new(2).changing(&[2, 2]),
+        ),
         Case::swap(
             "two writers who know the slot, two changes each",
             Writers::new(2)
-                .changing(2)
+                .changing(&[2, 2])
                 .from_value(4)
                 .knowing(&[Some(4), Some(4)]),
         ),
         Case::swap(
             "two writers, one of whom knows the slot, two changes each",
             Writers::new(2)
-                .changing(2)
+                .changing(&[2, 2])
                 .from_value(4)
                 .knowing(&[Some(4), None]),
         ),
+        Case::swap(
+            "two writers of no file who come late to what a third changes twice",
+            Writers::new(3).changing(&[1, 2, 1]),
+        ),
     ]
+}
+
+/// One may sleep with its slot made, another before it makes the same one.
+fn late_to_two_changes() -> Writers {
+    Writers::new(3)
+        .changing(&[1, 2, 1])
+        .from_value(4)
+        .knowing(&[Some(4), Some(4), Some(4)])
 }
 
 fn owners() -> Vec<Case> {
@@ -311,6 +333,10 @@ fn owners() -> Vec<Case> {
 #[must_use]
 pub fn large() -> Vec<Case> {
     vec![
+        Case::swap(
+            "two writers who come late to what a third changes twice",
+            late_to_two_changes(),
+        ),
         Case::owner(
             "one VM gives back, the other waits; one death",
             dying(handover()),
@@ -342,12 +368,24 @@ pub fn mistakes() -> Vec<Case> {
     };
     vec![
         Case::swap(
+            "a read that does not list again what it passed over",
+            Writers::new(3).changing(&[1, 2, 1]).blind(Blind::Again),
+        ),
+        Case::swap(
             "swap without its second look",
             Writers::new(3).blind(Blind::Second),
         ),
         Case::swap(
             "swap without its third look",
             Writers::new(3).blind(Blind::Third),
+        ),
+        Case::swap(
+            "swap whose third look does not ask for its base",
+            late_to_two_changes().blind(Blind::Base),
+        ),
+        Case::swap(
+            "swap of no file whose third look does not list",
+            Writers::new(3).changing(&[1, 2, 1]).blind(Blind::Base),
         ),
         Case::swap(
             "pruning without looking below",

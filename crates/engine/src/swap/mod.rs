@@ -9,17 +9,22 @@
 //! 4. **looks a third time**: a higher slot means that a writer may have passed its second look before our bytes were
 //!    there: `Unknown`. Our value may be current, and may still be replaced by one that never saw it. Only another
 //!    swap settles that, so after `Unknown` nobody takes his own value for acknowledged because he can read it;
+//!    **and asks whether its base is still there**: while it slept, others may have gone on above its empty slot and
+//!    removed that one, and a writer that slept even longer may have made it anew; our bytes are then below the value;
 //! 5. removes older slots, lowest first.
 //!
 //! **Looking without listing.** A folder may hold tens of thousands of files, so whoever knows that slot `n` was the
 //! value once asks two names instead: `n + 1` is not there, and *then* `n` still is, whole. Together they mean that no
 //! higher slot was there at the first look: slots are made one after the other, so a higher one had `n + 1` before it,
-//! and whoever removed that removed `n` first. (A writer that slept may make slot `n` anew after it was removed, but
-//! its second look fails for ever, so such a slot is never whole.) In any other case the folder is listed.
+//! and whoever removed that removed `n` first. A writer that slept may make slot `n` anew after it was removed; its
+//! second look fails for ever, so such a slot is empty, unless one that had passed that look before writes into it. He
+//! learns it at his third look: whoever removed his slot had removed the base below it, and that is never whole again.
+//! Who has no base lists. So nobody *knows* such a slot as the value. In any other case the folder is listed, and where the
+//! highest slot is not whole, all are read upwards and it is listed again.
 //!
 //! No lock files, no leases, no rename. A writer may die anywhere: its slot is then empty or torn and is passed over.
-//! The search over all interleavings of three writers in `search` runs this very code, and shows that leaving
-//! out either look loses an acknowledged value.
+//! The searches over all interleavings of three writers, in `search` and in the crate `vdvs-explore`, run this very
+//! code, and show that leaving out any look loses an acknowledged value.
 
 pub(crate) mod frame;
 #[cfg(test)]
@@ -140,10 +145,18 @@ impl SharedFile {
 
     /// The file's value now.
     pub(crate) async fn read(&self, store: &dyn Datastores) -> Result<Seen, StorageError> {
+        self.read_with_slots(store).await.map(|(_, seen)| seen)
+    }
+
+    /// The same, with all slots there are.
+    async fn read_with_slots(
+        &self,
+        store: &dyn Datastores,
+    ) -> Result<(Vec<u64>, Seen), StorageError> {
         for _ in 0..READ_ATTEMPTS {
             let slots = self.slots(store).await?;
             if let Some(seen) = self.newest_of(store, &slots).await? {
-                return Ok(seen);
+                return Ok((slots, seen));
             }
             // Pruned: there is a newer value than this listing knows.
         }
@@ -199,31 +212,41 @@ impl SharedFile {
         }
     }
 
-    /// The newest value in these slots; none when one of them is there no more.
+    /// The value in these slots; none when they are not the file's any more.
+    ///
+    /// A slot that is not whole may be one that was removed and made anew since it was listed, and then the value is
+    /// above it. Read upwards, each such slot has the one that it was removed for above it; the highest has none, unless
+    /// another listing shows it.
     async fn newest_of(
         &self,
         store: &dyn Datastores,
         slots: &[u64],
     ) -> Result<Option<Seen>, StorageError> {
-        let highest = slots.last().copied().unwrap_or(0);
-        for seq in slots.iter().rev() {
+        let Some(highest) = slots.last().copied() else {
+            return Ok(Some(Seen::nothing()));
+        };
+        let whole = |seq, bytes| Seen {
+            seq,
+            highest,
+            bytes: Some(bytes),
+        };
+        match self.slot_bytes(store, highest).await? {
+            Some(bytes) if frame::is_whole(&bytes) => return Ok(Some(whole(highest, bytes))),
+            Some(_) => {}
+            None => return Ok(None),
+        }
+        let mut newest = Seen {
+            highest,
+            ..Seen::nothing()
+        };
+        for seq in slots {
             match self.slot_bytes(store, *seq).await? {
-                Some(bytes) if frame::is_whole(&bytes) => {
-                    return Ok(Some(Seen {
-                        seq: *seq,
-                        highest,
-                        bytes: Some(bytes),
-                    }));
-                }
+                Some(bytes) if frame::is_whole(&bytes) => newest = whole(*seq, bytes),
                 Some(_) => {}
                 None => return Ok(None),
             }
         }
-        Ok(Some(Seen {
-            seq: 0,
-            highest,
-            bytes: None,
-        }))
+        Ok((self.slots(store).await? == slots).then_some(newest))
     }
 
     /// Changes the file from what was `seen` to `bytes`, which must be a frame. An error means: not changed.
@@ -262,9 +285,9 @@ impl SharedFile {
             return Ok(Swapped::Unknown(Some(why)));
         }
         if looks.third {
-            match self.still(store, seq).await {
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok(Swapped::Unknown(None)),
+            match self.stands(store, seen, seq).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Swapped::Unknown(None)),
                 Err(why) => return Ok(Swapped::Unknown(Some(why))),
             }
         }
@@ -306,6 +329,25 @@ impl SharedFile {
             }
         }
         Ok(true)
+    }
+
+    /// The third look: nothing came after our slot `seq`, and it is the one that we made: it was never removed, for the
+    /// one that it is based on would have gone first.
+    async fn stands(
+        &self,
+        store: &dyn Datastores,
+        seen: &Seen,
+        seq: u64,
+    ) -> Result<bool, StorageError> {
+        if seen.seq == 0 {
+            return Ok(self.slots(store).await?.last() == Some(&seq));
+        }
+        if self.still(store, seq).await?.is_none() {
+            return Ok(false);
+        }
+        // Last: what was there now was there all the while.
+        let base = self.slot_bytes(store, seen.seq).await?;
+        Ok(base.is_some_and(|bytes| frame::is_whole(&bytes)))
     }
 
     /// Removes the slots below our whole one, lowest first: that no slot is missing above one that is there is what
@@ -352,10 +394,9 @@ impl SharedFile {
     /// Whether the file was begun and never had a value: no slot is whole, and none is missing from the first one on.
     /// Whoever makes a later value removes the slots before it, so of a file that had one the first is gone.
     pub(crate) async fn is_only_begun(&self, store: &dyn Datastores) -> Result<bool, StorageError> {
-        let slots = self.slots(store).await?;
+        let (slots, seen) = self.read_with_slots(store).await?;
         let unbroken = slots.iter().copied().zip(1..).all(|(slot, n)| slot == n);
-        let seen = self.newest_of(store, &slots).await?;
-        Ok(!slots.is_empty() && unbroken && seen.is_some_and(|seen| seen.seq == 0))
+        Ok(!slots.is_empty() && unbroken && seen.seq == 0)
     }
 
     /// Removes the file, lowest slot first, so that at no moment an older value shows. `false`: nothing was there.

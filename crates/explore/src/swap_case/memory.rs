@@ -20,6 +20,8 @@ pub(super) enum Phase {
     Made(u64),
     /// He wrote it.
     Wrote(u64),
+    /// He found it whole, with nothing after it.
+    Found,
     /// He is past his last look.
     Removing,
 }
@@ -32,6 +34,8 @@ pub(super) struct Writer {
     pub(super) phase: Phase,
     /// The files as they were when he read last: what a blind look shows him.
     pub(super) view: BTreeMap<u64, Vec<u8>>,
+    /// The slots as he listed them first in this read.
+    pub(super) listed: Option<Vec<u64>>,
     /// What was acknowledged when he began to read.
     begun: Option<u16>,
     ended: bool,
@@ -127,6 +131,7 @@ impl Shared {
             return;
         };
         writer.seen = knows;
+        writer.listed = None;
         let before = writer.begun.take().unwrap_or(0);
         memory.unseen |= before & !had;
     }

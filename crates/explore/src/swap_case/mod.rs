@@ -44,10 +44,14 @@ pub enum Blind {
     /// None.
     #[default]
     None,
+    /// The second listing of a read that passed over slots: nothing has changed.
+    Again,
     /// The one after the slot was made: nobody came between it and the reading.
     Second,
     /// The one after the slot was written: nobody made a later one.
     Third,
+    /// The same as to the base: it asks for the next slot only.
+    Base,
     /// The one before older slots are removed: there is only the one that was read.
     Below,
 }
@@ -55,10 +59,11 @@ pub enum Blind {
 /// What is searched: writers, their changes, and what there is at first.
 #[derive(Debug, Clone, Default)]
 pub struct Writers {
-    /// The slot each writer knows from before; none: he lists the folder. As many as there are writers.
+    /// The slot each writer knows from before; none: he lists the folder. As many as there are writers, as are the
+    /// changes.
     pub known: Vec<Option<u64>>,
     /// Changes each of them makes, one after the other.
-    pub changes: u8,
+    pub changes: Vec<u8>,
     /// Slots there are at first: whole with no change, or torn.
     pub start: Vec<(u64, bool)>,
     /// Which look is blind, of all of them.
@@ -71,7 +76,7 @@ impl Writers {
     pub fn new(writers: usize) -> Self {
         Self {
             known: vec![None; writers],
-            changes: 1,
+            changes: vec![1; writers],
             ..Self::default()
         }
     }
@@ -97,10 +102,10 @@ impl Writers {
         self
     }
 
-    /// Writers who make so many changes each.
+    /// Writers who make so many changes, in turn.
     #[must_use]
-    pub fn changing(mut self, times: u8) -> Self {
-        self.changes = times;
+    pub fn changing(mut self, times: &[u8]) -> Self {
+        self.changes = times.to_vec();
         self
     }
 
@@ -137,13 +142,12 @@ fn number(what: impl Hash) -> u64 {
     digest.finish()
 }
 
-/// Changes the file so many times; each change has its own bit. Who knows a slot goes on with the one he read or wrote
+/// Changes the file so many times; each change has its own bit, from the first on. Who knows a slot goes on with the one he read or wrote
 /// last, however long ago that was.
-async fn writer(store: Store, me: usize, changes: u8, mut known: Option<u64>) {
+async fn writer(store: Store, me: usize, first: u8, changes: u8, mut known: Option<u64>) {
     let file = file();
     for change in 0..changes {
-        let place = me * usize::from(changes) + usize::from(change);
-        let bit = 1u16.checked_shl(u32::try_from(place).unwrap_or(u32::MAX));
+        let bit = 1u16.checked_shl(u32::from(first + change));
         let bit = bit.expect("sixteen changes in all");
         store.0.begins(me, number((change, known)));
         let Ok(seen) = file.read_known(&store, known).await else {
@@ -186,9 +190,13 @@ impl Case for Writers {
 
     fn begin(&self) -> WritersRun {
         let shared = Shared::new(Memory::new(self.known.len(), &self.start));
-        let writers = self.known.iter().enumerate().map(|(me, known)| {
+        let mut first = 0;
+        let each = self.known.iter().zip(&self.changes).enumerate();
+        let writers = each.map(|(me, (known, changes))| {
             let store = Store(shared.clone(), self.blind);
-            Some(Box::pin(writer(store, me, self.changes, *known)) as Writer)
+            let writer = writer(store, me, first, *changes, *known);
+            first += changes;
+            Some(Box::pin(writer) as Writer)
         });
         let mut run = WritersRun {
             writers: writers.collect(),

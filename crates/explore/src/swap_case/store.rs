@@ -64,6 +64,8 @@ impl Store {
                 .chain(own(seq))
                 .collect(),
             (Phase::Wrote(seq), Blind::Third) => own(seq).into_iter().collect(),
+            (Phase::Wrote(seq), Blind::Base) => own(seq).into_iter().chain(own(seq + 1)).collect(),
+            (Phase::Found, Blind::Third | Blind::Base) => writer.view.clone(),
             (Phase::Removing, Blind::Below) => Files::new(),
             _ => files.clone(),
         }
@@ -92,7 +94,14 @@ impl Datastores for Store {
         let slots = self
             .step("lists the slots", |writer, files| {
                 let shown = self.shown(writer, files);
-                Ok(shown.into_keys().collect::<Vec<_>>())
+                if let Phase::Wrote(_) = writer.phase {
+                    writer.phase = Phase::Removing;
+                }
+                let now: Vec<u64> = shown.into_keys().collect();
+                Ok(match (writer.phase, self.1) {
+                    (Phase::Reading, Blind::Again) => writer.listed.get_or_insert(now).clone(),
+                    _ => now,
+                })
             })
             .await?;
         let entry = |seq| Entry {
@@ -148,9 +157,11 @@ impl Datastores for Store {
         let seq = slot(file);
         self.step(&format!("looks at slot {seq}"), |writer, files| {
             let shown = self.shown(writer, files).remove(&seq);
-            if writer.phase == Phase::Wrote(seq) {
-                writer.phase = Phase::Removing;
-            }
+            writer.phase = match writer.phase {
+                Phase::Wrote(own) if own == seq => Phase::Found,
+                Phase::Found => Phase::Removing,
+                other => other,
+            };
             shown.map_or_else(missing, Ok)
         })
         .await
