@@ -3,7 +3,8 @@
 //!
 //! A disk's UUID is made of its volume's id, and the volume's path carries the id's last digits: the volume is looked
 //! for by those, on every datastore, and its record's whole id compared. Most disks with such a UUID are the VMs' own;
-//! what was looked for once is remembered.
+//! what was looked for once is remembered, and a volume's place looked at again each time: without its record nobody
+//! could tell that the disk, which is not there, is alive elsewhere.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -57,6 +58,10 @@ impl Moved {
             .get(uuid)
             .filter(|(at, found)| found.is_some() || at.elapsed() < AGAIN)
             .cloned();
+        let known = match known {
+            Some((_, Some(original))) if is_over(catalog, &original).await => None,
+            other => other,
+        };
         let found = match known {
             Some((_, found)) => found,
             None => {
@@ -79,6 +84,23 @@ impl Moved {
             None => path,
         }
     }
+}
+
+/// Whether a disk that had moved is not the volume's any more: that has no record now, or a disk at its own place. What
+/// cannot be looked at is as it was.
+async fn is_over(catalog: &Catalog, original: &DiskPath) -> bool {
+    let disk = original.path.clone();
+    let look = move |folder: &Folder| stands_empty(folder, &disk).map(|empty| !empty);
+    let looked = catalog.run(&original.datastore, Instant::now() + LOOK, look);
+    looked.await.unwrap_or(false)
+}
+
+/// Whether a volume has a record and no disk at its place.
+fn stands_empty(folder: &Folder, disk: &DsPath) -> Result<bool, StorageError> {
+    let (dir, name) = disk.as_str().rsplit_once('/').unwrap_or_default();
+    let start = format!("{}.vdvs.", name.strip_suffix(".vmdk").unwrap_or(name));
+    let dir = DsPath::new(dir).map_err(|e| StorageError::Io(e.to_string()))?;
+    Ok(!folder.read_dir(&dir, &start)?.is_empty() && !folder.has_disk(disk)?)
 }
 
 /// The volume with a disk of this UUID whose own place is empty.
@@ -174,5 +196,25 @@ mod tests {
             Ok(None),
             "another volume's last digits"
         );
+    }
+
+    #[test]
+    fn a_moved_disk_is_the_volumes_no_more_without_a_record_or_with_a_disk_at_the_volumes_place() {
+        let dir = tempdir().unwrap();
+        let group = dir.path().join("dockvols/g");
+        create_dir_all(&group).unwrap();
+        let record = group.join("v.deadbeef.vdvs.7");
+        write(&record, "any").unwrap();
+        let folder = Folder {
+            name: DatastoreName::new("ds").unwrap(),
+            root: dir.path().to_owned(),
+        };
+        let disk = DsPath::new("dockvols/g/v.deadbeef.vmdk").unwrap();
+        assert_eq!(stands_empty(&folder, &disk), Ok(true));
+        write(group.join("v.deadbeef.vmdk"), "x").unwrap();
+        assert_eq!(stands_empty(&folder, &disk), Ok(false), "a disk");
+        remove_file(group.join("v.deadbeef.vmdk")).unwrap();
+        remove_file(&record).unwrap();
+        assert_eq!(stands_empty(&folder, &disk), Ok(false), "no record");
     }
 }
