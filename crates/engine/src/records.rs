@@ -12,7 +12,7 @@ use vdvs_domain::{
 
 use crate::inner::{Inner, unavailable};
 use crate::layout::{self, Found, Place};
-use crate::ports::StorageError;
+use crate::ports::{Entry, StorageError};
 use crate::swap::frame::{self, Kind};
 use crate::swap::{Seen, Swapped, slot_of};
 
@@ -79,6 +79,47 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
+    fn new(ds: &DatastoreName, group: GroupId) -> Self {
+        Self {
+            ds: ds.clone(),
+            group,
+            claims: BTreeSet::new(),
+            slots: BTreeMap::new(),
+            originals: BTreeSet::new(),
+        }
+    }
+
+    /// Adds what a listing shows.
+    fn add(&mut self, entries: Vec<Entry>) {
+        for entry in entries.into_iter().filter(|e| !e.is_dir) {
+            match layout::classify(&entry.name) {
+                Found::Claim(name) => drop(self.claims.insert(name)),
+                Found::RecordSlot(name, id8) => {
+                    let place = Place {
+                        ds: self.ds.clone(),
+                        folder: self.group,
+                        name,
+                        id8,
+                    };
+                    let seq = slot_of(&entry.name, &place.record().stem);
+                    self.slots.entry(place).or_default().extend(seq);
+                }
+                Found::Original(name) => drop(self.originals.insert(name)),
+                Found::Disk(..) | Found::Other => {}
+            }
+        }
+        for slots in self.slots.values_mut() {
+            slots.sort_unstable();
+            slots.dedup();
+        }
+    }
+
+    /// Whether there is a claim on a name of which there is no record.
+    fn has_claims_alone(&self) -> bool {
+        let recorded: BTreeSet<&VolumeName> = self.slots.keys().map(|place| &place.name).collect();
+        self.claims.iter().any(|name| !recorded.contains(name))
+    }
+
     /// Whether there is a volume, or the beginning of one.
     pub(crate) fn holds(&self, place: &Place) -> bool {
         let original = place.is_adopted() && self.originals.contains(&place.name);
@@ -307,43 +348,25 @@ impl Inner {
         Ok(claim.map_or(Claim::Torn, Claim::Of))
     }
 
-    /// What lies in a vmgroup's folder.
+    /// What lies in a vmgroup's folder. A large one is not read in one moment: of a record that is replaced meanwhile it
+    /// may show neither the old slot nor the new one, and then the claim seems to be alone. So where one is, the folder is
+    /// listed once more, and what either listing shows is there.
     pub(crate) async fn folder(&self, ds: &DatastoreName, group: GroupId) -> Result<Folder, Error> {
-        let dir = layout::group_dir(group);
-        let entries = match self.ports.datastores.read_dir(ds, &dir).await {
-            Ok(entries) => entries,
-            Err(StorageError::NotFound(_)) => Vec::new(),
-            Err(why) => return Err(unavailable(ds, &why)),
-        };
-        let mut folder = Folder {
-            ds: ds.clone(),
-            group,
-            claims: BTreeSet::new(),
-            slots: BTreeMap::new(),
-            originals: BTreeSet::new(),
-        };
-        let place = |name: VolumeName, id8: String| Place {
-            ds: ds.clone(),
-            folder: group,
-            name,
-            id8,
-        };
-        for entry in entries.into_iter().filter(|e| !e.is_dir) {
-            match layout::classify(&entry.name) {
-                Found::Claim(name) => drop(folder.claims.insert(name)),
-                Found::RecordSlot(name, id8) => {
-                    let place = place(name, id8);
-                    let seq = slot_of(&entry.name, &place.record().stem);
-                    folder.slots.entry(place).or_default().extend(seq);
-                }
-                Found::Original(name) => drop(folder.originals.insert(name)),
-                Found::Disk(..) | Found::Other => {}
-            }
-        }
-        for slots in folder.slots.values_mut() {
-            slots.sort_unstable();
+        let mut folder = Folder::new(ds, group);
+        folder.add(self.entries_of(ds, group).await?);
+        if folder.has_claims_alone() {
+            folder.add(self.entries_of(ds, group).await?);
         }
         Ok(folder)
+    }
+
+    async fn entries_of(&self, ds: &DatastoreName, group: GroupId) -> Result<Vec<Entry>, Error> {
+        let dir = layout::group_dir(group);
+        match self.ports.datastores.read_dir(ds, &dir).await {
+            Ok(entries) => Ok(entries),
+            Err(StorageError::NotFound(_)) => Ok(Vec::new()),
+            Err(why) => Err(unavailable(ds, &why)),
+        }
     }
 
     /// The vmgroups that have a folder on a datastore.

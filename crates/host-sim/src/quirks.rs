@@ -31,6 +31,12 @@ impl World {
         self.state().pace = (luck, most);
     }
 
+    /// Folders are listed in two parts, one after the other, as large ones are: what takes the place of something
+    /// meanwhile may be in the first, and what it replaced in the second.
+    pub fn list_in_parts(&self) {
+        self.state().lists_in_parts = true;
+    }
+
     /// A host starts a VM by itself, so long after its own start; `None`: it does not any more.
     pub fn set_autostart(&self, host: HostId, vm: &VmId, after: Option<Duration>) {
         let mut state = self.state();

@@ -132,6 +132,8 @@ pub(crate) struct State {
     pub(crate) late: Vec<(Instant, Change)>,
     /// What calls take: luck, and the most in milliseconds.
     pub(crate) pace: (u64, u64),
+    /// Folders are listed in two parts, one after the other.
+    pub(crate) lists_in_parts: bool,
     pub(crate) observers: Observers,
 }
 

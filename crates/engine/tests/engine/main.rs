@@ -33,6 +33,7 @@ mod hosts_crashes;
 mod hosts_random;
 mod hosts_seen;
 mod left_behind;
+mod listings;
 mod mistakes;
 mod moving;
 mod moving_vms;
