@@ -26,7 +26,7 @@ use vdvs_domain::{DatastoreName, Error, GroupId, VolumeId};
 
 use crate::inner::{Inner, locked, unavailable};
 use crate::keyed::Key;
-use crate::layout;
+use crate::layout::{self, Place};
 use crate::ledger_sift::Sifts;
 use crate::swap::Swapped;
 use crate::swap::frame::{self, Kind};
@@ -110,6 +110,13 @@ impl Ledger {
     pub(crate) fn used(&self) -> u64 {
         let bytes = self.entries.values();
         bytes.fold(0u64, |sum, bytes| sum.saturating_add(*bytes))
+    }
+
+    /// What the volume at a place takes.
+    pub(crate) fn bytes_of(&self, place: &Place) -> u64 {
+        let mut entries = self.entries.iter();
+        let its = entries.find(|(id, _)| id.id8() == place.id8);
+        its.map_or(0, |(_, bytes)| *bytes)
     }
 
     /// Makes one change; with it whether anything is different now.

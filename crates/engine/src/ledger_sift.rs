@@ -5,7 +5,7 @@
 //! | an entry whose volume has no record in the vmgroup | removed: the record came first, so it is gone |
 //! | a volume without an entry, also one of the original that nobody used yet | added, whatever the limit |
 //! | a volume whose making or removal nobody is at any more | finished or undone, and with it its entry |
-//! | a volume that somebody makes or removes | counted, and said: its room may come back |
+//! | a volume that somebody makes or removes, also one whose record went while it was looked for | counted, and said: its room may come back |
 //!
 //! The ledger is read first, then the records: a volume made in between cannot look like garbage. An entry added here
 //! for a volume that another host removes at that moment becomes garbage, which the next look removes. A volume on its
@@ -16,11 +16,12 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Mutex as Turn;
 use tokio::time::Instant;
-use vdvs_domain::{Error, GroupId, VolumeId, VolumeRecord};
+use vdvs_domain::{DatastoreName, Error, GroupId, VolumeId, VolumeRecord};
 
 use crate::index::Indexed;
 use crate::inner::{Inner, locked};
 use crate::keyed::Key;
+use crate::layout::Place;
 use crate::ledger::{At, Entry, Ledger};
 use crate::records::Stored;
 
@@ -77,7 +78,8 @@ impl Inner {
         let (ds, group) = (&at.0, at.1);
         let mut ledger = self.ledger(ds, group).await?;
         let volumes = self.indexed_on(ds).await?;
-        let mut changes = self.garbage(at, &ledger, &volumes).await?;
+        let unread = self.unread_on(ds).await?;
+        let mut changes = Self::garbage(at, &ledger, &volumes, &unread);
         for volume in volumes.iter().filter(|v| belongs(&v.record, group)) {
             if !ledger.entries.contains_key(&volume.record.id) {
                 changes.extend(self.entry_for(volume, group).await?);
@@ -108,6 +110,15 @@ impl Inner {
                 resolved = true;
             }
         }
+        for place in &unread {
+            match self.read_record(place).await {
+                Ok(Some(_)) => unsettled = unsettled.saturating_add(ledger.bytes_of(place)),
+                // It went after the ledger was read, and with it its entry.
+                Ok(None) => resolved = true,
+                // Damaged: it takes room.
+                Err(_) => {}
+            }
+        }
         let used = match resolved {
             // What was taken back has left the ledger.
             true => self.ledger(ds, group).await?.used(),
@@ -117,30 +128,28 @@ impl Inner {
         Ok(Sifted { used, settled })
     }
 
+    /// Where there are records that could not be read.
+    async fn unread_on(&self, ds: &DatastoreName) -> Result<Vec<Place>, Error> {
+        let mut unread = Vec::new();
+        for folder in self.groups_on(ds).await? {
+            unread.extend(self.index.unfinished(ds, folder).0);
+        }
+        Ok(unread)
+    }
+
     /// Entries that no record explains. A record that cannot be read is one: its volume takes room.
-    async fn garbage(
-        &self,
-        at: &At,
-        ledger: &Ledger,
-        volumes: &[Indexed],
-    ) -> Result<Vec<Entry>, Error> {
+    fn garbage(at: &At, ledger: &Ledger, volumes: &[Indexed], unread: &[Place]) -> Vec<Entry> {
         let (ds, group) = (&at.0, at.1);
         let of_group = volumes.iter().filter(|v| concerns(&v.record, group));
         let known: HashSet<VolumeId> = of_group.map(|v| v.record.id).collect();
-        let ids = ledger.entries.keys().copied();
-        let mut alone: Vec<VolumeId> = ids.filter(|id| !known.contains(id)).collect();
-        if alone.is_empty() {
-            return Ok(Vec::new());
-        }
-        for folder in self.groups_on(ds).await? {
-            let (unread, _) = self.index.unfinished(ds, folder);
-            alone.retain(|id| unread.iter().all(|place| place.id8 != id.id8()));
-        }
+        let is_alone =
+            |id: &VolumeId| !known.contains(id) && unread.iter().all(|p| p.id8 != id.id8());
         let removal = |volume: VolumeId| {
             tracing::info!(%volume, datastore = %ds, "a ledger entry without a volume is removed");
             Entry::Remove { volume }
         };
-        Ok(alone.into_iter().map(removal).collect())
+        let ids = ledger.entries.keys().copied();
+        ids.filter(is_alone).map(removal).collect()
     }
 
     /// The entry of a volume that has none, unless it is gone by now.

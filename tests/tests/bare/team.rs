@@ -1,6 +1,7 @@
 //! Several VMs, each with a plugin that runs inside it and really mounts, and an administrator at the command line.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -90,7 +91,17 @@ impl Bare {
     pub(crate) fn destroy(&mut self, vm: &str) -> Result<()> {
         ensure!(self.init(vm).is_err(), "{vm} is on");
         self.vms.retain(|name| name != vm);
-        fs::remove_dir_all(self.path().join("vms").join(vm))?;
+        let folder = self.path().join("vms").join(vm);
+        // The agent listens anew where a socket is gone, as long as the VM is there.
+        until_true(
+            SOON,
+            "the VM's folder is gone",
+            || match fs::remove_dir_all(&folder) {
+                Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => Ok(false),
+                Err(e) if e.kind() != ErrorKind::NotFound => Err(e.into()),
+                _ => Ok(true),
+            },
+        )?;
         let client = BlockingClient::new(&self.path().join("labhv.sock"));
         until_true(SOON, "the host forgets the VM", || {
             Ok(client.vms()?.iter().all(|known| known.name != vm))

@@ -330,6 +330,15 @@ fn creators_who_fail_keep_nobody_out() {
     }
 }
 
+/// Runs that once went wrong: a change of the ledger that was written too late, and room of a volume whose record went
+/// while it was looked for.
+#[test]
+fn creators_who_failed_once_keep_nobody_out_and_exceed_nothing() {
+    for (seed, fits) in [(213_982_367_869_782, 20), (245_190_894_002_129, 50)] {
+        paused(sixty_four(seed, fits, true));
+    }
+}
+
 /// One step of the long run.
 async fn step(three: &mut Three, dice: &mut Dice, requests: &mut JoinSet<()>, stores: &[&str]) {
     let n = dice.index(HOSTS * VMS_EACH);
