@@ -381,12 +381,17 @@ impl Volumes {
     /// Another VM waits: look at this one now, if its counts are old enough not to be believed blindly.
     async fn is_it_used(&self, volume: VolumeId) {
         let now = self.inner.ports.clock.now();
-        let due = {
+        let (due, unknown) = {
             let mut book = self.book();
             book.not_after(now);
-            book.due(now, self.limits().believe)
+            let unknown = !book.held.contains_key(&volume) && book.is_idle(volume);
+            (book.due(now, self.limits().believe), unknown)
         };
-        if due.contains(&volume) {
+        if unknown {
+            // Attached without our knowing, for a request whose caller had gone. Who waits for it shall not have to wait
+            // for the next inventory, or for a fence.
+            self.look_for_strays();
+        } else if due.contains(&volume) {
             drop(self.check(volume).ended().await);
         } else if self
             .book()

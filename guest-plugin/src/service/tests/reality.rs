@@ -238,6 +238,33 @@ async fn an_attachment_nobody_knows_of_goes_unless_it_is_in_use() {
     assert!(!guest.is_attached_here("stray"));
 }
 
+/// A request that arrives when its plugin is dead is carried out, and nobody has asked for an inventory since.
+#[tokio::test(start_paused = true)]
+async fn an_attachment_nobody_knows_of_is_given_up_within_a_second_when_another_vm_waits() {
+    let guest = Guest::new().await;
+    let stray = guest.agent.add("stray", &none());
+    guest.volumes().follow();
+    guest.pass(1).await;
+    let agent: &dyn Agent = guest.agent.as_ref();
+    let end = Instant::now() + Duration::from_secs(5);
+    agent.attach("stray", false, 0, end).await.unwrap();
+    guest.set_busy("stray", true);
+    let wanted = || Notice::Wanted {
+        volume: stray.id,
+        by_vm: "swarm02".into(),
+    };
+    guest.agent.notify(wanted()).await;
+    guest.pass(10).await;
+    assert!(guest.is_attached_here("stray"), "it is in use");
+    guest.set_busy("stray", false);
+    let begun = Instant::now();
+    guest.agent.notify(wanted()).await;
+    guest
+        .until("released", |g| !g.is_attached_here("stray"))
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_volume_that_left_is_not_taken_over_from_an_answer_given_before() {
     let guest = Guest::new().await;
