@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use vdvs_sim::guest::LinkFault;
 
 use crate::scene::Scene;
 
@@ -45,5 +46,29 @@ async fn a_late_unmount_of_a_volume_that_moved_on_changes_nothing() {
     scene.run(1, "new", &["volume"]).await.unwrap();
     sleep(Duration::from_secs(200)).await;
     assert!(scene.guests[1].runs("new"), "{}", scene.story());
+    scene.end(&["volume"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_late_request_of_a_dead_plugin_attached_is_given_up_within_a_second() {
+    let scene = Scene::new(11).await;
+    let guest = &scene.guests[0];
+    guest.create("volume", &[]).await.unwrap();
+    // More than the plugin asks until it dies.
+    guest.link(LinkFault::Late(Duration::from_secs(30)), 40);
+    let dying = async {
+        sleep(Duration::from_secs(2)).await;
+        guest.kill_plugin();
+        guest.link_again();
+        guest.start_plugin();
+    };
+    let (started, ()) = tokio::join!(scene.run(0, "old", &["volume"]), dying);
+    started.unwrap_err();
+    scene.until("it came", |s| s.disks(0) == 1).await;
+    // Its plugin looks by itself only when it has run for a minute.
+    let begun = Instant::now();
+    scene.run(1, "new", &["volume"]).await.unwrap();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}\n{}", scene.story());
     scene.end(&["volume"]).await;
 }
