@@ -9,6 +9,7 @@ use tracing::{debug, info};
 use vdvs_domain::suggest::did_you_mean;
 use vdvs_domain::{ErrorKind, FsType, VolumeAddress};
 
+use super::job::Kind;
 use super::mount::advise;
 use super::{Failure, Volumes};
 use crate::agent::{AgentError, Link, Silence};
@@ -155,32 +156,40 @@ impl Volumes {
         {
             drop(timeout_at(deadline, asking.ended()).await);
         }
-        let (counted, claims, lost) = {
-            let book = self.book();
-            let held = book.held.get(volume);
-            let counted: u64 = held.map_or(0, |held| {
-                held.counts
-                    .values()
-                    .map(|count| u64::from(count.count))
-                    .sum()
-            });
-            let lost = held.is_none_or(|held| held.stage == Stage::Lost);
-            (counted, book.claims(*volume), lost)
-        };
-        if lost {
-            return Ok(());
+        loop {
+            let (counted, claims, lost) = {
+                let book = self.book();
+                let held = book.held.get(volume);
+                let counted: u64 = held.map_or(0, |held| {
+                    held.counts
+                        .values()
+                        .map(|count| u64::from(count.count))
+                        .sum()
+                });
+                let lost = held.is_none_or(|held| held.stage == Stage::Lost);
+                (counted, book.claims(*volume), lost)
+            };
+            if lost {
+                return Ok(());
+            }
+            if counted > 0 || claims > 0 {
+                return Err(Failure::Said(format!(
+                    "Remove failure - volume is still mounted.  volume={name}, refcount={counted}"
+                )));
+            }
+            let job = self
+                .running(*volume)
+                .unwrap_or_else(|| self.take_down(*volume));
+            let kind = job.kind;
+            match timeout_at(deadline, job.ended()).await {
+                // It was only looked at.
+                Ok(_) if kind != Kind::TakeDown => {}
+                Ok(Err(stopped)) => {
+                    debug!(volume = name, why = %stopped.text, "still here; the agent will say what it thinks of a removal");
+                    return Ok(());
+                }
+                Ok(Ok(())) | Err(_) => return Ok(()),
+            }
         }
-        if counted > 0 || claims > 0 {
-            return Err(Failure::Said(format!(
-                "Remove failure - volume is still mounted.  volume={name}, refcount={counted}"
-            )));
-        }
-        let job = self
-            .running(*volume)
-            .unwrap_or_else(|| self.take_down(*volume));
-        if let Ok(Err(stopped)) = timeout_at(deadline, job.ended()).await {
-            debug!(volume = name, why = %stopped.text, "still here; the agent will say what it thinks of a removal");
-        }
-        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use vdvs_domain::ErrorKind;
 
 use super::{Guest, none, text};
 use crate::service::Failure;
+use crate::service::job::Kind;
 
 async fn answer(guest: &Guest, name: &str) -> &'static str {
     guest.volumes().get(name).await.unwrap().status.vdvs.answer
@@ -82,6 +83,24 @@ async fn a_removal_is_of_the_volume_that_bears_the_name_now_not_of_one_remembere
     guest.agent.set_away(true);
     let failure = guest.volumes().get("v").await.unwrap_err();
     assert!(matches!(failure, Failure::Unknown(_)), "{failure:?}");
+}
+
+/// A left-over of which somebody else in the plugin sees to it that it is none, and no more.
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_meets_somebody_who_only_looks_lets_the_left_over_go_itself() {
+    let guest = Guest::new().await;
+    let volume = guest.agent.add("v", &none());
+    guest.mount("v", "b").await;
+    guest.set_busy("v", true);
+    guest.unmount("v", "b").await;
+    guest.set_busy("v", false);
+    assert!(guest.is_attached_here("v"));
+    let looks = guest.volumes().start(volume.id, Kind::Check, |_, _| async {
+        sleep(Duration::from_secs(1)).await;
+        Ok(())
+    });
+    guest.volumes().remove("v").await.unwrap();
+    assert!(looks.ended().await.is_ok() && guest.agent.volume("v").is_none());
 }
 
 /// Removed elsewhere and made anew between the plugin's two questions.
