@@ -104,8 +104,15 @@ impl Libc {
     }
 }
 
-/// The C library to build with: musl, fetched if need be.
+/// The C library to build with: musl, fetched if need be, where there is a C compiler for it, which some crates want.
 pub(super) fn libc() -> Libc {
+    let compiler = format!("{ARCH}-linux-musl-gcc");
+    if !is_on_path(&compiler) {
+        println!(
+            "warning: no {compiler} (package musl-tools); static with this machine's C library instead"
+        );
+        return Libc::Gnu;
+    }
     let target = Libc::Musl.target();
     if has_target(&target) {
         return Libc::Musl;
@@ -118,6 +125,11 @@ pub(super) fn libc() -> Libc {
             Libc::Gnu
         }
     }
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 fn has_target(target: &str) -> bool {

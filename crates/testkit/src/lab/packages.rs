@@ -22,6 +22,8 @@ pub const PACKAGES: &[&str] = &[
     "python3-libvmdk",
     "python3-venv",
     "podman",
+    // The C parts of the agent as it ships.
+    "musl-tools",
 ];
 /// Somebody else may be installing; that takes minutes, not more.
 const LOCK_WAIT: &str = "DPkg::Lock::Timeout=300";
