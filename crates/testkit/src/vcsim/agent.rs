@@ -34,6 +34,8 @@ impl Agent {
         fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         let secret = folder.join("password");
         fs::write(&secret, format!("{password}\n"))?;
+        // An agent that finds no folder says so, and tests count what it says.
+        fs::create_dir_all(door(folder))?;
         let process = Cmd::new(built(profile, AGENT)?)
             .args(["--host", "esxi", "--esxi-url", &sim.url()])
             .args(["--esxi-user", &user, "--esxi-password-file"])
