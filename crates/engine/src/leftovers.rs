@@ -109,6 +109,7 @@ impl Inner {
         for place in &unfinished {
             self.sweep_unfinished(place).await?;
         }
+        self.claim_names_again(ds, group).await?;
         self.finish_adoptions(ds, group).await
     }
 

@@ -86,6 +86,7 @@ mod swap;
 mod taking;
 mod telling;
 mod transfers;
+mod unclaimed;
 mod unmake;
 mod view;
 mod wanted;

@@ -240,7 +240,11 @@ impl Inner {
     }
 
     /// Claims the name of a volume in a vmgroup. `false`: there is a claim.
-    async fn make_claim_of(&self, stored: &Stored, group: GroupId) -> Result<bool, Error> {
+    pub(crate) async fn make_claim_of(
+        &self,
+        stored: &Stored,
+        group: GroupId,
+    ) -> Result<bool, Error> {
         let (place, store) = (&stored.place, &*self.ports.datastores);
         let path = layout::claim(group, &place.name);
         let failed = |why: StorageError| unavailable(&place.ds, &why);

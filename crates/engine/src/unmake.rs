@@ -1,21 +1,17 @@
 //! The ends of a create: the volume exists, or everything is taken back; also for one that a crash left.
 
-use std::time::Duration;
-
 use tokio::time::sleep;
 use vdvs_domain::error::full_name;
 use vdvs_domain::options::GivenOptions;
-use vdvs_domain::record::{Answer, Created, FORMAT, Fingerprint, NameClaim, RequestResult};
+use vdvs_domain::record::{Answer, Created, FORMAT, Fingerprint, RequestResult};
 use vdvs_domain::{
     Capacity, DatastoreName, Epoch, Error, Filesystem, FilesystemState, GroupId, Layout, Operation,
-    OperationKind, Ownership, RequestId, VolumeId, VolumeName, VolumeRecord,
+    OperationKind, Ownership, VolumeId, VolumeName, VolumeRecord,
 };
 
 use crate::inner::{Inner, unavailable};
 use crate::layout::{self, Place};
-use crate::ports::StorageError;
 use crate::records::{Change, Claim, RECORD_LOST, Stored};
-use crate::swap::frame::{self, Kind};
 
 /// Tries to take a failed create back before it is left to the sweep.
 const TRIES: usize = 3;
@@ -101,46 +97,6 @@ impl Inner {
         self.remove_everything(place, group, id, []).await
     }
 
-    /// A removal that took long may have hit the claim of somebody who made the name anew meanwhile. A record without a
-    /// claim tells, and gets it back.
-    async fn claim_again(
-        &self,
-        ds: &DatastoreName,
-        group: GroupId,
-        name: &VolumeName,
-    ) -> Result<(), Error> {
-        self.look_at_folder(ds, group, Duration::ZERO).await?;
-        for place in self.index.named(ds, group, name) {
-            let stored = self.read_record(&place).await?;
-            let Some(record) = stored.map(|s| s.record).filter(VolumeRecord::exists) else {
-                continue;
-            };
-            if place.is_adopted() || place.folder != group || record.group != group {
-                continue;
-            }
-            let (store, path) = (&self.ports.datastores, layout::claim(group, name));
-            let failed = |why| unavailable(ds, &why);
-            match store.create_new(ds, &path).await {
-                Ok(()) => {}
-                Err(StorageError::AlreadyExists(_)) => return Ok(()),
-                Err(why) => return Err(failed(why)),
-            }
-            let claim = NameClaim {
-                format: FORMAT,
-                id: record.id,
-                name: name.clone(),
-                folder: None,
-                request: RequestId::new(self.ports.ids.uuid()),
-                host: record.created.host,
-                at: record.created.at,
-            };
-            let bytes = frame::encode(Kind::Claim, &claim)?;
-            store.write(ds, &path, &bytes).await.map_err(failed)?;
-            tracing::info!(claim = %path, "a volume's claim was made again");
-        }
-        Ok(())
-    }
-
     /// Removes a claim whose maker died before there was a record. The tombstone decides the race with a maker who is
     /// only slow: one of the two writes the first version of the record, and only then is the claim touched.
     pub(crate) async fn bury_claim(
@@ -153,12 +109,14 @@ impl Inner {
         let claim = match claim {
             Claim::Absent => return Ok(()),
             Claim::Of(claim) => claim,
+            // Where this takes long, it may hit the claim of somebody who makes the name anew meanwhile: a volume without
+            // a claim gets one with the next sweep (`unclaimed`).
             Claim::Torn => {
                 let path = layout::claim(group, name);
                 let removed = self.ports.datastores.remove(ds, &path).await;
                 removed.map_err(|why| unavailable(ds, &why))?;
                 tracing::info!(claim = %path, "an unfinished claim was removed");
-                return self.claim_again(ds, group, name).await;
+                return Ok(());
             }
         };
         let place = Place::of_claim(ds, group, &claim);

@@ -47,6 +47,7 @@ impl Inner {
             found.extend(self.disks_missing(views, ds, group, &files).await);
             found.extend(self.records_unread(ds, group, &files).await?);
             found.extend(self.names_alone(ds, group).await?);
+            found.extend(self.names_unclaimed(views, ds, group).await?);
             found.extend(self.ledger_differs(views, ds, group).await?);
         }
         Ok(found)
@@ -217,6 +218,34 @@ impl Inner {
                     found.push(Found::new(Kind::StaleName, object, text).with(subject));
                 }
                 Ok(false) => {}
+                // Said of its record.
+                Err(why) if is_damage(&why) => {}
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Volumes whose names nobody claims.
+    async fn names_unclaimed(
+        &self,
+        views: &Views,
+        ds: &DatastoreName,
+        group: GroupId,
+    ) -> Result<Vec<Found>, Error> {
+        let unclaimed = self.index.unclaimed(ds, group);
+        let mut found = Vec::new();
+        for volume in views
+            .volumes
+            .iter()
+            .filter(|v| unclaimed.contains(&v.place))
+        {
+            match self.without_claim(&volume.place).await {
+                Ok(Some(_)) => {
+                    let text = format!("there is no {}", layout::claim(group, &volume.place.name));
+                    found.push(views.finding(Kind::UnclaimedName, volume, text));
+                }
+                Ok(None) => {}
                 // Said of its record.
                 Err(why) if is_damage(&why) => {}
                 Err(why) => return Err(why),

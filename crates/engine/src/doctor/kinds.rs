@@ -207,6 +207,11 @@ kinds! {
         "no volume of that name can be created",
         Agent: "removes the claim on the name, if it has been so for a minute"
     }
+    UnclaimedName "unclaimed-name" Warning {
+        "nobody claims the name of a volume",
+        "two hosts that make a volume of that name at once may both do it",
+        Agent: "claims the name"
+    }
     DanglingLedgerEntry "dangling-ledger-entry" Warning {
         "a vmgroup's total counts a volume that is not there",
         "creates may be refused for want of room that there is",

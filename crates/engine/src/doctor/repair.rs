@@ -156,6 +156,7 @@ impl Inner {
             Kind::UnfinishedMove => self.sweep_volume_move(&stored).await,
             Kind::StaleRead => self.end_stale_read(&stored).await.map(drop),
             Kind::StaleClaim => self.withdraw_stale(&stored).await,
+            Kind::UnclaimedName => self.claim_name_again(place).await,
             Kind::MissingOwner | Kind::UnreportedVolume => {
                 let id = stored.record.id.to_string();
                 self.admin_take(user, call, &id, false).await.map(drop)

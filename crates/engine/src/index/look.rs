@@ -106,7 +106,14 @@ impl Inner {
             false => None,
         };
         let alone = self.index.claims_alone(&folder);
-        self.index.looked(ds, group, Look { at, stamp, alone });
+        let unclaimed = self.index.without_claim(&folder);
+        let look = Look {
+            at,
+            stamp,
+            alone,
+            unclaimed,
+        };
+        self.index.looked(ds, group, look);
         Ok(())
     }
 

@@ -68,6 +68,8 @@ struct Look {
     stamp: Option<FolderStamp>,
     /// Claims that had no record then.
     alone: Vec<VolumeName>,
+    /// Volumes of the folder's own vmgroup that had no claim then.
+    unclaimed: Vec<Arc<Place>>,
 }
 
 /// A vmgroup's folder on a datastore.
@@ -337,6 +339,28 @@ impl Index {
         let borne: HashSet<&VolumeName> = shelf.borne_in(folder.group).collect();
         let alone = folder.claims.iter().filter(|name| !borne.contains(name));
         alone.cloned().collect()
+    }
+
+    /// Volumes of the folder's own vmgroup whose names nobody claims. Of the original's, `adopted_unseen` tells.
+    fn without_claim(&self, folder: &Folder) -> Vec<Arc<Place>> {
+        let tables = locked(&self.0);
+        let entries = tables.shelf(&folder.ds, folder.group);
+        let entries = entries.into_iter().flat_map(|shelf| &shelf.entries);
+        let is_its = |r: &VolumeRecord| r.exists() && r.group == folder.group && r.moving.is_none();
+        let unclaimed = |(place, entry): &(&Arc<Place>, &Entry)| {
+            let its = entry.record.as_ref().is_some_and(|r| is_its(r));
+            // What was put since the folder was listed may have a claim that is as new.
+            let listed = folder.slots.contains_key(&***place);
+            its && listed && !place.is_adopted() && !folder.claims.contains(&place.name)
+        };
+        let unclaimed = entries.filter(unclaimed);
+        unclaimed.map(|(place, _)| Arc::clone(place)).collect()
+    }
+
+    /// The volumes of a folder whose names nobody claimed at the last look.
+    pub(crate) fn unclaimed(&self, ds: &DatastoreName, folder: GroupId) -> Vec<Arc<Place>> {
+        self.look(ds, folder)
+            .map_or_else(Vec::new, |look| look.unclaimed)
     }
 
     fn look(&self, ds: &DatastoreName, group: GroupId) -> Option<Look> {

@@ -266,6 +266,32 @@ async fn names_and_records_that_a_crash_left_go_when_they_are_old() {
     assert_eq!(lab.world.file(&ds("ds"), &record), None);
 }
 
+/// As after a removal of an unfinished claim that took so long that the name was claimed anew meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_volume_without_a_claim_gets_it_back() {
+    let lab = Lab::new();
+    let made = lab.create(1, "db").await;
+    let claim = format!("dockvols/{}/db.vdvs", GroupId::DEFAULT);
+    let whole = lab.world.file(&ds("ds"), &claim).unwrap();
+    lab.world.lose_file(&ds("ds"), &claim);
+    is_repaired(&lab.engine, "unclaimed-name", "db@ds").await;
+    let again = lab.world.file(&ds("ds"), &claim).unwrap();
+    assert_eq!(again.len(), whole.len());
+    // Nobody needs to ask for it.
+    lab.world.lose_file(&ds("ds"), &claim);
+    lab.engine.sweep().await;
+    assert_eq!(
+        lab.world.file(&ds("ds"), &claim).unwrap().len(),
+        whole.len()
+    );
+    assert_eq!(found(&lab.engine).await, []);
+    // It is as good as the first one: the name is taken, and free again when the volume goes.
+    let taken = lab.try_create(1, 1, "db", &[]).await.unwrap();
+    assert_eq!(taken.into_inner().id, made.id);
+    lab.try_delete(1, rand_request(), "db").await.unwrap();
+    assert_eq!(lab.world.file(&ds("ds"), &claim), None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_ledger_is_compared_with_what_is_there() {
     let lab = Lab::new();
