@@ -3,7 +3,7 @@
 //! every disk all the while.
 //!
 //! ```text
-//!   esx01: swarm01 ── engine, plugin        vsanDatastore, a VMFS for both; locks outlive a dead host by 3 s
+//!   esx01: swarm01 ── engine, plugin        vsanDatastore, a VMFS for both; locks outlive a dead host by 6 s
 //!   esx02: swarm02 ── engine, plugin
 //! ```
 //! The same schedules run by the thousand in the simulator; here nothing is simulated but the hypervisor. Each begins

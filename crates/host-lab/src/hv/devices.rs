@@ -412,7 +412,8 @@ impl World {
         self.closing = open;
         if !limit.is_zero() {
             for c in &self.closing {
-                warn!(
+                // A file system that goes with its VM is flushed first, however slow the disk below is.
+                info!(
                     number = c.number,
                     vm = c.vm,
                     "a device is still in use; its disk stays locked"
