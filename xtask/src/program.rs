@@ -24,14 +24,21 @@ const CARGO_OWN: &[&str] = &[
 ];
 
 /// How a cargo command ended, and the lines of it worth repeating at the end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Ran {
     pub(crate) ok: bool,
     /// The test runner's `Summary` lines.
     pub(crate) summaries: Vec<String>,
     /// The failing tests it listed after them.
     pub(crate) failures: Vec<String>,
+    /// What failing tests said, without what programs wrote meanwhile: it may be thousands of lines further up.
+    pub(crate) reasons: Vec<String>,
+    /// Lines still to be taken of the reason that is being said.
+    saying: usize,
 }
+
+/// Lines kept of a reason: an error with what caused it, or a panic's place and its words.
+const REASON: usize = 12;
 
 /// The folder the clone lives in.
 pub(crate) fn root() -> Result<PathBuf> {
@@ -83,11 +90,7 @@ fn shown(name: &str, mut command: Command, args: &[&str], vars: &[(&str, &str)])
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("start {name}"))?;
-    let mut ran = Ran {
-        ok: false,
-        summaries: Vec::new(),
-        failures: Vec::new(),
-    };
+    let mut ran = Ran::default();
     let pipe = child.stderr.take().context("cargo's stderr is piped")?;
     for line in BufReader::new(pipe).split(b'\n') {
         let line = line.context("read cargo's output")?;
@@ -169,6 +172,23 @@ impl Ran {
             self.summaries.push(line.to_owned());
         } else if !self.summaries.is_empty() && line.contains(" [") {
             self.failures.push(line.to_owned());
+        } else {
+            self.note_reason(line);
+        }
+    }
+
+    /// Words of a failing test begin with `Error:` or with a thread's panic, and end where a backtrace begins.
+    fn note_reason(&mut self, line: &str) {
+        let panics = line.starts_with("thread '") && line.contains(" panicked at ");
+        if panics || (line.starts_with("Error: ") && self.saying == 0) {
+            self.saying = REASON;
+        }
+        if line.to_ascii_lowercase().starts_with("stack backtrace") {
+            self.saying = 0;
+        }
+        if self.saying > 0 && !line.is_empty() {
+            self.saying -= 1;
+            self.reasons.push(line.to_owned());
         }
     }
 }
@@ -256,11 +276,7 @@ mod tests {
 
     #[test]
     fn the_summary_and_the_failures_below_it_are_kept() {
-        let mut ran = Ran {
-            ok: false,
-            summaries: Vec::new(),
-            failures: Vec::new(),
-        };
+        let mut ran = Ran::default();
         for line in [
             "        PASS [   0.1s] a b",
             "     Summary [   0.2s] 2 tests run: 1 passed, 1 failed, 0 skipped",
@@ -274,5 +290,34 @@ mod tests {
             ["Summary [   0.2s] 2 tests run: 1 passed, 1 failed, 0 skipped"]
         );
         assert_eq!(ran.failures, ["FAIL [   0.1s] a c"]);
+    }
+
+    #[test]
+    fn what_failing_tests_said_is_kept_without_their_backtraces() {
+        let mut ran = Ran::default();
+        for line in [
+            "    figure: a: 1 s",
+            "    Error: schedule 'a'",
+            "",
+            "    Caused by:",
+            "        0: left: a disk",
+            "",
+            "    Stack backtrace:",
+            "       0: anyhow::error",
+            "    thread 'b' (12) panicked at tests/b.rs:294:5:",
+            "    nobody answers",
+            "    stack backtrace:",
+            "       0: begin_panic",
+        ] {
+            ran.note(line);
+        }
+        let said = [
+            "Error: schedule 'a'",
+            "Caused by:",
+            "0: left: a disk",
+            "thread 'b' (12) panicked at tests/b.rs:294:5:",
+            "nobody answers",
+        ];
+        assert_eq!(ran.reasons, said);
     }
 }

@@ -170,10 +170,11 @@ impl Report {
             let ran = work()?;
             summaries = ran.summaries;
             let failed = || vec!["the command failed; its output is above".to_owned()];
-            Ok(match (ran.ok, ran.failures) {
-                (true, _) => Vec::new(),
-                (false, failures) if failures.is_empty() => failed(),
-                (false, failures) => failures,
+            let (failures, reasons) = (ran.failures, ran.reasons);
+            Ok(match ran.ok {
+                true => Vec::new(),
+                false if failures.is_empty() => failed(),
+                false => failures.into_iter().chain(reasons).collect(),
             })
         });
         self.summaries.append(&mut summaries);
