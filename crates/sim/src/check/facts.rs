@@ -7,7 +7,7 @@ use uuid::Uuid;
 use vdvs_domain::{DatastoreName, VmId};
 use vdvs_engine::ports::DiskPath;
 
-use super::state::{Asked, Standing, State, Volume, called, split};
+use super::state::{Asked, Standing, State, Volume, called, split, volume_of};
 use super::{Found, Promise};
 
 /// An answer that says *not found* rests on a look at every datastore in the same call. No call takes as long as this,
@@ -29,6 +29,8 @@ impl State {
             self.broken(Promise::TwiceIsOnce, text);
         }
         let at = (short.to_owned(), ds.clone());
+        self.late
+            .retain(|disk| disk.datastore != *ds || volume_of(disk) != Some(short));
         self.acknowledged += 1;
         let known = self.volumes.get(&at);
         // One that is reported once more has been there since the first time.

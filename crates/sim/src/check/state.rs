@@ -71,6 +71,9 @@ pub(crate) struct State {
     pub(crate) acknowledged: u64,
     /// By short name and datastore.
     pub(crate) volumes: BTreeMap<(String, DatastoreName), Volume>,
+    /// Disks that were made when a volume of their name was there already, and had another disk: of a create that was
+    /// not acknowledged, unless somebody has one in use or the name is acknowledged once more.
+    pub(crate) late: BTreeSet<DiskPath>,
     /// By short name.
     pub(crate) removals: BTreeMap<String, Removals>,
     /// How many have ended, so far.

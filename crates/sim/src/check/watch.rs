@@ -231,7 +231,17 @@ impl State {
         }
     }
 
+    /// Whether a volume of this disk's name was acknowledged, and its removal has not begun.
+    fn is_promised(&self, disk: &DiskPath) -> bool {
+        let at = volume_of(disk).map(|name| (name.to_owned(), disk.datastore.clone()));
+        let volume = at.and_then(|at| self.volumes.get(&at));
+        volume.is_some_and(|v| v.standing == Standing::Exists)
+    }
+
     fn made(&mut self, disk: &DiskPath, source: Option<&DiskPath>) {
+        if self.is_promised(disk) {
+            self.late.insert(disk.clone());
+        }
         let Some(source) = source else { return };
         let writer = self
             .vms
@@ -254,12 +264,11 @@ impl State {
 
     fn unmade(&mut self, disk: &DiskPath) {
         let open = self.vms.iter().find(|(_, vm)| vm.open.contains_key(disk));
-        let at = volume_of(disk).map(|name| (name.to_owned(), disk.datastore.clone()));
-        let standing = at.and_then(|at| self.volumes.get(&at)).map(|v| v.standing);
-        let why = match (open, standing) {
+        let is_late = self.late.remove(disk) && !self.used.contains(disk);
+        let why = match (open, self.is_promised(disk) && !is_late) {
             (Some((vm, _)), _) => format!("{} has it open", called(vm)),
-            (None, Some(Standing::Exists)) => "nobody asked for its removal".to_owned(),
-            (None, _) => {
+            (None, true) => "nobody asked for its removal".to_owned(),
+            (None, false) => {
                 self.used.remove(disk);
                 self.flushed.remove(disk);
                 return;
@@ -269,6 +278,9 @@ impl State {
     }
 
     fn renamed(&mut self, from: &DiskPath, to: &DiskPath) {
+        if self.late.remove(from) {
+            self.late.insert(to.clone());
+        }
         if self.used.remove(from) {
             self.used.insert(to.clone());
         }

@@ -1,8 +1,8 @@
 //! A volume that goes: who asked for it, and until when.
 
-use vdvs_engine::ports::Datastores;
+use vdvs_engine::ports::{Datastores, DiskPath, Host, Progress};
 
-use super::{Lab, ds};
+use super::{FOLDER, Lab, SPEC, ds, path, soon};
 use crate::check::{Checker, Promise, Removal};
 
 #[tokio::test(start_paused = true)]
@@ -100,4 +100,39 @@ async fn a_volume_that_was_removed_while_somebody_found_it_there_need_not_be_the
     assert_eq!(lab.checker.verdict(), []);
     found_there(&lab.checker);
     assert_eq!(lab.checker.verdict().len(), 1, "it was there after that");
+}
+
+/// Of two hosts that make `v` at once, one takes the other for dead and is done first: what the slow one makes then is
+/// nobody's volume, and it takes that back.
+async fn made_late_and_removed(between: impl AsyncFnOnce(&Lab, &DiskPath)) -> Vec<Promise> {
+    let lab = Lab::new().await;
+    lab.checker.created("v", &ds());
+    let late = path(&format!("{FOLDER}/v.00000002.vmdk"));
+    let session = lab.world.session(lab.host);
+    let progress = Progress::default().into();
+    let made = session.create_disk(&ds(), &late, &SPEC, &progress).await;
+    made.unwrap();
+    let disk = DiskPath {
+        datastore: ds(),
+        path: late,
+    };
+    between(&lab, &disk).await;
+    session.delete_disk(&ds(), &disk.path).await.unwrap();
+    lab.broken()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_was_made_late_may_go_unless_it_is_the_volumes_by_now() {
+    assert_eq!(made_late_and_removed(async |_, _| {}).await, []);
+    let acknowledged = made_late_and_removed(async |lab, _| lab.checker.created("v", &ds()));
+    assert_eq!(acknowledged.await, [Promise::NothingLost]);
+    let mounted = made_late_and_removed(async |lab, disk| {
+        let session = lab.world.session(lab.host);
+        session.attach(&lab.a, disk, false, soon()).await.unwrap();
+        lab.checker.mounted(&lab.a, disk, "task");
+        lab.checker.unmounted(&lab.a, disk);
+        lab.checker.detached(&lab.a, disk, false);
+        session.detach(&lab.a, disk, soon()).await.unwrap();
+    });
+    assert_eq!(mounted.await, [Promise::NothingLost]);
 }
