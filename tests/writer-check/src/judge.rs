@@ -13,8 +13,8 @@
 //! * It may get its capacity back (a VM that was suspended is resumed), but not once another binding was live: then it is
 //!   superseded for good.
 //! * A dead node's binding may flush until another binding of the file is live, and not any more then.
-//! * Without any binding that has capacity, a file stays as it is, [`SETTLE`] after the last one went and what had been
-//!   accepted before it was fenced has ended. A change just before a new binding comes is the new one's doing.
+//! * Without any binding that has capacity, a file stays as it is, [`SETTLE`] after the last one went. A change just before
+//!   a new binding comes is the new one's doing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -276,24 +276,14 @@ impl Judge {
         })
     }
 
-    /// What a fenced device had accepted is under way still.
-    fn is_draining(&self, look: &Look, device: &Loop) -> bool {
-        let known = self.bindings.get(&device.binding);
-        let fenced = known.and_then(|known| known.fenced);
-        device.in_flight > 0 && fenced.is_some_and(|since| look.at.saturating_sub(since) < DRAIN)
-    }
-
     fn resting(&mut self, look: &Look) -> Vec<Finding> {
         let mut found = Vec::new();
-        let may_write = |d: &&Loop| has_capacity(d) || self.is_draining(look, d);
-        let written: BTreeSet<&PathBuf> = look
-            .loops
-            .iter()
-            .filter(may_write)
-            .map(|device| &device.file)
-            .collect();
         self.files.retain(|file, resting| {
-            if written.contains(file) {
+            let bound = look
+                .loops
+                .iter()
+                .any(|device| device.file == *file && has_capacity(device));
+            if bound {
                 *resting = None;
                 return true;
             }

@@ -249,27 +249,3 @@ fn a_file_nobody_has_bound_stays_as_it_is() {
     assert_eq!(story.goes_on(&[], &nodes), ["superseded-write"]);
     assert!(story.goes_on(&[], &nodes).is_empty());
 }
-
-#[test]
-fn a_fenced_devices_file_rests_when_nothing_is_under_way_any_more() {
-    let mut story = Story::new();
-    let nodes = [node(1, &[4])];
-    assert!(story.goes_on(&[device(4, 9, 1)], &nodes).is_empty());
-    let mut busy = device(4, 0, 1);
-    busy.in_flight = 1;
-    assert!(story.goes_on(&[busy.clone()], &nodes).is_empty());
-    // The disk below is slow.
-    story.changed += Duration::from_secs(1);
-    assert!(story.goes_on(&[busy.clone()], &nodes).is_empty());
-    busy.in_flight = 0;
-    assert!(story.goes_on(&[busy.clone()], &nodes).is_empty());
-    story.changed += Duration::from_secs(1);
-    assert_eq!(story.goes_on(&[busy.clone()], &nodes), ["superseded-write"]);
-    // Nor does a request that never ends excuse what comes later.
-    busy.in_flight = 1;
-    for _ in 0..10 {
-        assert!(story.goes_on(&[busy.clone()], &nodes).is_empty());
-    }
-    story.changed += Duration::from_secs(1);
-    assert_eq!(story.goes_on(&[busy], &nodes), ["superseded-write"]);
-}
