@@ -412,8 +412,7 @@ impl World {
         self.closing = open;
         if !limit.is_zero() {
             for c in &self.closing {
-                // A file system that goes with its VM is flushed first, however slow the disk below is.
-                info!(
+                warn!(
                     number = c.number,
                     vm = c.vm,
                     "a device is still in use; its disk stays locked"
