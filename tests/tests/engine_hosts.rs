@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use vdvs_testkit::lab::{DEFAULT_DATASTORE, Datastore, LabConfig};
 use vdvs_tests::rig::{Rig, Setup, run_in};
 
-/// Locks of a dead host are held so long; a host that is kept waiting for half of it loses its disks.
+/// Locks of a dead host are held so long; a host whose renewal hangs for three quarters of it loses its disks.
 const LAPSE: Duration = Duration::from_secs(6);
 /// The lapse, the five seconds in which a free lock proves a death, and what a container's start takes: several times.
 const TAKEOVER: Duration = Duration::from_secs(60);

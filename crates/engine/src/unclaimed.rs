@@ -1,4 +1,4 @@
-//! Volumes whose names nobody claims, and get their claims back.
+//! How a volume whose name nobody claims gets its claim back.
 //!
 //! A claim comes before its record and goes after it. But one that was never finished is removed by whoever finds it old,
 //! and where that takes long, the name may have been claimed anew and its volume be made meanwhile.

@@ -7,8 +7,8 @@ use vdvs_testkit::lab::{DEFAULT_DATASTORE, Daemon, Datastore, Docker, LabConfig}
 use vdvs_testkit::wait::until_true;
 use vdvs_tests::rig::{Program, Rig, Setup, refusal, run_in};
 
-/// Locks of a dead host are held so long. A host that is kept waiting for half of it loses its disks, and a busy machine
-/// keeps a thread waiting for more than a second.
+/// Locks of a dead host are held so long. A host whose renewal hangs for three quarters of it loses its disks, and a busy
+/// machine keeps a thread waiting for more than a second.
 pub(crate) const LAPSE: Duration = Duration::from_secs(6);
 /// As a managed plugin's: the agent waits 15 s for a volume, then refuses.
 const MOUNT_BUDGET: u64 = 25;

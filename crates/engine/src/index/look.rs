@@ -106,7 +106,7 @@ impl Inner {
             false => None,
         };
         let alone = self.index.claims_alone(&folder);
-        let unclaimed = self.index.without_claim(&folder);
+        let unclaimed = self.index.claims_missing(&folder);
         let look = Look {
             at,
             stamp,

@@ -342,7 +342,7 @@ impl Index {
     }
 
     /// Volumes of the folder's own vmgroup whose names nobody claims. Of the original's, `adopted_unseen` tells.
-    fn without_claim(&self, folder: &Folder) -> Vec<Arc<Place>> {
+    fn claims_missing(&self, folder: &Folder) -> Vec<Arc<Place>> {
         let tables = locked(&self.0);
         let entries = tables.shelf(&folder.ds, folder.group);
         let entries = entries.into_iter().flat_map(|shelf| &shelf.entries);
